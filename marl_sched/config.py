@@ -1,0 +1,330 @@
+"""Every setting of the project, validated; an unknown key is an error.
+
+`load_config(file, overrides)` resolves defaults < YAML file < `--set a.b=c`. The resolved
+configuration is saved beside each run as `config.yaml` and can be passed back with `--config`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from marl_sched.errors import UserError
+
+Algorithm = Literal["ppo", "dqn"]
+ActionSpace = Literal["meta", "edit", "full"]
+AgentBehaviour = Literal["honest", "greedy", "yielding", "learned"]
+TraceFormat = Literal["philly", "itp", "csv"]
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True,
+        allow_inf_nan=False,
+    )
+
+
+class SyntheticConfig(_Section):
+    """The seeded generator that stands in where no trace is given."""
+
+    num_jobs: Count = 6000
+    load: Positive = 0.9
+    """Offered load: GPU-seconds asked per GPU-second that the cluster has."""
+    median_duration_s: Positive = 1800.0
+    """Median isolated run time, as in the Philly trace (1,634 s)."""
+    sigma: NonNegative = 1.6
+    """Log-normal spread of run times; Philly's 5-95 % range fits about 1.7."""
+    max_duration_s: Positive = 5 * 86400.0
+    daily_cycle: Fraction = 0.5
+    """Relative swing of the arrival rate over a day; 0 is a plain Poisson process."""
+
+
+class WorkloadConfig(_Section):
+    """Which jobs arrive, and what a scheduler may know about them."""
+
+    trace: str | None = None
+    """Path of a trace; none means the synthetic generator."""
+    format: TraceFormat | None = None
+    """None recognises the format by its header."""
+    load: Positive | None = None
+    """Rescale arrivals to this offered load; None keeps the trace's own times."""
+    estimate_noise: NonNegative = 1.0
+    """Sigma of the log-normal factor on the sizes that schedulers see."""
+    elastic_fraction: Fraction = 1.0
+    """Share of jobs that may run on other sizes than they ask for."""
+    elastic_max_factor: Count = 4
+    """An elastic job may grow to this multiple of its request."""
+    split: tuple[Fraction, Fraction, Fraction] = (0.6, 0.2, 0.2)
+    """Chronological shares of the trace for training, validation and test."""
+    skip_bad_rows: bool = False
+    """Count and report rows that cannot be used instead of refusing the file."""
+    synthetic: SyntheticConfig = SyntheticConfig()
+
+    @model_validator(mode="after")
+    def _split_sums_to_one(self) -> WorkloadConfig:
+        if abs(sum(self.split) - 1.0) > 1e-9:
+            raise ValueError("split must sum to 1")
+        return self
+
+
+class SimConfig(_Section):
+    """Rules of the simulated cluster."""
+
+    round_s: Positive = 600.0
+    """A decision epoch comes at the latest this long after the last one."""
+    restart_scale: NonNegative = 1.0
+    """Multiplies every model's restart cost."""
+    charge_first_start: bool = False
+    """Charge the restart cost at a job's first start too. Off by default: a recorded run
+    time already contains the job's own start."""
+
+
+class RewardWeights(_Section):
+    """Weights of the reward's terms; normalised to the simplex where they are used."""
+
+    completion_time: NonNegative = 1.0
+    slowdown: NonNegative = 0.0
+    fairness: NonNegative = 0.0
+    utilisation: NonNegative = 0.0
+    deadline: NonNegative = 0.0
+    preemption: NonNegative = 0.0
+    energy: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _not_all_zero(self) -> RewardWeights:
+        if sum(self.model_dump().values()) <= 0:
+            raise ValueError("at least one reward weight must be positive")
+        return self
+
+
+class EnvConfig(_Section):
+    """The multi-agent scheduling game."""
+
+    actions: ActionSpace | None = None
+    """None: `edit` for PPO, `meta` for DQN."""
+    base: str = "elastic_index"
+    """Schedule that `commit` takes, that edits start from, and the reward's shadow."""
+    algorithms: tuple[str, ...] = (
+        "elastic_index", "equi", "srtf", "las", "fcfs_backfill", "sjf",
+    )
+    """What `take algorithm a` chooses among."""
+    job_slots: Count = 32
+    """Jobs that the observation shows one by one; the rest is pooled."""
+    max_edits: Count = 4
+    """Edits in one round before it commits by itself."""
+    jobs_per_episode: Count = 128
+    train_load: tuple[Positive, Positive] | None = (0.5, 1.2)
+    """Each training episode draws its offered load here (domain randomisation); None trains
+    at the workload's own load."""
+    agents: AgentBehaviour = "honest"
+    """How deep-learning agents declare their demand."""
+    reward: RewardWeights = RewardWeights()
+
+
+class ModelConfig(_Section):
+    """The set-structured network."""
+
+    job_hidden: Count = 32
+    """Width of the shared per-job encoder."""
+    context_hidden: Count = 64
+    """Width of the pooled global context."""
+    commit_bias: float = 3.0
+    """PPO's initial logit of `commit`: training starts at the base schedule."""
+
+
+class PPOSettings(_Section):
+    """PPO; starting values from the literature, see docs/learning.md."""
+
+    lr: Positive = 3e-4
+    gamma: Fraction = 1.0
+    lambda_: Fraction = 0.97
+    clip: Positive = 0.2
+    kl_target: Positive = 0.01
+    entropy: NonNegative = 0.003
+    value_loss_coeff: Positive = 0.5
+    epochs: Count = 3
+    batch_size: Count = 8192
+    """Scheduler decisions in one update."""
+    minibatch_size: Count = 512
+    grad_clip: Positive = 0.5
+
+
+class DQNSettings(_Section):
+    """DQN with double Q, n-step returns, prioritised replay and a target network."""
+
+    lr: Positive = 2.5e-4
+    gamma: Fraction = 0.99
+    n_step: Count = 3
+    batch_size: Count = 256
+    buffer_size: Count = 100_000
+    learning_starts: Count = 2000
+    target_update: Count = 2000
+    """Decisions between copies to the target network."""
+    training_intensity: Positive = 4.0
+    """Replayed decisions per sampled decision."""
+    epsilon: tuple[Fraction, Fraction] = (0.3, 0.02)
+    epsilon_decisions: Count = 100_000
+    grad_clip: Positive = 10.0
+    alpha: NonNegative = 0.6
+    beta: NonNegative = 0.4
+    decisions_per_iteration: Count = 8192
+
+
+class TrainingConfig(_Section):
+    """One training run."""
+
+    algo: Algorithm = "ppo"
+    minutes: Positive | None = 8.0
+    iterations: Count | None = None
+    """Stop after this many iterations; with `minutes` too, whichever comes first."""
+    num_env_runners: Annotated[int, Field(ge=0)] = 2
+    num_envs_per_runner: Count = 16
+    validation_every: Count = 5
+    """Iterations between validations."""
+    validation_episodes: Count = 16
+    checkpoint_every: Count = 5
+    num_gpus_per_learner: NonNegative = 0.0
+    ppo: PPOSettings = PPOSettings()
+    dqn: DQNSettings = DQNSettings()
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> TrainingConfig:
+        if self.minutes is None and self.iterations is None:
+            raise ValueError("give minutes or iterations")
+        return self
+
+
+class EvaluationConfig(_Section):
+    """Paired comparison on episodes that training never saw."""
+
+    episodes: Count = 20
+    jobs_per_episode: Count | None = None
+    """None: as in training."""
+    schedulers: tuple[str, ...] = (
+        "fcfs", "fcfs_backfill", "srtf", "las", "equi", "elastic_index",
+    )
+    """Classic schedulers shown beside a trained one."""
+
+
+class Config(_Section):
+    """The whole experiment."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    cluster: str = "8x8"
+    """`NODESxGPUS[:TYPE]` joined with `+`, or the path of a YAML file."""
+    workload: WorkloadConfig = WorkloadConfig()
+    sim: SimConfig = SimConfig()
+    env: EnvConfig = EnvConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @property
+    def actions(self) -> ActionSpace:
+        """The action space, with the algorithm's default resolved."""
+        if self.env.actions is not None:
+            return self.env.actions
+        return "meta" if self.training.algo == "dqn" else "edit"
+
+
+def load_config(
+    file: Path | None = None,
+    overrides: tuple[str, ...] | list[str] = (),
+    defaults: dict[str, Any] | None = None,
+) -> Config:
+    """Resolve defaults < `defaults` (nested) < YAML `file` < `overrides` ("a.b=c").
+
+    Raises:
+        UserError: naming the file or key, what is wrong with it, and what is known there.
+    """
+    data: dict[str, Any] = {}
+    _merge(data, defaults or {})
+    if file is not None:
+        _merge(data, _read_yaml(file))
+    for override in overrides:
+        _merge(data, _parse_override(override))
+    return validate_config(data, where=str(file) if file is not None else "configuration")
+
+
+def validate_config(data: dict[str, Any], where: str = "configuration") -> Config:
+    """A `Config` of nested plain data, or a `UserError` naming the first bad key."""
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            parent = ".".join(str(part) for part in first["loc"][:-1])
+            known = ", ".join(_known_keys(first["loc"][:-1]))
+            raise UserError(
+                f"{where}: unknown setting {key!r}; known in "
+                f"{parent or 'the configuration'}: {known}"
+            ) from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(
+            f"{where}: setting {key or 'configuration'}={first.get('input')!r}: {message}"
+        ) from None
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write `config` as YAML, to a temporary name first."""
+    from marl_sched.files import write_text
+
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def _merge(into: dict[str, Any], new: dict[str, Any]) -> None:
+    for key, value in new.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        elif isinstance(value, dict):
+            into[key] = {}
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise UserError(f"configuration file {file}: no such file")
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"configuration file {file}: not YAML: {' '.join(str(error).split())}") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise UserError(f"configuration file {file}: needs settings as 'key: value' lines")
+    return data
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    key, found, value = text.partition("=")
+    if not found or not key.strip():
+        raise UserError(f"--set {text!r}: write it as key=value, for example --set sim.round_s=300")
+    try:
+        parsed: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        parsed = value
+    for part in reversed(key.strip().split(".")):
+        parsed = {part: parsed}
+    return dict(parsed)
+
+
+def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field is not None else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return sorted(model.model_fields)

@@ -1,0 +1,5 @@
+"""Errors that a user can mend: one line, no traceback, exit code 2."""
+
+
+class UserError(ValueError):
+    """Bad input: the message says what is wrong, where, and how to mend it."""
