@@ -211,11 +211,12 @@ class ClusterView(NamedTuple):
     capacity: np.ndarray  # (4,) float64, whole cluster, order of RESOURCES
     sizes: np.ndarray  # (P, L) int64, GPUs at each level, sizes[:, 0] == 0
     num_levels: np.ndarray  # (P,) int64, highest legal level of the profile
-    request_level: np.ndarray  # (P,) int64, level whose size is the request R_i
     rates: np.ndarray  # (P, L) float64, progress in isolated seconds per second
     job: np.ndarray  # (A,) int64, index of the job in the workload: unique, by arrival
     profile: np.ndarray  # (A,) int64 in [0, P)
     level: np.ndarray  # (A,) int64, level held now
+    request_level: np.ndarray  # (A,) int64, level whose size is the request R_i, >= 1
+    limit_level: np.ndarray  # (A,) int64, highest level that the job's agent accepts, >= 1
     arrival_s: np.ndarray  # (A,) float64
     attained_gpu_s: np.ndarray  # (A,) float64, GPU-seconds held so far
     run_since_s: np.ndarray  # (A,) float64, start of the current hold; NaN while waiting
@@ -227,7 +228,6 @@ class ClusterView(NamedTuple):
     priority: np.ndarray  # (A,) float64, higher runs first
     tenant: np.ndarray  # (A,) int64
     deadline_s: np.ndarray  # (A,) float64, +inf without one
-    limit_level: np.ndarray  # (A,) int64, highest level that the job's agent asks for
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,100 @@
+"""DQN's RLlib module: dueling Q values with true masks, a target network, masked exploration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.algorithms.dqn.dqn_learner import QF_NEXT_PREDS, QF_PREDS, QF_TARGET_NEXT_PREDS
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.utils import make_target_network
+from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, QNetAPI, TargetNetworkAPI
+from ray.rllib.core.rl_module.rl_module import RLModule
+from ray.rllib.core.rl_module.torch import TorchRLModule
+from ray.rllib.utils.annotations import override
+from torch import nn
+
+from marl_sched.models.draw import epsilon_greedy
+from marl_sched.models.network import DuelingNetwork, sizes_from
+
+HEAD_SCALE = 1e-3
+"""Small, so that early targets are the rewards; not zero, which would tie all actions."""
+
+BASE_PREFERENCE = 0.05
+"""Head start of the base schedule's action: several times what `HEAD_SCALE` can add up to."""
+
+
+class DQNModule(TorchRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
+    """`model_config`: sizes (dict), base_algorithm, epsilon (first, last), epsilon_decisions.
+
+    Illegal actions have Q = -inf in the online and in the target network.
+    """
+
+    @override(RLModule)
+    def setup(self) -> None:
+        config = self.model_config
+        self.q_net = DuelingNetwork(sizes_from(config))
+        self.q_net.actions.initialise_heads(
+            scale=HEAD_SCALE,
+            commit=BASE_PREFERENCE,
+            algorithm=config["base_algorithm"],
+            preference=BASE_PREFERENCE / 2,
+        )
+        nn.init.uniform_(self.q_net.state_value.weight, -HEAD_SCALE, HEAD_SCALE)
+        self.rng = np.random.default_rng(0)  # env runners put their own here
+
+    def epsilon(self, decisions: int) -> float:
+        """Chance of a random action after `decisions`: linear, then constant."""
+        first, last = self.model_config["epsilon"]
+        share = min(1.0, decisions / self.model_config["epsilon_decisions"])
+        return first + share * (last - first)
+
+    @override(InferenceOnlyAPI)
+    def get_non_inference_attributes(self) -> list[str]:
+        return ["target_q_net"]
+
+    @override(TargetNetworkAPI)
+    def make_target_networks(self) -> None:
+        self.target_q_net = make_target_network(self.q_net)
+
+    @override(TargetNetworkAPI)
+    def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        return [(self.q_net, self.target_q_net)]
+
+    @override(TargetNetworkAPI)
+    def forward_target(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {QF_PREDS: self.target_q_net(batch[Columns.OBS])}
+
+    @override(QNetAPI)
+    def compute_q_values(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {QF_PREDS: self.q_net(batch[Columns.OBS])}
+
+    @override(TorchRLModule)
+    def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        with torch.no_grad():
+            q_values = self.compute_q_values(batch)[QF_PREDS]
+        return {Columns.ACTIONS: q_values.argmax(dim=-1)}
+
+    @override(TorchRLModule)
+    def _forward_exploration(
+        self, batch: dict[str, Any], t: int = 0, **kwargs: Any
+    ) -> dict[str, Any]:
+        with torch.no_grad():
+            q_values = self.compute_q_values(batch)[QF_PREDS]
+        mask = batch[Columns.OBS]["mask"].cpu().numpy()
+        actions = epsilon_greedy(q_values.cpu().numpy(), mask, self.epsilon(t), self.rng)
+        return {Columns.ACTIONS: torch.from_numpy(actions)}
+
+    @override(RLModule)
+    def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        following = {Columns.OBS: batch[Columns.NEXT_OBS]}
+        # Only the argmax of the next Q values is used: a graph for them would be wasted.
+        with torch.no_grad():
+            next_q_values = self.compute_q_values(following)[QF_PREDS]
+            target_q_values = self.forward_target(following)[QF_PREDS]
+        return {
+            QF_PREDS: self.compute_q_values(batch)[QF_PREDS],
+            QF_NEXT_PREDS: next_q_values,
+            QF_TARGET_NEXT_PREDS: target_q_values,
+        }

@@ -1,0 +1,55 @@
+"""Drawing actions, and the action that stands for the base schedule; plain numpy.
+
+Masks are (B, M) with positive = legal and at least one legal action in each row.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def base_action(mask: np.ndarray, base_algorithm: int | None) -> np.ndarray:
+    """(B,) int64: the action that takes the base schedule.
+
+    `commit` where it is legal; else the algorithm that is the base; else the first legal one.
+    """
+    legal = mask > 0
+    action = np.argmax(legal, axis=-1).astype(np.int64)
+    if base_algorithm is not None:
+        takes_base = ~legal[..., 0] & legal[..., 1 + base_algorithm]
+        action[takes_base] = 1 + base_algorithm
+    return action
+
+
+def draw_categorical(
+    logits: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Actions (B,) int64 drawn from softmax of logits (B, M), and their log-probabilities.
+
+    Gumbel-max: argmax of logits plus independent Gumbel noise is a draw from the softmax.
+    """
+    noise = rng.gumbel(size=logits.shape)
+    actions = np.argmax(logits + noise, axis=-1)
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    log_total = np.log(np.exp(shifted).sum(axis=-1))
+    chosen = np.take_along_axis(shifted, actions[..., None], axis=-1)[..., 0]
+    return actions.astype(np.int64), (chosen - log_total).astype(np.float32)
+
+
+def draw_legal(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(B,) int64, uniform over the legal actions of each row."""
+    keys = np.where(mask > 0, rng.random(mask.shape), -1.0)
+    return np.argmax(keys, axis=-1).astype(np.int64)
+
+
+def epsilon_greedy(
+    q_values: np.ndarray, mask: np.ndarray, epsilon: float, rng: np.random.Generator
+) -> np.ndarray:
+    """(B,) int64: the best legal action, or with chance `epsilon` any legal one.
+
+    Both draws are made every time, so that the stream of random numbers does not depend on
+    what they decide.
+    """
+    greedy = np.argmax(np.where(mask > 0, q_values, -np.inf), axis=-1).astype(np.int64)
+    explore = rng.random(len(greedy)) < epsilon
+    return np.where(explore, draw_legal(mask, rng), greedy)

@@ -1,0 +1,91 @@
+"""PPO's RLlib module: a masked policy that starts at the base schedule, and a value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
+from ray.rllib.core.rl_module.rl_module import RLModule
+from ray.rllib.core.rl_module.torch import TorchRLModule
+from ray.rllib.utils.annotations import override
+from torch import Tensor
+
+from marl_sched.models.draw import draw_categorical
+from marl_sched.models.network import ActionNetwork, ValueNetwork, masked_logits, sizes_from
+
+
+class PPOModule(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
+    """`model_config`: sizes (dict), commit_bias, base_algorithm (int or None).
+
+    The policy's last layers start at zero but for commit's bias, so that the greedy action of
+    a fresh module is `commit`, which takes the base schedule; where `commit` is illegal (the
+    `meta` action space) it is the algorithm that is the base.
+
+    `compute_values` answers in units of the running spread of returns about their running
+    mean (`value_mean`, `value_std`); the learner connector converts. Source of that and of
+    `rescale_values`: van Hasselt et al., Learning values across many orders of magnitude
+    (PopArt), NeurIPS 2016.
+    """
+
+    value_mean: Tensor
+    value_std: Tensor
+    value_updates: Tensor
+
+    @override(RLModule)
+    def setup(self) -> None:
+        config = self.model_config
+        sizes = sizes_from(config)
+        self.policy = ActionNetwork(sizes)
+        self.policy.initialise_heads(
+            scale=0.0,
+            commit=config["commit_bias"],
+            algorithm=config["base_algorithm"],
+            preference=config["commit_bias"],
+        )
+        self.value = ValueNetwork(sizes)
+        self.register_buffer("value_mean", torch.zeros(()))
+        self.register_buffer("value_std", torch.ones(()))
+        self.register_buffer("value_updates", torch.zeros((), dtype=torch.int64))
+        self.rng = np.random.default_rng(0)  # env runners put their own here
+
+    @override(InferenceOnlyAPI)
+    def get_non_inference_attributes(self) -> list[str]:
+        return ["value"]
+
+    @override(TorchRLModule)
+    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        obs = batch[Columns.OBS]
+        return {Columns.ACTION_DIST_INPUTS: masked_logits(self.policy(obs), obs["mask"])}
+
+    @override(TorchRLModule)
+    def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        with torch.no_grad():
+            out = self._forward(batch)
+        out[Columns.ACTIONS] = out[Columns.ACTION_DIST_INPUTS].argmax(dim=-1)
+        return out
+
+    @override(TorchRLModule)
+    def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        with torch.no_grad():
+            out = self._forward(batch)
+        actions, logp = draw_categorical(out[Columns.ACTION_DIST_INPUTS].cpu().numpy(), self.rng)
+        out[Columns.ACTIONS] = torch.from_numpy(actions)
+        out[Columns.ACTION_LOGP] = torch.from_numpy(logp)
+        return out
+
+    @override(ValueFunctionAPI)
+    def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> Tensor:
+        return self.value(batch[Columns.OBS])
+
+    @torch.no_grad()
+    def rescale_values(self, mean: float, std: float) -> None:
+        """Set the units of values, leaving the values themselves where they are."""
+        head = self.value.head
+        ratio = float(self.value_std) / std
+        head.weight.mul_(ratio)
+        head.bias.mul_(ratio).add_((float(self.value_mean) - mean) / std)
+        self.value_mean.fill_(mean)
+        self.value_std.fill_(std)

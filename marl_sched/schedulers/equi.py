@@ -1,0 +1,27 @@
+"""EQUI: equal shares over allowed sizes."""
+
+import numpy as np
+from numba import njit
+
+from marl_sched.schedulers.filling import fill_by_score
+from marl_sched.types import ClusterView
+
+
+@njit(cache=True)
+def equi(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+    """Raise the job that would then hold the fewest GPUs, until nothing more fits.
+
+    Water-filling over allowed sizes up to each job's maximum; earlier jobs first among
+    equals. A level that does not speed a job up is not given. Source: Edmonds, "Scheduling
+    in the dark", STOC 1999 (EQUI-partition), on whole GPUs.
+    """
+    left = v.capacity.copy()
+    n, levels = v.job.size, v.sizes.shape[1]
+    table = np.full((n, levels), -np.inf)
+    for i in range(n):
+        target[i] = 0
+        profile = v.profile[i]
+        for level in range(v.num_levels[profile]):
+            if v.rates[profile, level + 1] > v.rates[profile, level]:
+                table[i, level] = -float(v.sizes[profile, level + 1])
+    fill_by_score(v, table, target, left)

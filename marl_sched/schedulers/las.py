@@ -1,0 +1,31 @@
+"""Least attained service."""
+
+import numpy as np
+from numba import njit
+
+from marl_sched.schedulers.filling import fill_requests
+from marl_sched.types import ClusterView
+
+
+@njit(cache=True)
+def las(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+    """Jobs by discretised attained service (GPU-seconds held), by arrival within a queue.
+
+    Queue 0 ends at `quantum_gpu_s` and each further queue at twice the one before, so that a
+    job is overtaken only O(log) times. Preemptive; needs no estimates. Source: Nuyens and
+    Wierman, "The foreground-background queue", 2008; discretised as in Gu et al., Tiresias,
+    NSDI 2019, which has two queues instead of doubling ones.
+
+    Args:
+        params: (quantum_gpu_s,).
+    """
+    left = v.capacity.copy()
+    key = np.empty(v.job.size)
+    for i in range(v.job.size):
+        target[i] = 0
+        queue, limit = 0, params[0]
+        while v.attained_gpu_s[i] >= limit and queue < 60:
+            queue += 1
+            limit *= 2.0
+        key[i] = queue * 1e12 + v.arrival_s[i]
+    fill_requests(v, key, False, target, left)

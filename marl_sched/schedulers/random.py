@@ -1,0 +1,34 @@
+"""A random order: the floor that any rule should clear."""
+
+import numpy as np
+from numba import njit
+
+from marl_sched.schedulers.filling import fill_requests, keep_running
+from marl_sched.types import ClusterView
+
+
+@njit(cache=True)
+def mix(x: int) -> int:
+    """A 32-bit integer hash (xor, multiply, shift), good enough to shuffle with."""
+    x = x & 0xFFFFFFFF
+    x = ((x ^ (x >> 16)) * 0x45D9F3B) & 0xFFFFFFFF
+    x = ((x ^ (x >> 16)) * 0x45D9F3B) & 0xFFFFFFFF
+    return x ^ (x >> 16)
+
+
+@njit(cache=True)
+def random(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+    """Waiting jobs in an order drawn anew at each epoch; who does not fit is passed over.
+
+    Not preemptive. The draw is a hash of seed, time and job: equal inputs, equal answers.
+
+    Args:
+        params: (seed,).
+    """
+    left = v.capacity.copy()
+    keep_running(v, target, left)
+    key = np.empty(v.job.size)
+    salt = mix(int(params[0]) * 7919 + int(v.now_s))
+    for i in range(v.job.size):
+        key[i] = mix(v.job[i] ^ salt)
+    fill_requests(v, key, False, target, left)

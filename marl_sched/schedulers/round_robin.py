@@ -1,0 +1,32 @@
+"""Round robin with a time slice."""
+
+import numpy as np
+from numba import njit
+
+from marl_sched.schedulers.filling import charge, fill_requests
+from marl_sched.types import ClusterView
+
+
+@njit(cache=True)
+def round_robin(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+    """A job keeps its GPUs for one slice, then queues behind those that wait.
+
+    The queue is ordered by the time since which a job waits; a job whose slice is over joins
+    at the tail and runs on if nobody takes its place. Preemptive. Source: textbook rule.
+
+    Args:
+        params: (slice_s,).
+    """
+    left = v.capacity.copy()
+    key = np.empty(v.job.size)
+    for i in range(v.job.size):
+        target[i] = 0
+        key[i] = v.waiting_since_s[i]
+        if v.level[i] > 0:
+            if v.now_s - v.run_since_s[i] < params[0]:
+                target[i] = min(v.level[i], v.limit_level[i])
+                charge(v, i, v.sizes[v.profile[i], target[i]], left)
+            else:
+                # Behind everybody who waits; among the expired, who ran longest goes last.
+                key[i] = v.now_s - v.run_since_s[i] + v.now_s
+    fill_requests(v, key, False, target, left)

@@ -1,0 +1,20 @@
+"""Shortest remaining time first."""
+
+import numpy as np
+from numba import njit
+
+from marl_sched.schedulers.filling import fill_requests
+from marl_sched.types import ClusterView
+
+
+@njit(cache=True)
+def srtf(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+    """All jobs by estimated remaining time; one that does not fit is passed over.
+
+    Preemptive. Source: Schrage, "A proof of the optimality of the shortest remaining
+    processing time discipline", Operations Research 1968, for one server; here gangs and
+    estimates with error.
+    """
+    left = v.capacity.copy()
+    target[:] = 0
+    fill_requests(v, v.est_remaining_s, False, target, left)

@@ -1,0 +1,1 @@
+"""Our RLlib plug-ins (batched runner, connector, buffer) and one training run."""

@@ -1,0 +1,103 @@
+"""Settings that PPO and DQN share: environment, runners, modules, fault tolerance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
+
+from marl_sched.config import Config
+from marl_sched.models.network import NetworkSizes
+from marl_sched.training.rollout import SCHEDULER
+from marl_sched.training.runner import DEFAULT_ENV_CLASS, BatchedEnvRunner
+
+
+def spaces_of(config: Config, env_class: str) -> tuple[gym.Space, gym.Space]:
+    """Observation and action space, without building an environment where that can be helped."""
+    if env_class == DEFAULT_ENV_CLASS:
+        from marl_sched.envs.batched import spec_spaces
+
+        return spec_spaces(config)
+    from marl_sched.training.runner import load_env_class
+
+    env = load_env_class(env_class)(config, num_envs=1, seed=0, part="train")
+    return env.observation_space, env.action_space
+
+
+def base_algorithm(config: Config) -> int | None:
+    """Where the base schedule is among the algorithms, if it has to be named by one.
+
+    In `edit` and `full` the action `commit` takes the base schedule; in `meta` the algorithm
+    that equals it does.
+    """
+    if config.actions == "meta" and config.env.base in config.env.algorithms:
+        return config.env.algorithms.index(config.env.base)
+    return None
+
+
+def module_spec(
+    config: Config, module_class: type[RLModule], spaces: tuple[gym.Space, gym.Space],
+    **settings: Any,
+) -> RLModuleSpec:
+    """The scheduler's module, with its sizes as plain numbers."""
+    sizes = NetworkSizes.of_spaces(
+        *spaces, job_hidden=config.model.job_hidden, context_hidden=config.model.context_hidden
+    )
+    return RLModuleSpec(
+        module_class=module_class,
+        observation_space=spaces[0],
+        action_space=spaces[1],
+        model_config={
+            "sizes": sizes.as_dict(), "base_algorithm": base_algorithm(config), **settings
+        },
+    )
+
+
+def configure(
+    algorithm: Any, config: Config, spec: RLModuleSpec, env_class: str, fragment: int
+) -> Any:
+    """Fill an RLlib `AlgorithmConfig` with all that does not depend on the algorithm.
+
+    Args:
+        fragment: steps of each environment in one call to a runner's `sample`.
+    """
+    training = config.training
+    return (
+        algorithm.environment(
+            observation_space=spec.observation_space,
+            action_space=spec.action_space,
+            env_config={"config": config.model_dump(mode="json"), "env_class": env_class},
+        )
+        .framework("torch")
+        .env_runners(
+            env_runner_cls=BatchedEnvRunner,
+            num_env_runners=training.num_env_runners,
+            num_envs_per_env_runner=training.num_envs_per_runner,
+            rollout_fragment_length=fragment,
+            num_cpus_per_env_runner=1,
+            sample_timeout_s=600.0,
+            merge_env_runner_states=False,
+            # Weights are sent without waiting; were one more in flight than allowed, it would
+            # be dropped, and the run would depend on timing.
+            max_requests_in_flight_per_env_runner=100,
+        )
+        .multi_agent(policies={SCHEDULER}, policy_mapping_fn=scheduler_only)
+        .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs={SCHEDULER: spec}))
+        .learners(num_learners=0, num_gpus_per_learner=training.num_gpus_per_learner)
+        .fault_tolerance(
+            restart_failed_env_runners=True, delay_between_env_runner_restarts_s=1.0
+        )
+        .debugging(seed=config.seed, log_level="ERROR")
+    )
+
+
+def scheduler_only(agent_id: Any, episode: Any, **kwargs: Any) -> str:
+    """Policy mapping: every decision is the scheduler's."""
+    return SCHEDULER
+
+
+def num_sampling_envs(config: Config) -> int:
+    """Environments that sample at the same time, over all runners."""
+    return max(1, config.training.num_env_runners) * config.training.num_envs_per_runner

@@ -1,0 +1,75 @@
+"""What an env runner hands to the learner: arrays of T steps of B environments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+SCHEDULER = "scheduler"
+"""Module id of the central scheduler."""
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass
+class ModuleRollout:
+    """The steps of one module; `rows` are B, or B x K for a module that acts for K slots.
+
+    Shapes: obs {name: (T+1, *rows, ...)}, the last one only to bootstrap from; actions, logp
+    (T, *rows); logits (T, *rows, M); rewards float64, dt_s float64 and dones bool (T, *rows).
+    valid (T, *rows) bool is False where the row took no decision; None means all did.
+    logp and logits are None for modules that do not draw from a distribution.
+    """
+
+    obs: Arrays
+    actions: np.ndarray
+    rewards: np.ndarray
+    dt_s: np.ndarray
+    dones: np.ndarray
+    logp: np.ndarray | None = None
+    logits: np.ndarray | None = None
+    valid: np.ndarray | None = None
+
+
+# eq=False keeps identity comparison, and neither class is a Mapping or Sequence: RLlib
+# flattens lists of episodes with dm-tree, which must take this object for a leaf.
+@dataclass(eq=False)
+class Rollout:
+    """One fragment of one env runner; `len` counts scheduler decisions (environment steps)."""
+
+    worker_index: int
+    start: int
+    """Steps (each of B decisions) that this runner took before; a restarted one is at 0."""
+    num_envs: int
+    num_steps: int
+    modules: dict[str, ModuleRollout] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.num_steps * self.num_envs
+
+
+class RolloutRecorder:
+    """Fills a `ModuleRollout` step by step, in arrays allocated once."""
+
+    def __init__(self, num_steps: int) -> None:
+        self._num_steps = num_steps
+        self._columns: Arrays = {}
+        self._obs: Arrays = {}
+
+    def observe(self, step: int, obs: Arrays) -> None:
+        """Keep the observation that step `step` decides on; `num_steps` is the bootstrap."""
+        self._write(self._obs, self._num_steps + 1, step, obs)
+
+    def record(self, step: int, **columns: np.ndarray) -> None:
+        self._write(self._columns, self._num_steps, step, columns)
+
+    def finish(self) -> ModuleRollout:
+        return ModuleRollout(obs=self._obs, **self._columns)
+
+    @staticmethod
+    def _write(into: Arrays, length: int, step: int, values: Arrays) -> None:
+        for name, value in values.items():
+            if name not in into:
+                into[name] = np.empty((length, *value.shape), dtype=value.dtype)
+            into[name][step] = value
