@@ -126,6 +126,11 @@ class EnvConfig(_Section):
     at the workload's own load."""
     agents: AgentBehaviour = "honest"
     """How deep-learning agents declare their demand."""
+    demand_period_s: Positive = 7200.0
+    """A learned agent declares its demand on arrival and again after this time."""
+    demand_price: NonNegative = 0.0
+    """Price of a GPU to a learned agent, in isolated seconds per GPU-second beyond its
+    request while others wait; 0 lets selfish agents ask for all they can use."""
     reward: RewardWeights = RewardWeights()
 
 

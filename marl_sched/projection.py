@@ -34,9 +34,9 @@ def project(
     2. A job above its limit R_j is scaled down to it, in the same proportions over its nodes.
     3. On an overloaded node, a job is scaled by the tightest of the overloaded resources that
        it uses; a job that uses none of them keeps what it has.
-    4. Whole GPUs: every entry is rounded down, then the GPUs lost in total by that are
-       returned one by one to the entries with the largest remainder that still fit (ties: the
-       lower job, then the lower node).
+    4. Whole GPUs: every entry is rounded down, then the GPUs lost in total by that (half a GPU
+       counts as one) are returned one by one to the entries with the largest remainder that
+       still fit (ties: the lower job, then the lower node).
 
     This is no Euclidean projection: proportions are kept rather than distances, and room that
     steps 2 and 3 leave is not given to anybody who did not ask for it.
@@ -149,7 +149,7 @@ def _round_whole(
     jobs, nodes = np.nonzero(remainder > 0.0)
     order = np.argsort(-remainder[jobs, nodes], kind="stable")
     jobs, nodes = jobs[order], nodes[order]
-    seats = int(np.floor(x.sum() + 1e-6) - whole.sum())
+    seats = int(np.floor(x.sum() + 0.5 + 1e-6) - whole.sum())
     most = np.minimum(limit, np.ceil(x.sum(axis=1) - 1e-6))
     inside = room * (1.0 + TOLERANCE / 2)  # half the slack is left to rounding errors
 

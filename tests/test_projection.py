@@ -72,11 +72,11 @@ def test_wild_limits_demands_and_capacities_break_nothing(
     assert np.isfinite(x).all()
     assert (x >= 0).all()
     assert (x[~np.isfinite(demand).all(axis=1)] == 0).all()
-    most = np.where(limits > 0, limits, 0.0)
-    assert (x.sum(axis=1) <= most * (1 + TOLERANCE)).all()
     used = np.where(np.isfinite(demand) & (demand > 0), demand, 0.0)
     room = np.where(capacity > 0, capacity, 0.0)
+    most = np.where(limits > 0, limits, 0.0)
     with np.errstate(over="ignore", under="ignore"):
+        assert (x.sum(axis=1) <= most * (1 + TOLERANCE)).all()
         assert (x.T.astype(float) @ used <= room * (1 + TOLERANCE)).all()
 
 
@@ -109,6 +109,7 @@ def test_hand_worked_rounding() -> None:
     assert one_node([8, 8], [8, 8], 4) == [2, 2]
     assert one_node([np.inf, np.nan, -3, 1], [2, 2, 2, 2], 8) == [2, 0, 0, 1]
     assert one_node([0.4, 0.4, 0.4], [1, 1, 1], 8) == [1, 0, 0]  # 1.2 in all is one GPU
+    assert one_node([0.5], [4], 8) == [1]
     assert one_node([1.6, 1.6], [1.9, 1.9], 8) == [1, 1]  # 1.9 whole GPUs are 1
 
 
@@ -127,7 +128,9 @@ def test_only_users_of_the_overloaded_resource_give_way() -> None:
 def test_resources_in_tenths_use_all_of_a_node() -> None:
     capacity = np.array([[64.0, 3.0, 1.0, 1.0]])
     demand = np.array([[1.0, 0.1, 0.0, 0.0]])
-    np.testing.assert_array_equal(project(np.array([[30.0]]), np.array([64]), demand, capacity), [[30]])
+    np.testing.assert_array_equal(
+        project(np.array([[30.0]]), np.array([64]), demand, capacity), [[30]]
+    )
 
 
 def test_a_thousand_jobs_on_many_nodes() -> None:

@@ -46,7 +46,9 @@ def everybody(level: int) -> Any:
 
 def test_two_rigid_jobs_take_turns_on_one_node() -> None:
     # 2 GPUs; both jobs need both: the second waits for the first.
-    result = run(jobs((0, 100), (30, 50)), one_profile([0, 2], [[0, 0], [1, 1]]), "1x2", everybody(1))
+    result = run(
+        jobs((0, 100), (30, 50)), one_profile([0, 2], [[0, 0], [1, 1]]), "1x2", everybody(1)
+    )
     assert result.events == [
         (0.0, "arrive", 0),
         (0.0, "start", 0),
@@ -160,7 +162,9 @@ def test_a_failed_growth_changes_nothing() -> None:
 
 def test_the_first_start_can_cost_and_the_round_timer_fires() -> None:
     profiles = one_profile([0, 1], [[0, 0], [1, 1]])
-    result = run(jobs((0, 25)), profiles, "1x1", everybody(1), round_s=10.0, charge_first_start=True)
+    result = run(
+        jobs((0, 25)), profiles, "1x1", everybody(1), round_s=10.0, charge_first_start=True
+    )
     assert result.jobs[0].finish == 35.0
     assert result.jobs[0].num_restarts == 0
     assert [epoch.t for epoch in result.epochs] == [0.0, 10.0, 20.0, 30.0]

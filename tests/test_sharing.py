@@ -56,9 +56,7 @@ def test_priorities_must_match() -> None:
         by_priority([1, 1], [1], 3)
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 20), st.integers(0, 3)), max_size=12), st.integers(0, 40)
-)
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 3)), max_size=12), st.integers(0, 40))
 def test_every_rule_keeps_the_constraints(pairs: list[tuple[int, int]], capacity: int) -> None:
     demands = np.array([pair[0] for pair in pairs], dtype=float)
     priorities = [pair[1] for pair in pairs]

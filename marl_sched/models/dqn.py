@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,34 +22,33 @@ from marl_sched.models.network import DuelingNetwork, sizes_from
 HEAD_SCALE = 1e-3
 """Small, so that early targets are the rewards; not zero, which would tie all actions."""
 
-BASE_PREFERENCE = 0.05
-"""Head start of the base schedule's action: several times what `HEAD_SCALE` can add up to."""
+COMMIT_PREFERENCE = 0.05
+"""Head start of `commit`, several times what weights of `HEAD_SCALE` add up to: the greedy
+policy starts at the base schedule."""
+
+
+def epsilon_at(decisions: int, bounds: Sequence[float], over: int) -> float:
+    """From bounds[0] to bounds[1], linear over the first `over` decisions, then constant."""
+    return bounds[0] + min(1.0, decisions / over) * (bounds[1] - bounds[0])
 
 
 class DQNModule(TorchRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
-    """`model_config`: sizes (dict), base_algorithm, epsilon (first, last), epsilon_decisions.
+    """`model_config`: sizes (dict), epsilon (first, last), epsilon_decisions.
 
     Illegal actions have Q = -inf in the online and in the target network.
     """
 
     @override(RLModule)
     def setup(self) -> None:
-        config = self.model_config
-        self.q_net = DuelingNetwork(sizes_from(config))
-        self.q_net.actions.initialise_heads(
-            scale=HEAD_SCALE,
-            commit=BASE_PREFERENCE,
-            algorithm=config["base_algorithm"],
-            preference=BASE_PREFERENCE / 2,
-        )
+        self.q_net = DuelingNetwork(sizes_from(self.model_config))
+        self.q_net.actions.initialise_heads(scale=HEAD_SCALE, commit=COMMIT_PREFERENCE)
         nn.init.uniform_(self.q_net.state_value.weight, -HEAD_SCALE, HEAD_SCALE)
         self.rng = np.random.default_rng(0)  # env runners put their own here
 
     def epsilon(self, decisions: int) -> float:
-        """Chance of a random action after `decisions`: linear, then constant."""
-        first, last = self.model_config["epsilon"]
-        share = min(1.0, decisions / self.model_config["epsilon_decisions"])
-        return first + share * (last - first)
+        """Chance of a random action after `decisions` of the whole run."""
+        config = self.model_config
+        return epsilon_at(decisions, config["epsilon"], config["epsilon_decisions"])
 
     @override(InferenceOnlyAPI)
     def get_non_inference_attributes(self) -> list[str]:

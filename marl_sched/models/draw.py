@@ -1,4 +1,4 @@
-"""Drawing actions, and the action that stands for the base schedule; plain numpy.
+"""Drawing actions under a mask; plain numpy.
 
 Masks are (B, M) with positive = legal and at least one legal action in each row.
 """
@@ -6,19 +6,6 @@ Masks are (B, M) with positive = legal and at least one legal action in each row
 from __future__ import annotations
 
 import numpy as np
-
-
-def base_action(mask: np.ndarray, base_algorithm: int | None) -> np.ndarray:
-    """(B,) int64: the action that takes the base schedule.
-
-    `commit` where it is legal; else the algorithm that is the base; else the first legal one.
-    """
-    legal = mask > 0
-    action = np.argmax(legal, axis=-1).astype(np.int64)
-    if base_algorithm is not None:
-        takes_base = ~legal[..., 0] & legal[..., 1 + base_algorithm]
-        action[takes_base] = 1 + base_algorithm
-    return action
 
 
 def draw_categorical(

@@ -2,7 +2,8 @@
 
 Axes: B observations, K job slots, F features of a job, H job width, D context width,
 A algorithms, M = 1 + A + 2K actions in the order
-    commit | take algorithm 0..A-1 | slot 0..K-1 one level up | slot 0..K-1 one level down.
+    commit | take algorithm 0..A-1 | slot 0..K-1 one level up | slot 0..K-1 one level down,
+and commit always legal.
 """
 
 from __future__ import annotations
@@ -105,16 +106,12 @@ class ActionNetwork(nn.Module):
         return torch.cat([self.round_head(context), steps[..., 0], steps[..., 1]], dim=-1)
 
     @torch.no_grad()
-    def initialise_heads(
-        self, scale: float, commit: float, algorithm: int | None = None, preference: float = 0.0
-    ) -> None:
-        """Last layers uniform in +-`scale`; `commit`'s bias; one algorithm's, if given."""
+    def initialise_heads(self, scale: float, commit: float) -> None:
+        """Last layers uniform in +-`scale`, and a head start for `commit`."""
         for layer in (self.round_head, self.slot_head):
             layer.weight.uniform_(-scale, scale)
             layer.bias.uniform_(-scale, scale)
         self.round_head.bias[0] += commit
-        if algorithm is not None:
-            self.round_head.bias[1 + algorithm] += preference
 
 
 class ValueNetwork(nn.Module):

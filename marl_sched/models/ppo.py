@@ -18,11 +18,10 @@ from marl_sched.models.network import ActionNetwork, ValueNetwork, masked_logits
 
 
 class PPOModule(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
-    """`model_config`: sizes (dict), commit_bias, base_algorithm (int or None).
+    """`model_config`: sizes (dict), commit_bias.
 
     The policy's last layers start at zero but for commit's bias, so that the greedy action of
-    a fresh module is `commit`, which takes the base schedule; where `commit` is illegal (the
-    `meta` action space) it is the algorithm that is the base.
+    a fresh module is `commit`, which takes the base schedule.
 
     `compute_values` answers in units of the running spread of returns about their running
     mean (`value_mean`, `value_std`); the learner connector converts. Source of that and of
@@ -39,12 +38,7 @@ class PPOModule(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         config = self.model_config
         sizes = sizes_from(config)
         self.policy = ActionNetwork(sizes)
-        self.policy.initialise_heads(
-            scale=0.0,
-            commit=config["commit_bias"],
-            algorithm=config["base_algorithm"],
-            preference=config["commit_bias"],
-        )
+        self.policy.initialise_heads(scale=0.0, commit=config["commit_bias"])
         self.value = ValueNetwork(sizes)
         self.register_buffer("value_mean", torch.zeros(()))
         self.register_buffer("value_std", torch.ones(()))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
+import torch
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 
@@ -26,17 +28,6 @@ def spaces_of(config: Config, env_class: str) -> tuple[gym.Space, gym.Space]:
     return env.observation_space, env.action_space
 
 
-def base_algorithm(config: Config) -> int | None:
-    """Where the base schedule is among the algorithms, if it has to be named by one.
-
-    In `edit` and `full` the action `commit` takes the base schedule; in `meta` the algorithm
-    that equals it does.
-    """
-    if config.actions == "meta" and config.env.base in config.env.algorithms:
-        return config.env.algorithms.index(config.env.base)
-    return None
-
-
 def module_spec(
     config: Config, module_class: type[RLModule], spaces: tuple[gym.Space, gym.Space],
     **settings: Any,
@@ -49,9 +40,7 @@ def module_spec(
         module_class=module_class,
         observation_space=spaces[0],
         action_space=spaces[1],
-        model_config={
-            "sizes": sizes.as_dict(), "base_algorithm": base_algorithm(config), **settings
-        },
+        model_config={"sizes": sizes.as_dict(), **settings},
     )
 
 
@@ -96,6 +85,11 @@ def configure(
 def scheduler_only(agent_id: Any, episode: Any, **kwargs: Any) -> str:
     """Policy mapping: every decision is the scheduler's."""
     return SCHEDULER
+
+
+def to_device(value: np.ndarray, device: torch.device) -> torch.Tensor:
+    """A copy as tensor: what remote runners send are read-only views of Ray's object store."""
+    return torch.tensor(value, device=device)
 
 
 def num_sampling_envs(config: Config) -> int:

@@ -18,6 +18,7 @@ from ray.rllib.utils.annotations import override
 from marl_sched.config import Config
 from marl_sched.models.ppo import PPOModule
 from marl_sched.training import common
+from marl_sched.training.common import to_device
 from marl_sched.training.continuing import ContinuingAlgorithm
 from marl_sched.training.gae import advantages, discounts
 from marl_sched.training.rollout import Arrays, ModuleRollout, Rollout
@@ -68,8 +69,8 @@ class RolloutsToBatch(ConnectorV2):
             name: np.concatenate([flatten(part, part.obs[name][:-1]) for part in parts])
             for name in parts[0].obs
         }
-        tensors = {name: to_device(value[order], device) for name, value in flat.items()}
-        tensors[Columns.OBS] = {n: to_device(value[order], device) for n, value in obs.items()}
+        tensors: dict[str, Any] = {n: to_device(v[order], device) for n, v in flat.items()}
+        tensors[Columns.OBS] = {n: to_device(v[order], device) for n, v in obs.items()}
         return tensors
 
     def _columns(self, module: PPOModule, part: ModuleRollout, device: torch.device) -> Arrays:
@@ -91,10 +92,6 @@ def flatten(part: ModuleRollout, value: np.ndarray) -> np.ndarray:
     """(T, *rows, ...) -> (decisions, ...), leaving out rows that took none."""
     flat = value.reshape(-1, *value.shape[part.actions.ndim :])
     return flat if part.valid is None else flat[part.valid.reshape(-1)]
-
-
-def to_device(value: np.ndarray, device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(value)).to(device)
 
 
 @torch.no_grad()

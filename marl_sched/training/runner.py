@@ -55,7 +55,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
         torch.set_num_threads(1)
-        self.worker_index = self.worker_index or 0
+        self.worker_index = kwargs.get("worker_index") or 0
         self.spaces = kwargs.get("spaces")
         self.env: Any = None
         self.module: Any = None

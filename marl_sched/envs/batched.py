@@ -1,0 +1,260 @@
+"""B scheduling games at once, as arrays: what training and evaluation step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from marl_sched.config import Config, WorkloadConfig
+from marl_sched.envs import rules
+from marl_sched.envs.game import (
+    CLUSTER_FEATURES,
+    GLOBAL_FEATURES,
+    JOB_FEATURES,
+    NUM_TERMS,
+    SHARED,
+    Game,
+    build_game,
+    num_actions,
+)
+from marl_sched.errors import UserError
+from marl_sched.perf.profiles import build_profiles
+from marl_sched.sim import columns as c
+from marl_sched.sim.world import PER_ENV, World, build_world
+from marl_sched.types import Cluster
+from marl_sched.workload import load_workload
+from marl_sched.workload.trace import Workload
+
+PARTS = ("train", "validation", "test")
+
+Observation = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """Jobs [first, end) of a part of the workload, with gaps between arrivals times `stretch`."""
+
+    first: int
+    end: int
+    stretch: float = 1.0
+
+
+@lru_cache(maxsize=4)
+def _load_parts(
+    settings: WorkloadConfig, cluster: str, seed: int
+) -> tuple[Workload, Workload, Workload]:
+    workload = load_workload(settings, Cluster.parse(cluster), seed)
+    parts = workload.split(settings.split)
+    for part, name in zip(parts, PARTS, strict=True):
+        if len(part) == 0:
+            raise UserError(
+                f"{workload.name}: no job falls into the {name} part of {len(workload)} jobs; "
+                "use a longer trace or another --set workload.split=[..]"
+            )
+    return parts
+
+
+def load_part(config: Config, part: str) -> Workload:
+    """One chronological part of the configured workload: `train`, `validation` or `test`."""
+    return _load_parts(config.workload, config.cluster, config.seed)[PARTS.index(part)]
+
+
+def spread_episodes(part: Workload, episodes: int, jobs: int) -> list[Episode]:
+    """`episodes` windows of `jobs` jobs, evenly spread over `part`, at its own arrival times."""
+    jobs = min(jobs, len(part))
+    starts = np.unique(np.linspace(0, len(part) - jobs, episodes).astype(int))
+    return [Episode(int(first), int(first) + jobs) for first in starts]
+
+
+def observation_space(config: Config) -> gym.spaces.Dict:
+    """The scheduler's observation: jobs (K, F), cluster, globals, weights, mask (M)."""
+
+    def box(*shape: int) -> gym.spaces.Box:
+        return gym.spaces.Box(-np.inf, np.inf, shape, np.float32)
+
+    return gym.spaces.Dict(
+        {
+            "jobs": box(config.env.job_slots, len(JOB_FEATURES)),
+            "cluster": box(len(CLUSTER_FEATURES)),
+            "globals": box(len(GLOBAL_FEATURES)),
+            "weights": box(NUM_TERMS),
+            "mask": gym.spaces.Box(0, 1, (num_actions(config.env),), np.int8),
+        }
+    )
+
+
+def action_space(config: Config) -> gym.spaces.Discrete:
+    """commit | algorithm a | slot k one level up | slot k one level down."""
+    return gym.spaces.Discrete(num_actions(config.env))
+
+
+def spec_spaces(config: Config) -> tuple[gym.spaces.Dict, gym.spaces.Discrete]:
+    """Observation and action space of the scheduler."""
+    return observation_space(config), action_space(config)
+
+
+def make_world(config: Config, part: Workload, num_envs: int, window: int) -> World:
+    """A world over `part` with the configured cluster, estimates and rules."""
+    cluster = Cluster.parse(config.cluster)
+    profiles = build_profiles(part, cluster, restart_scale=config.sim.restart_scale)
+    factors = part.estimate_factors(config.workload.estimate_noise, config.seed)
+    return build_world(part, profiles, cluster, config.sim, factors, num_envs, window)
+
+
+class BatchedSchedulingEnv:
+    """`num_envs` games over one part of the workload, stepped together.
+
+    The compiled twin of `SchedulingEnv`: the same kernels with more than one environment.
+    Episodes end when their jobs have finished, never by truncation, and restart by
+    themselves with jobs and load drawn from the environment's own generator.
+
+    Args:
+        config: the experiment.
+        num_envs: B.
+        seed: of the episode draws; equal seeds give equal episodes.
+        part: `train`, `validation` or `test`.
+    """
+
+    def __init__(self, config: Config, num_envs: int, seed: int, part: str = "train") -> None:
+        self.config = config
+        self.num_envs = num_envs
+        self.workload = load_part(config, part)
+        self.window = min(config.env.jobs_per_episode, len(self.workload))
+        self.world: World = make_world(config, self.workload, num_envs, self.window)
+        self.game: Game = build_game(config, self.world, num_envs)
+        self.observation_space, self.action_space = spec_spaces(config)
+        self._rng = np.random.default_rng(seed)
+        self._episode = [Episode(0, self.window)] * num_envs
+        self._finished: list[dict[str, float]] = []
+        self._own_load = self.workload.offered_load(int(self.world.total[0]))
+
+    def draw_episode(self) -> Episode:
+        """A random window of the part at a random offered load (`env.train_load`)."""
+        first = int(self._rng.integers(0, len(self.workload) - self.window + 1))
+        stretch = 1.0
+        bounds = self.config.env.train_load
+        if bounds is not None and self._own_load > 0:
+            # The workload's own load is always among those seen in training.
+            low, high = min(bounds[0], self._own_load), max(bounds[1], self._own_load)
+            stretch = self._own_load / self._rng.uniform(low, high)
+        return Episode(first, first + self.window, stretch)
+
+    def begin(self, b: int, episode: Episode) -> bool:
+        """Start `episode` in environment `b`; False when it ends without a decision."""
+        self._episode[b] = episode
+        return bool(
+            rules.begin(self.world, self.game, b, episode.first, episode.end, episode.stretch)
+        )
+
+    def _begin_drawn(self, b: int) -> None:
+        for _ in range(100):
+            if self.begin(b, self.draw_episode()):
+                return
+        raise UserError(
+            f"{self.workload.name}: 100 episodes in a row left the scheduler nothing to decide; "
+            "raise the load (--load 0.9) or take a smaller cluster"
+        )
+
+    def reset(self) -> Observation:
+        """Begin an episode in every environment; the first observations, each (B, ..)."""
+        for b in range(self.num_envs):
+            self._begin_drawn(b)
+        return self.observation()
+
+    def observation(self, rows: np.ndarray | None = None) -> Observation:
+        """Copies of the current observations, of all environments or of `rows`."""
+        game = self.game
+        arrays = {
+            "jobs": game.jobs,
+            "cluster": game.cluster,
+            "globals": game.globals,
+            "weights": game.weights.astype(np.float32),
+            "mask": game.mask,
+        }
+        return {
+            key: value.copy() if rows is None else value[rows] for key, value in arrays.items()
+        }
+
+    def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray]:
+        """One sub-step everywhere.
+
+        Args:
+            actions: (B,) int64; an illegal one counts as commit.
+
+        Returns:
+            observation after it (of the next episode where done), reward (B,) float64 in
+            percent, simulated seconds passed (B,) float64, done (B,) bool.
+        """
+        reward = np.empty(self.num_envs)
+        dt_s = np.empty(self.num_envs)
+        done = np.empty(self.num_envs, dtype=np.bool_)
+        actions = np.ascontiguousarray(actions, dtype=np.int64)
+        rules.step_all(self.world, self.game, actions, reward, dt_s, done)
+        for b in np.flatnonzero(done):
+            self._finished.append(self.episode_summary(int(b)))
+            self._begin_drawn(int(b))
+        return self.observation(), reward, dt_s, done
+
+    def play_fixed(self, act: Callable[[Observation], np.ndarray], episodes: list[Episode]) -> None:
+        """Play one given episode in each environment to its end; nothing restarts.
+
+        Args:
+            act: observation arrays of the running environments -> their actions.
+            episodes: B episodes.
+        """
+        running = np.array([self.begin(b, episode) for b, episode in enumerate(episodes)])
+        while running.any():
+            rows = np.flatnonzero(running)
+            actions = act(self.observation(rows))
+            for b, action in zip(rows, actions, strict=True):
+                _, _, ended = rules.step(self.world, self.game, int(b), int(action))
+                running[b] = not ended
+
+    def episode_summary(self, b: int) -> dict[str, float]:
+        """Figures of the episode that has just ended in environment `b`."""
+        jobs = int(self.world.env_k[b, c.NUM_FINISHED])
+        jct = float(self.world.cost[b, c.COST_COMPLETION]) / jobs
+        shadow = float(self.game.norm[b, c.COST_COMPLETION]) / jobs
+        return {
+            "return": float(self.game.episode_return[b]),
+            "avg_jct_s": jct,
+            "shadow_avg_jct_s": shadow,
+            "jct_vs_base_percent": 100.0 * (jct / shadow - 1.0),
+            "num_jobs": float(jobs),
+            "decisions": float(self.game.decisions[b]),
+            "load": self._own_load / self._episode[b].stretch,
+        }
+
+    def pop_episodes(self) -> list[dict[str, float]]:
+        """Summaries of the episodes that ended since the last call."""
+        finished, self._finished = self._finished, []
+        return finished
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that changes, to go on later exactly as now."""
+        return {
+            "world": {name: getattr(self.world, name).copy() for name in PER_ENV},
+            "game": {
+                name: getattr(self.game, name).copy()
+                for name in Game._fields
+                if name not in SHARED
+            },
+            "rng": self._rng.bit_generator.state,
+            "episode": list(self._episode),
+            "finished": list(self._finished),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `get_state` gave."""
+        for name, value in state["world"].items():
+            getattr(self.world, name)[...] = value
+        for name, value in state["game"].items():
+            getattr(self.game, name)[...] = value
+        self._rng.bit_generator.state = state["rng"]
+        self._episode = list(state["episode"])
+        self._finished = list(state["finished"])

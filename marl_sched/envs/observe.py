@@ -1,0 +1,193 @@
+"""What the scheduler sees, written by compiled code straight into the observation arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from marl_sched.envs.game import Game
+from marl_sched.schedulers.elastic_index import MIN_REMAINING_S, log_rank_weights
+from marl_sched.sim import columns as c
+from marl_sched.sim.world import World
+
+NEWEST_SHARE = 4
+"""On overflow one slot in this many shows the newest jobs, the others the least work left."""
+
+
+@njit(cache=True)
+def choose_slots(w: World, g: Game, b: int) -> None:
+    """Rank the active jobs by work left and pick those that get a slot in this round."""
+    n = w.env_k[b, c.NUM_ACTIVE]
+    shown = g.slot.shape[1]
+    for i in range(n):
+        profile = w.slot_k[b, c.PROFILE, i]
+        base = w.nominal_rates[profile, 1] / w.sizes[profile, 1]
+        g.work[b, i] = max(w.slot_f[b, c.EST_REMAINING_S, i], MIN_REMAINING_S) / base
+    g.rank_weight[b, :n] = log_rank_weights(g.work[b, :n], 0.45)
+    g.rank_weight[b, :n] -= g.rank_weight[b, :n].max()
+    order = np.argsort(g.work[b, :n])
+    for position in range(n):
+        g.rank[b, order[position]] = position / n
+    g.slot[b, :] = -1
+    head = n if n <= shown else shown - shown // NEWEST_SHARE
+    for k in range(head):
+        g.slot[b, k] = order[k]
+    if n > shown:
+        rest = order[head:]
+        newest = np.argsort(-w.slot_k[b, c.JOB, :n][rest])
+        for k in range(shown - head):
+            g.slot[b, head + k] = rest[newest[k]]
+
+
+@njit(cache=True)
+def proposed_gpus(w: World, g: Game, b: int) -> int:
+    """GPUs that the proposal hands out."""
+    total = 0
+    for i in range(w.env_k[b, c.NUM_ACTIVE]):
+        total += w.sizes[w.slot_k[b, c.PROFILE, i], g.proposal[b, i]]
+    return total
+
+
+@njit(cache=True)
+def write_mask(w: World, g: Game, b: int, free: float) -> None:
+    """Legal actions: commit always; algorithms at a round's start; edits that keep within R."""
+    num_algorithms = g.algorithms.size
+    shown = g.slot.shape[1]
+    g.mask[b, :] = 0
+    g.mask[b, 0] = 1
+    if g.allow_algorithms and g.fresh[b]:
+        g.mask[b, 1 : 1 + num_algorithms] = 1
+    if not g.allow_edits or g.edits[b] >= g.max_edits:
+        return
+    for k in range(shown):
+        i = g.slot[b, k]
+        if i < 0:
+            continue
+        profile, level = w.slot_k[b, c.PROFILE, i], g.proposal[b, i]
+        if level < w.slot_k[b, c.LIMIT_LEVEL, i]:
+            step = w.sizes[profile, level + 1] - w.sizes[profile, level]
+            if step <= free:
+                g.mask[b, 1 + num_algorithms + k] = 1
+        if level > 0:
+            g.mask[b, 1 + num_algorithms + shown + k] = 1
+
+
+@njit(cache=True)
+def write_observation(w: World, g: Game, b: int) -> None:
+    """Fill the observation and the mask of environment `b` from world and proposal."""
+    gpus = w.total[0]
+    free = gpus - proposed_gpus(w, g, b)
+    write_mask(w, g, b, free)
+    mean_left = write_globals(w, g, b)
+    write_jobs(w, g, b, mean_left)
+    write_cluster(w, g, b, free)
+
+
+@njit(cache=True)
+def write_jobs(w: World, g: Game, b: int, mean_left_s: float) -> None:
+    """Per-job features in the order of `game.JOB_FEATURES`."""
+    n = w.env_k[b, c.NUM_ACTIVE]
+    now = w.env_f[b, c.NOW_S]
+    log_gpus = np.log2(1.0 + w.total[0])
+    mean_work = max(g.work[b, :n].mean(), 1.0)
+    first_up = 1 + g.algorithms.size
+    g.jobs[b, :, :] = 0.0
+    for k in range(g.slot.shape[1]):
+        i = g.slot[b, k]
+        if i < 0:
+            continue
+        x = g.jobs[b, k]
+        profile = w.slot_k[b, c.PROFILE, i]
+        sizes, rates = w.sizes[profile], w.nominal_rates[profile]
+        held, wanted = w.slot_k[b, c.LEVEL, i], g.proposal[b, i]
+        base = rates[1] / sizes[1]
+        left_s = max(w.slot_f[b, c.EST_REMAINING_S, i], MIN_REMAINING_S)
+        x[0] = 1.0
+        x[1] = np.log(g.work[b, i] / mean_work) / 4.0
+        x[2] = g.rank[b, i]
+        x[3] = np.log2(1.0 + sizes[w.slot_k[b, c.REQUEST_LEVEL, i]]) / log_gpus
+        x[4] = np.log2(1.0 + sizes[held]) / log_gpus
+        x[5] = np.log2(1.0 + sizes[wanted]) / log_gpus
+        x[6] = np.log2(1.0 + sizes[w.slot_k[b, c.LIMIT_LEVEL, i]]) / log_gpus
+        x[7] = 1.0 if held == 0 else 0.0
+        x[8] = 1.0 if np.isnan(w.slot_f[b, c.FIRST_START_S, i]) else 0.0
+        x[9] = np.log1p((now - w.slot_f[b, c.ARRIVAL_S, i]) / mean_left_s) / 4.0
+        x[10] = np.log1p(w.slot_f[b, c.RESTART_S, i] / left_s)
+        x[11] = -2.0
+        if wanted < w.num_levels[profile]:
+            gain = (rates[wanted + 1] - rates[wanted]) / (sizes[wanted + 1] - sizes[wanted])
+            x[11] = np.log(max(gain / base, 3.4e-4)) / 4.0
+        x[12] = -2.0
+        if wanted > 0:
+            loss = (rates[wanted] - rates[wanted - 1]) / (sizes[wanted] - sizes[wanted - 1])
+            x[12] = np.log(max(loss / base, 3.4e-4)) / 4.0
+        x[13] = g.rank_weight[b, i] / 4.0
+        x[14] = g.mask[b, first_up + k]
+        if held > 0:
+            x[15] = np.log1p((now - w.slot_f[b, c.RUN_SINCE_S, i]) / w.round_s) / 4.0
+        total = max(w.slot_f[b, c.EST_TOTAL_S, i], MIN_REMAINING_S)
+        x[16] = 1.0 - min(left_s / total, 1.0)
+        x[17] = np.sign(wanted - held)
+
+
+@njit(cache=True)
+def write_globals(w: World, g: Game, b: int) -> float:
+    """Global features in the order of `game.GLOBAL_FEATURES`; the mean run time left, s."""
+    n = w.env_k[b, c.NUM_ACTIVE]
+    gpus = w.total[0]
+    waiting, asked, most, changes, left_s = 0.0, 0.0, 0.0, 0.0, 0.0
+    total_work, log_sum, log_squares = 0.0, 0.0, 0.0
+    for i in range(n):
+        profile = w.slot_k[b, c.PROFILE, i]
+        level = w.slot_k[b, c.LEVEL, i]
+        waiting += level == 0
+        changes += level != g.proposal[b, i]
+        asked += w.sizes[profile, w.slot_k[b, c.REQUEST_LEVEL, i]]
+        most += w.sizes[profile, w.slot_k[b, c.LIMIT_LEVEL, i]]
+        left_s += max(w.slot_f[b, c.EST_REMAINING_S, i], MIN_REMAINING_S)
+        log_work = np.log(g.work[b, i])
+        total_work += g.work[b, i]
+        log_sum += log_work
+        log_squares += log_work * log_work
+    shown_work, shown_asked, shown = 0.0, 0.0, 0
+    for k in range(g.slot.shape[1]):
+        i = g.slot[b, k]
+        if i >= 0:
+            shown += 1
+            shown_work += g.work[b, i]
+            shown_asked += w.sizes[w.slot_k[b, c.PROFILE, i], w.slot_k[b, c.REQUEST_LEVEL, i]]
+    x = g.globals[b]
+    mean_left_s = left_s / n
+    x[0] = np.log1p(n) / 8.0
+    x[1] = waiting / n
+    x[2] = np.log1p(asked / gpus)
+    x[3] = np.log1p(most / gpus)
+    x[4] = (n - shown) / n
+    x[5] = max(1.0 - shown_work / total_work, 0.0)
+    x[6] = np.log1p(max(asked - shown_asked, 0.0) / gpus)
+    x[7] = np.log1p(g.elapsed_s[b] / w.round_s)
+    x[8] = (g.max_edits - g.edits[b]) / g.max_edits
+    x[9] = changes / n
+    x[10] = np.sqrt(max(log_squares / n - (log_sum / n) ** 2, 0.0)) / 4.0
+    x[11] = np.log1p(mean_left_s / w.round_s) / 8.0
+    return mean_left_s
+
+
+@njit(cache=True)
+def write_cluster(w: World, g: Game, b: int, free_proposed: float) -> None:
+    """Cluster features in the order of `game.CLUSTER_FEATURES`."""
+    nodes = w.capacity.shape[0]
+    free, emptiest, idle = 0.0, 0.0, 0.0
+    for node in range(nodes):
+        here = w.free[b, node, 0]
+        free += here
+        if w.capacity[node, 0] > 0.0:
+            emptiest = max(emptiest, here / w.capacity[node, 0])
+        idle += here >= w.capacity[node, 0]
+    x = g.cluster[b]
+    x[0] = free / w.total[0]
+    x[1] = free_proposed / w.total[0]
+    x[2] = emptiest
+    x[3] = idle / nodes
+    x[4] = np.log2(1.0 + nodes) / 12.0
+    x[5] = np.log2(1.0 + w.total[0]) / 12.0

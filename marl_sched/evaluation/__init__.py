@@ -1,0 +1,1 @@
+"""Judging schedulers: metrics of one run, paired comparisons with intervals."""

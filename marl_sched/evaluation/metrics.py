@@ -1,0 +1,114 @@
+"""Figures of one simulated run, from the simulator's per-job results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from marl_sched.files import replacing
+from marl_sched.sim import columns as c
+from marl_sched.workload.trace import Workload
+
+
+@dataclass(frozen=True)
+class JobResults:
+    """What became of each job; arrays (J,) in the order of the workload, NaN where unfinished."""
+
+    workload: Workload
+    num_gpus: int
+    """GPUs of the cluster."""
+    arrival_s: np.ndarray
+    """float64, from the first arrival, after any change of load."""
+    first_start_s: np.ndarray
+    finish_s: np.ndarray
+    held_s: np.ndarray
+    """Time holding GPUs."""
+    attained_gpu_s: np.ndarray
+    num_preemptions: np.ndarray
+    num_restarts: np.ndarray
+    finish_time_fairness: np.ndarray
+    """rho: run time shared over run time on a 1/n share (Themis, NSDI 2020)."""
+
+    @property
+    def jct_s(self) -> np.ndarray:
+        """(J,) float64 completion times."""
+        return self.finish_s - self.arrival_s
+
+    def summary(self) -> dict[str, float]:
+        """The metrics that `simulate --json` prints, over finished jobs."""
+        done = ~np.isnan(self.finish_s)
+        if not done.any():
+            raise ValueError("no job finished")
+        jct = self.jct_s[done]
+        duration = self.workload.duration_s[done]
+        makespan = float(self.finish_s[done].max() - self.arrival_s.min())
+        deadline = self.workload.deadline_s - self.workload.arrival_s
+        missed = self.jct_s > deadline
+        return {
+            "num_jobs": int(done.size),
+            "num_finished": int(done.sum()),
+            "avg_jct_s": float(jct.mean()),
+            "p50_jct_s": float(np.percentile(jct, 50)),
+            "p99_jct_s": float(np.percentile(jct, 99)),
+            "makespan_s": makespan,
+            "avg_queueing_delay_s": float((jct - self.held_s[done]).mean()),
+            "avg_first_wait_s": float((self.first_start_s - self.arrival_s)[done].mean()),
+            "avg_slowdown": float((jct / duration).mean()),
+            "avg_finish_time_fairness": float(self.finish_time_fairness[done].mean()),
+            "gpu_allocated_fraction": float(
+                self.attained_gpu_s[done].sum() / (self.num_gpus * makespan)
+            ),
+            "num_preemptions": int(self.num_preemptions[done].sum()),
+            "num_restarts": int(self.num_restarts[done].sum()),
+            "num_deadlines_missed": int(missed[done].sum()),
+        }
+
+    def write_csv(self, path: Path) -> None:
+        """One row a job, whole or not at all."""
+        import pandas as pd
+
+        work = self.workload
+        frame = pd.DataFrame(
+            {
+                "job_id": work.job_id,
+                "arrival_s": self.arrival_s,
+                "first_start_s": self.first_start_s,
+                "finish_s": self.finish_s,
+                "jct_s": self.jct_s,
+                "queueing_delay_s": self.jct_s - self.held_s,
+                "slowdown": self.jct_s / work.duration_s,
+                "duration_s": work.duration_s,
+                "num_gpus": work.num_gpus,
+                "model": np.array(work.models, dtype=object)[work.model],
+                "attained_gpu_s": self.attained_gpu_s,
+                "num_preemptions": self.num_preemptions.astype(np.int64),
+                "num_restarts": self.num_restarts.astype(np.int64),
+            }
+        )
+        with replacing(path) as temporary:
+            frame.to_csv(temporary, index=False)
+
+
+def job_results(workload: Workload, num_gpus: int, result: np.ndarray) -> JobResults:
+    """Read one environment's result rows.
+
+    Args:
+        workload: the J jobs of the episode.
+        num_gpus: of the cluster.
+        result: (., W) float64 rows of `World.result`, W >= J.
+    """
+    rows = result[:, : len(workload)].copy()
+    return JobResults(
+        workload=workload,
+        num_gpus=num_gpus,
+        arrival_s=rows[c.FINAL_ARRIVAL_S],
+        first_start_s=rows[c.FINAL_FIRST_START_S],
+        finish_s=rows[c.FINAL_FINISH_S],
+        held_s=rows[c.FINAL_HELD_S],
+        attained_gpu_s=rows[c.FINAL_ATTAINED_GPU_S],
+        num_preemptions=rows[c.FINAL_PREEMPTIONS],
+        num_restarts=rows[c.FINAL_RESTARTS],
+        finish_time_fairness=rows[c.FINAL_RHO],
+    )

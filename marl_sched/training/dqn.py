@@ -1,0 +1,192 @@
+"""DQN on batched rollouts: double Q, n-step, prioritised replay, target network."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from ray.rllib.algorithms.dqn import DQN, DQNConfig
+from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
+from ray.rllib.connectors.connector_v2 import ConnectorV2
+from ray.rllib.connectors.learner import LearnerConnectorPipeline
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.learner import Learner
+from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
+from ray.rllib.utils.annotations import override
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    ENV_RUNNER_SAMPLING_TIMER,
+    LEARNER_RESULTS,
+    LEARNER_UPDATE_TIMER,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    REPLAY_BUFFER_SAMPLE_TIMER,
+    SYNCH_WORKER_WEIGHTS_TIMER,
+    TD_ERROR_KEY,
+    TIMERS,
+)
+from ray.rllib.utils.numpy import convert_to_numpy
+
+from marl_sched.config import Config
+from marl_sched.models.dqn import DQNModule
+from marl_sched.training import common
+from marl_sched.training.common import to_device
+from marl_sched.training.continuing import ContinuingAlgorithm
+from marl_sched.training.replay import ReplayBatch
+from marl_sched.training.rollout import SCHEDULER
+from marl_sched.training.runner import DEFAULT_ENV_CLASS
+
+TARGET_UPDATES = "target_updates"
+
+FRAGMENT_STEPS = 16
+"""Steps of every environment between updates; longer ones save round trips to the runners."""
+
+
+class ReplayToBatch(ConnectorV2):
+    """Learner connector: one batch of replayed transitions, as tensors."""
+
+    @override(ConnectorV2)
+    def __call__(
+        self, *, rl_module: Any, batch: dict[str, Any], episodes: list[ReplayBatch], **kwargs: Any
+    ) -> dict[str, Any]:
+        (replayed,) = episodes
+        device = next(rl_module[SCHEDULER].parameters()).device
+        columns: dict[str, Any] = {n: to_device(v, device) for n, v in replayed.columns.items()}
+        columns[Columns.OBS] = {n: to_device(v, device) for n, v in replayed.obs.items()}
+        columns[Columns.NEXT_OBS] = {
+            n: to_device(v, device) for n, v in replayed.next_obs.items()
+        }
+        return {SCHEDULER: columns}
+
+
+class DQNLearner(DQNTorchLearner):
+    """RLlib's DQN learner on our batches, with the target's counter in its checkpoints."""
+
+    @override(Learner)
+    def build(self) -> None:
+        # RLlib's `build` inserts a piece into the default pipeline, which then is replaced.
+        super().build()
+        self._learner_connector = LearnerConnectorPipeline(connectors=[ReplayToBatch()])
+
+    @override(Learner)
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        state = super().get_state(components, not_components=not_components, **kwargs)
+        if self._check_component(TARGET_UPDATES, components, not_components):
+            state[TARGET_UPDATES] = dict(self.last_update_ts_by_mid)
+        return state
+
+    @override(Learner)
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        if TARGET_UPDATES in state:
+            self.last_update_ts_by_mid = defaultdict(int, state[TARGET_UPDATES])
+
+
+class SchedulingDQN(ContinuingAlgorithm, DQN):
+    """RLlib's DQN, with an exact training intensity.
+
+    The stock step rounds the ratio of updates to samples and counts the local runner as one
+    that samples; here what is owed is carried over, so that `training_intensity` replayed
+    decisions follow each sampled one whatever the number of runners.
+    """
+
+    _owed_updates = 0.0
+
+    @override(DQN)
+    def training_step(self) -> None:
+        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
+            rollouts, results = synchronous_parallel_sample(
+                worker_set=self.env_runner_group,
+                concat=True,
+                sample_timeout_s=self.config.sample_timeout_s,
+                _uses_new_env_runners=True,
+                _return_metrics=True,
+            )
+        if not rollouts:  # every runner failed; RLlib restarts them before the next step
+            return
+        self.metrics.aggregate(results, key=ENV_RUNNER_RESULTS)
+        self.local_replay_buffer.add(rollouts)
+        sampled = sum(len(rollout) for rollout in rollouts)
+        if len(self.local_replay_buffer) < self.config.num_steps_sampled_before_learning_starts:
+            return
+        batch_size = self.config.total_train_batch_size
+        self._owed_updates += sampled * self.config.training_intensity / batch_size
+        updates, self._owed_updates = divmod(self._owed_updates, 1.0)
+        for _ in range(int(updates)):
+            self._update(batch_size)
+        if updates:
+            with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+                self.env_runner_group.sync_weights(
+                    from_worker_or_learner_group=self.learner_group, inference_only=True
+                )
+
+    def _update(self, batch_size: int) -> None:
+        """Replay one batch, learn from it, and return its errors to the buffer."""
+        with self.metrics.log_time((TIMERS, REPLAY_BUFFER_SAMPLE_TIMER)):
+            batches = self.local_replay_buffer.sample(num_items=batch_size)
+        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+            decisions = self.metrics.peek(
+                (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0
+            )
+            results = self.learner_group.update(
+                episodes=batches, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: decisions}
+            )
+        # Taken out of the results: a number per replayed decision is no metric.
+        errors = results[0][SCHEDULER].pop(TD_ERROR_KEY).peek()
+        self.metrics.aggregate(results, key=LEARNER_RESULTS)
+        self.local_replay_buffer.update_priorities(
+            np.concatenate([np.atleast_1d(part) for part in convert_to_numpy(errors)])
+        )
+
+
+def dqn_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> DQNConfig:
+    """Our settings as RLlib's: `dqn_config(config).build_algo()` is ready to train."""
+    settings = config.training.dqn
+    num_envs = common.num_sampling_envs(config)
+    fragment = min(FRAGMENT_STEPS, max(1, settings.decisions_per_iteration // num_envs))
+    spec = common.module_spec(
+        config, DQNModule, common.spaces_of(config, env_class),
+        epsilon=list(settings.epsilon), epsilon_decisions=settings.epsilon_decisions,
+    )
+    algorithm = common.configure(
+        DQNConfig(algo_class=SchedulingDQN), config, spec, env_class,
+        max(fragment, settings.n_step),
+    )
+    return algorithm.training(
+        learner_class=DQNLearner,
+        lr=settings.lr,
+        gamma=settings.gamma,
+        n_step=settings.n_step,
+        double_q=True,
+        dueling=True,
+        num_atoms=1,
+        td_error_loss_fn="huber",
+        train_batch_size_per_learner=settings.batch_size,
+        num_steps_sampled_before_learning_starts=settings.learning_starts,
+        target_network_update_freq=settings.target_update,
+        training_intensity=settings.training_intensity,
+        grad_clip=settings.grad_clip,
+        grad_clip_by="global_norm",
+        # By name: RLlib looks for "EpisodeReplayBuffer" in it, and a class would not do.
+        replay_buffer_config={
+            "type": "marl_sched.training.replay.ArrayReplayBuffer",
+            "capacity": settings.buffer_size,
+            "n_step": settings.n_step,
+            "gamma": settings.gamma,
+            "alpha": settings.alpha,
+            "beta": settings.beta,
+            "seed": config.seed,
+        },
+    ).reporting(
+        min_time_s_per_iteration=None,
+        min_sample_timesteps_per_iteration=settings.decisions_per_iteration,
+    )
+
+

@@ -1,0 +1,202 @@
+"""The files of one training run: configuration, metrics, checkpoints, provenance."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from marl_sched.config import Config, load_config, save_config
+from marl_sched.errors import UserError
+from marl_sched.files import write_text
+
+Row = dict[str, Any]
+
+COLUMNS = (
+    "iteration", "elapsed_s", "decisions", "decisions_per_s", "num_episodes",
+    "episode_return_mean", "jct_vs_base_percent", "validation_jct_percent",
+    "policy_loss", "value_loss", "explained_variance", "kl", "kl_coefficient", "entropy",
+    "q_loss", "q_mean", "td_error", "epsilon", "gradient_norm", "sample_s", "update_s",
+)
+"""Columns of metrics.csv; those of the other algorithm stay empty."""
+
+CHECKPOINTS_KEPT = 2
+
+_FREE_ON_RESUME = {
+    "minutes", "iterations", "validation_every", "validation_episodes", "checkpoint_every",
+    "num_env_runners",
+}
+"""Settings of `training` that a resumed run may change."""
+
+
+class RunFolder:
+    """Where a run is kept; every method leaves it readable if the process dies inside."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.metrics = out / "metrics.csv"
+        self.checkpoints = out / "checkpoints"
+        self.best = out / "best"
+
+    def prepare(self, config: Config, resume: bool, overwrite: bool) -> Path | None:
+        """Make the folder ready; the checkpoint to continue from, if any.
+
+        Raises:
+            UserError: when it holds another run, or cannot be written.
+        """
+        checkpoint = self.latest_checkpoint()
+        if resume:
+            self._check_same(config)
+        elif (self.out / "run.json").exists() or checkpoint is not None:
+            if not overwrite:
+                raise UserError(
+                    f"{self.out}: holds a run already; continue it with --resume auto, or "
+                    "choose another --out"
+                )
+            self._clear()
+            checkpoint = None
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {self.out}: {error.strerror or error}; choose another --out"
+            ) from None
+        for left_over in self.checkpoints.glob(".*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        save_config(config, self.out / "config.yaml")
+        return checkpoint
+
+    def _check_same(self, config: Config) -> None:
+        path = self.out / "config.yaml"
+        if not path.is_file():
+            return
+        before = _flat(load_config(path).model_dump(mode="json"))
+        now = _flat(config.model_dump(mode="json"))
+        for key, value in now.items():
+            section, _, name = key.rpartition(".")
+            if section == "training" and name in _FREE_ON_RESUME:
+                continue
+            if key.startswith("evaluation.") or before.get(key) == value:
+                continue
+            raise UserError(
+                f"{path}: {key} was {before.get(key)!r} and now is {value!r}; resume with the "
+                "run's own settings, or choose another --out"
+            )
+
+    def _clear(self) -> None:
+        for folder in (self.checkpoints, self.best):
+            shutil.rmtree(folder, ignore_errors=True)
+        for name in ("metrics.csv", "run.json", "config.yaml"):
+            (self.out / name).unlink(missing_ok=True)
+
+    def latest_checkpoint(self) -> Path | None:
+        found = self._all_checkpoints()
+        return found[-1] if found else None
+
+    def _all_checkpoints(self) -> list[Path]:
+        folders = [p for p in self.checkpoints.glob("iter_*") if (p / "progress.json").is_file()]
+        return sorted(folders, key=lambda path: int(path.name.removeprefix("iter_")))
+
+    def save_checkpoint(self, algorithm: Any, progress: Mapping[str, Any]) -> Path:
+        """Save under a temporary name, rename, and drop all but the last two."""
+        name = f"iter_{progress['iteration']}"
+        temporary = self.checkpoints / f".{name}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        algorithm.save_to_path(str(temporary.resolve()))
+        write_text(temporary / "progress.json", json.dumps(dict(progress)) + "\n")
+        final = self.checkpoints / name
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+        for old in self._all_checkpoints()[:-CHECKPOINTS_KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
+        return final
+
+    def append(self, row: Row) -> None:
+        """Add a row to metrics.csv in one write, so that a kill leaves whole lines."""
+        values = [_text(row.get(name)) for name in COLUMNS]
+        lines = [values] if self.metrics.exists() else [list(COLUMNS), values]
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows(lines)
+        with open(self.metrics, "ab", buffering=0) as file:
+            file.write(buffer.getvalue().encode())
+            os.fsync(file.fileno())
+
+    def rows(self) -> list[Row]:
+        """Rows of metrics.csv, numbers as float; a cut last line is left out."""
+        if not self.metrics.is_file():
+            return []
+        text = self.metrics.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        return [
+            {name: float(value) if value else None for name, value in row.items()}
+            for row in csv.DictReader(io.StringIO(whole))
+        ]
+
+    def drop_rows_after(self, iteration: int) -> None:
+        """Forget what was recorded after the checkpoint that the run goes on from."""
+        if not self.metrics.is_file():
+            return
+        text = self.metrics.read_text(encoding="utf-8")
+        lines = text[: text.rfind("\n") + 1].splitlines(keepends=True)
+        kept = [line for line in lines[1:] if int(line.split(",", 1)[0]) <= iteration]
+        write_text(self.metrics, "".join(lines[:1] + kept))
+
+    def write_run(self, **facts: Any) -> None:
+        """Merge facts into run.json."""
+        path = self.out / "run.json"
+        record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        write_text(path, json.dumps(record | facts, indent=2) + "\n")
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    found = {"python": platform.python_version()}
+    for name in ("marl_sched", "ray", "torch", "numpy", "numba"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """Commit of the source tree, with `-dirty` if it has changes; None outside of git."""
+    def git(*command: str) -> str:
+        return subprocess.run(
+            ["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True,
+            check=True, timeout=10,
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _text(value: Any) -> str:
+    if value is None or value != value:  # NaN: nothing was measured
+        return ""
+    return str(value) if isinstance(value, int) else f"{float(value):.6g}"
