@@ -120,7 +120,8 @@ class EnvConfig(_Section):
     """Jobs that the observation shows one by one; the rest is pooled."""
     max_edits: Count = 4
     """Edits in one round before it commits by itself."""
-    jobs_per_episode: Count = 128
+    jobs_per_episode: Count | None = None
+    """None: enough jobs to fill the cluster several times, see `envs.batched.episode_jobs`."""
     train_load: tuple[Positive, Positive] | None = (0.5, 1.2)
     """Each training episode draws its offered load here (domain randomisation); None trains
     at the workload's own load."""
@@ -244,8 +245,9 @@ def load_config(
     file: Path | None = None,
     overrides: tuple[str, ...] | list[str] = (),
     defaults: dict[str, Any] | None = None,
+    options: dict[str, Any] | None = None,
 ) -> Config:
-    """Resolve defaults < `defaults` (nested) < YAML `file` < `overrides` ("a.b=c").
+    """Resolve `defaults` (nested) < YAML `file` < `overrides` ("a.b=c") < `options` (nested).
 
     Raises:
         UserError: naming the file or key, what is wrong with it, and what is known there.
@@ -256,6 +258,7 @@ def load_config(
         _merge(data, _read_yaml(file))
     for override in overrides:
         _merge(data, _parse_override(override))
+    _merge(data, options or {})
     return validate_config(data, where=str(file) if file is not None else "configuration")
 
 

@@ -48,7 +48,8 @@ class Episode:
 def _load_parts(
     settings: WorkloadConfig, cluster: str, seed: int
 ) -> tuple[Workload, Workload, Workload]:
-    workload = load_workload(settings, Cluster.parse(cluster), seed)
+    machines = Cluster.parse(cluster)
+    workload = load_workload(settings, machines, seed)
     parts = workload.split(settings.split)
     for part, name in zip(parts, PARTS, strict=True):
         if len(part) == 0:
@@ -56,12 +57,32 @@ def _load_parts(
                 f"{workload.name}: no job falls into the {name} part of {len(workload)} jobs; "
                 "use a longer trace or another --set workload.split=[..]"
             )
+    if settings.load is not None:
+        # Each part carries the load that was asked for, not the trace's share of it.
+        train, validation, test = (part.with_load(settings.load, machines.num_gpus) for part in parts)
+        return train, validation, test
     return parts
 
 
 def load_part(config: Config, part: str) -> Workload:
     """One chronological part of the configured workload: `train`, `validation` or `test`."""
     return _load_parts(config.workload, config.cluster, config.seed)[PARTS.index(part)]
+
+
+MIN_EPISODE_JOBS, MAX_EPISODE_JOBS = 128, 1024
+FILLS = 3.0
+"""An episode asks for this many times the cluster's GPUs: it starts and ends with an empty
+cluster, and jobs have to compete in between."""
+
+
+def episode_jobs(config: Config, part: Workload) -> int:
+    """Jobs in one episode of `part`: as configured, else enough to fill the cluster."""
+    jobs = config.env.jobs_per_episode
+    if jobs is None:
+        gpus = Cluster.parse(config.cluster).num_gpus
+        wanted = int(FILLS * gpus / part.num_gpus.mean())
+        jobs = min(max(wanted, MIN_EPISODE_JOBS), MAX_EPISODE_JOBS)
+    return min(jobs, len(part))
 
 
 def spread_episodes(part: Workload, episodes: int, jobs: int) -> list[Episode]:
@@ -124,7 +145,7 @@ class BatchedSchedulingEnv:
         self.config = config
         self.num_envs = num_envs
         self.workload = load_part(config, part)
-        self.window = min(config.env.jobs_per_episode, len(self.workload))
+        self.window = episode_jobs(config, self.workload)
         self.world: World = make_world(config, self.workload, num_envs, self.window)
         self.game: Game = build_game(config, self.world, num_envs)
         self.observation_space, self.action_space = spec_spaces(config)

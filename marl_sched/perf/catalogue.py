@@ -72,7 +72,8 @@ class Catalogue:
             UserError: for a model the catalogue lacks.
         """
         if name not in self._models:
-            raise UserError(f"model {name!r} is not in the catalogue; known: {', '.join(self.models)}")
+            known = ", ".join(self.models)
+            raise UserError(f"model {name!r} is not in the catalogue; known: {known}")
         return self._models[name]
 
     def gpu_type(self, gpu_type: str) -> str:

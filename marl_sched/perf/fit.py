@@ -85,7 +85,8 @@ def _start(samples: Samples, gamma: float) -> np.ndarray:
 
 
 def _unpack(x: np.ndarray) -> Throughput:
-    return Throughput(*(float(value) for value in np.exp(x[:6])), gamma=float(x[6]))
+    a_c, b_c, a_r, b_r, a_n, b_n = np.exp(x[:6]).tolist()
+    return Throughput(a_c, b_c, a_r, b_r, a_n, b_n, gamma=float(x[6]))
 
 
 def fit_table(data: Path, recipe: Recipe, gpu_type: str) -> Fit:

@@ -76,17 +76,19 @@ def build_profiles(
     ]
     num_levels = np.array([len(sizes) - 1 for sizes, _ in rows], dtype=np.int64)
     # Level l of a profile, repeating its last one.
-    level = np.minimum(np.arange(num_levels.max() + 1)[None, :], num_levels[:, None])
-    sizes = np.array([row[pick] for (row, _), pick in zip(rows, level, strict=True)])
-    rates = np.array([row[:, pick] for (_, row), pick in zip(rows, level, strict=True)])
-    restart_s = [catalogue.restart_overhead_s(workload.models[kind[0]]) for kind in kinds]
+    level = np.minimum(np.arange(num_levels.max(initial=1) + 1)[None, :], num_levels[:, None])
+    sizes = np.array([row[pick] for (row, _), pick in zip(rows, level, strict=True)], np.int64)
+    rates = np.array([row[:, pick] for (_, row), pick in zip(rows, level, strict=True)], float)
+    sizes = sizes.reshape(level.shape)
+    rates = rates.reshape(len(rows), len(cluster.gpu_types), level.shape[1], 2)
+    restart_s = [catalogue.restart_overhead_s(workload.models[m]) for m in kinds[:, 0].tolist()]
     return ProfileTable(
         sizes=sizes,
         num_levels=num_levels,
-        request_level=np.argmax(sizes == kinds[:, 1:2], axis=1).astype(np.int64),
+        request_level=np.argmax(sizes == kinds[:, 1:2], axis=1).astype(np.int64, copy=False),
         rates=rates,
         nominal_rates=np.einsum("t,ptl->pl", speeds.type_share, rates[..., 0]),
-        restart_s=restart_scale * np.array(restart_s),
+        restart_s=restart_scale * np.array(restart_s, float),
         job_profile=job_profile.reshape(-1).astype(np.int64),
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +17,16 @@ import ray
 from marl_sched.errors import UserError
 
 CONNECT_TIMEOUT_S = 3.0
+HEALTH_TIMEOUT_S = 10.0
 
 
 @contextmanager
 def ray_session(address: str | None, num_env_runners: int) -> Iterator[None]:
     """Have Ray at hand: the one of this process, the one at `address`, or a new local one.
 
-    A local cluster listens on the loopback interface only, without dashboard, and ends with
-    the block. A connection to `address` is left, not stopped.
+    A local cluster has no dashboard, lets in only who has the user's Ray token (Ray's default
+    for one that a program starts), and ends with the block. A connection to `address` is
+    left, not stopped.
 
     Raises:
         UserError: when nothing answers at `address`.
@@ -32,6 +36,7 @@ def ray_session(address: str | None, num_env_runners: int) -> Iterator[None]:
         return
     # One thread per process: runners and learner would otherwise fight for the same cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # RLlib's fault tolerance makes Ray's core print a warning per runner, as an error.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     for name in ("ray", "ray.rllib", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -43,36 +48,68 @@ def ray_session(address: str | None, num_env_runners: int) -> Iterator[None]:
             ray.shutdown()
         return
     with tempfile.TemporaryDirectory(prefix="marl-", ignore_cleanup_errors=True) as folder:
-        ray.init(
-            address="local",
-            num_cpus=max(os.cpu_count() or 1, num_env_runners),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=str(Path(folder)),
-        )
+        with _quiet():
+            ray.init(
+                address="local",
+                num_cpus=max(os.cpu_count() or 1, num_env_runners),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=str(Path(folder)),
+            )
         try:
             yield
         finally:
             ray.shutdown()
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what compiled code writes to standard error out of the way; exceptions still rise.
+
+    Announcing that it obeys its log level is the one line that Ray cannot be told to leave.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nothing)
+
+
+def _probe(address: str) -> str | None:
+    """Why no cluster can be reached at HOST:PORT, within seconds; None when one can.
+
+    `ray.init` itself would try for minutes.
+    """
+    host, found, port = address.removeprefix("ray://").rpartition(":")
+    if not found or not port.isdigit():
+        return "it is not HOST:PORT, for example 10.0.0.1:6379, nor auto"
+    try:
+        socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    if address.startswith("ray://"):
+        return None
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=HEALTH_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return "what listens there does not answer as Ray does"
+    return None if done.returncode == 0 else "what listens there is not a healthy Ray cluster"
+
+
 def _join(address: str) -> None:
-    plain = address.removeprefix("ray://")
-    host, found, port = plain.rpartition(":")
-    if address != "auto":
-        if not found or not port.isdigit():
-            raise UserError(
-                f"--address {address!r}: write HOST:PORT, for example 10.0.0.1:6379, or auto"
-            )
-        try:
-            socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
-        except OSError as error:
-            raise UserError(
-                f"--address {address}: no Ray cluster answers there ({error.strerror or error}); "
-                "start one with `ray start --head`, or leave --address out for a local one"
-            ) from None
+    reason = _probe(address) if address != "auto" else None
+    if reason is not None:
+        raise UserError(
+            f"--address {address}: no Ray cluster answers there ({reason}); start one with "
+            "`ray start --head`, or leave --address out for a local one"
+        )
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:

@@ -12,6 +12,7 @@ Gu et al., ElasticFlow (ITP), ASPLOS 2023.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -32,6 +33,8 @@ OWN_OPTIONAL = (
     "network_gbps_per_gpu", "priority", "tenant", "deadline_s",
 )
 """Further columns of the own format. An empty cell leaves the matter open, as an absent column."""
+
+_CLOCK = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?")
 
 _TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
 
@@ -199,17 +202,23 @@ def _philly(table: Table) -> RawTrace:
 def _clock_s(table: Table, column: str) -> np.ndarray:
     """(R,) float64, seconds since 1970 of wall-clock times such as 2017-10-09 06:13:03."""
     cells = [cell.strip() for cell in table.columns[column]]
+    bad = np.array([_CLOCK.fullmatch(cell) is None for cell in cells], dtype=bool)
+    values = np.full(len(cells), np.nan)
+    good = np.flatnonzero(~bad)
     try:
-        return np.array(cells, dtype="datetime64[ms]").astype(np.float64) / 1e3
-    except ValueError:
-        values, bad = np.full(len(cells), np.nan), np.zeros(len(cells), bool)
-    for index, cell in enumerate(cells):
-        try:
-            values[index] = np.datetime64(cell, "ms").astype(np.int64) / 1e3
-        except ValueError:
-            bad[index] = True
+        values[good] = _epoch_s([cells[index] for index in good])
+    except ValueError:  # a 13th month
+        for index in good:
+            try:
+                values[index] = _epoch_s([cells[index]])[0]
+            except ValueError:
+                bad[index] = True
     table.refuse(bad, column, "not a date and time like 2017-10-09 06:13:03")
     return values
+
+
+def _epoch_s(cells: list[str]) -> np.ndarray:
+    return np.asarray(np.array(cells, dtype="datetime64[ms]").astype(np.int64) / 1e3)
 
 
 def _itp(table: Table) -> RawTrace:

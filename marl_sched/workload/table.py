@@ -179,6 +179,7 @@ def _read_parquet(path: Path) -> Table:
 
     def read(file: Path) -> Table:
         frame = pd.read_parquet(file)
+        frame = frame.astype(object).where(frame.notna(), None)
         columns = {str(name): [_text(cell) for cell in frame[name]] for name in frame.columns}
         _check_header(file, list(columns))
         return Table(file, columns, np.arange(1, len(frame) + 1))
@@ -188,6 +189,6 @@ def _read_parquet(path: Path) -> Table:
 
 def _text(cell: Any) -> str:
     # repr keeps every digit of a float; a missing value is an empty cell.
-    if cell is None or cell != cell:
+    if cell is None:
         return ""
     return repr(float(cell)) if isinstance(cell, float) else str(cell)

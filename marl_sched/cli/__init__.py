@@ -1,0 +1,41 @@
+"""The `marl-sched` program: one module a command, loaded only when it is called."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the program; ends the process with 0, or 2 and one line of error for bad input."""
+    import typer
+
+    from marl_sched.cli.app import app
+    from marl_sched.errors import UserError
+
+    # Typer brings its own copy of click from 0.26 on; this is UsageError of whichever it uses.
+    usage_error: Any = typer.BadParameter.__mro__[1]
+    try:
+        result = app(args=arguments, standalone_mode=False, prog_name="marl-sched")
+    except UserError as error:
+        _fail(str(error))
+    except usage_error as error:
+        hint = f" (see `{error.ctx.command_path} --help`)" if error.ctx is not None else ""
+        _fail(error.format_message() + hint)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough.
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def _fail(message: str) -> None:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)

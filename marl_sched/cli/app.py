@@ -1,0 +1,30 @@
+"""The command tree."""
+
+from __future__ import annotations
+
+import typer
+
+from marl_sched.cli import evaluate, simulate, trace, train
+
+app = typer.Typer(
+    name="marl-sched",
+    help="Train, judge and run schedulers for deep-learning jobs that share GPUs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("simulate")(simulate.simulate)
+app.add_typer(trace.app, name="trace")
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    if version:
+        from marl_sched import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit

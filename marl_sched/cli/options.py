@@ -1,0 +1,80 @@
+"""Options that several commands share, and how they become a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from marl_sched.config import Config, load_config
+
+Trace = Annotated[str | None, typer.Option(help="Trace file; none: the built-in workload.")]
+Format = Annotated[
+    str | None, typer.Option("--format", help="philly, itp or csv; default: by the header.")
+]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(help="NODESxGPUS[:TYPE], joined with '+', or a YAML file.", show_default="8x8"),
+]
+Load = Annotated[float | None, typer.Option(help="Rescale arrivals to this offered load.")]
+Noise = Annotated[
+    float | None,
+    typer.Option(help="Log-normal sigma of the size estimates.", show_default="1.0"),
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random.", show_default="0")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file of settings (see docs/settings.md).")
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Any setting as a.b=c; may be repeated.")
+]
+SkipBadRows = Annotated[
+    bool, typer.Option("--skip-bad-rows", help="Count and report unusable rows and go on.")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+
+
+def resolve(
+    *,
+    config: Path | None,
+    settings: list[str] | None,
+    base: dict[str, Any] | None = None,
+    **options: Any,
+) -> Config:
+    """Settings: `base` < the file < `--set` < options given by name.
+
+    Args:
+        options: `section__key` (or a top-level `key`) to value; None means not given.
+    """
+    given: dict[str, Any] = {}
+    for name, value in options.items():
+        if value is None:
+            continue
+        *sections, key = name.split("__")
+        into = given
+        for section in sections:
+            into = into.setdefault(section, {})
+        into[key] = value
+    return load_config(config, settings or [], defaults=base, options=given)
+
+
+def workload_options(
+    trace: str | None,
+    format: str | None,
+    cluster: str | None,
+    load: float | None,
+    noise: float | None,
+    seed: int | None,
+    skip_bad_rows: bool,
+) -> dict[str, Any]:
+    """The shared options by their place in the configuration, for `resolve`."""
+    return {
+        "workload__trace": None if trace is None else str(Path(trace).absolute()),
+        "workload__format": format,
+        "workload__load": load,
+        "workload__estimate_noise": noise,
+        "workload__skip_bad_rows": True if skip_bad_rows else None,
+        "cluster": cluster,
+        "seed": seed,
+    }

@@ -1,0 +1,139 @@
+"""What the commands show: rich tables and notices; notices go to standard error."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.table import Table
+
+from marl_sched.errors import UserError
+
+out = Console()
+notices = Console(stderr=True)
+
+_LABELS = {
+    "avg_jct_s": "mean JCT",
+    "p50_jct_s": "median JCT",
+    "p99_jct_s": "p99 JCT",
+    "makespan_s": "makespan",
+    "avg_queueing_delay_s": "mean queueing delay",
+    "avg_first_wait_s": "mean first wait",
+    "avg_slowdown": "mean slowdown",
+    "avg_finish_time_fairness": "mean finish-time fairness",
+    "gpu_allocated_fraction": "GPUs allocated",
+    "num_preemptions": "preemptions",
+    "num_restarts": "restarts",
+    "num_jobs": "jobs",
+    "num_finished": "finished",
+    "num_deadlines_missed": "deadlines missed",
+}
+
+COMPARED = {
+    "avg_jct_s": "mean JCT",
+    "p99_jct_s": "p99 JCT",
+    "avg_slowdown": "slowdown",
+    "avg_finish_time_fairness": "rho",
+    "num_restarts": "restarts",
+}
+"""Columns of a comparison; rho is finish-time fairness."""
+
+
+def figure(metric: str, value: float) -> str:
+    """A metric as people read it: hours and minutes, percent, plain numbers."""
+    if metric.endswith("_s"):
+        return duration(value)
+    if metric.endswith("_fraction"):
+        return f"{100 * value:.1f} %"
+    if metric.startswith("num_"):
+        return f"{value:,.0f}"
+    return f"{value:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as s, min, h or days."""
+    for size, unit in ((172_800, "d"), (5400, "h"), (120, "min")):
+        if seconds >= size:
+            return f"{seconds / {'d': 86_400, 'h': 3600, 'min': 60}[unit]:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def print_summary(title: str, summary: dict[str, float]) -> None:
+    """One run's metrics."""
+    table = Table(title=title, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for metric, value in summary.items():
+        table.add_row(_LABELS.get(metric, metric), figure(metric, value))
+    out.print(table)
+
+
+def print_comparison(title: str, report: dict[str, Any], mark: str | None = None) -> None:
+    """Schedulers against the best classic one; `mark` is drawn bold."""
+    table = Table(title=title, caption=_caption(report))
+    table.add_column("scheduler", min_width=13, overflow="ellipsis", no_wrap=True)
+    for heading in COMPARED.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+    if report["best_classic"] is not None:
+        table.add_column(f"vs {report['best_classic']}, %", justify="right", no_wrap=True)
+    rows = sorted(report["schedulers"].items(), key=lambda item: item[1]["avg_jct_s"]["mean"])
+    for name, metrics in rows:
+        cells = [figure(metric, metrics[metric]["mean"]) for metric in COMPARED]
+        if report["best_classic"] is not None:
+            v = report["vs_best_classic"][name]["avg_jct_percent"]
+            same = name == report["best_classic"]
+            cells.append(
+                "" if same else f"{v['mean']:+.1f} [{v['low']:+.1f},{v['high']:+.1f}]"
+            )
+        table.add_row(name, *cells, style="bold" if name == mark else None)
+    out.print(table)
+
+
+def _caption(report: dict[str, Any]) -> str:
+    text = f"{report['episodes']} paired episodes; intervals: 95 % bootstrap"
+    if report.get("overlap", 1.0) > 1.0:
+        text += f", widened: each job is in {report['overlap']:.1f} episodes on average"
+    return text
+
+
+def print_schedulers() -> None:
+    """The registry of classic schedulers."""
+    from marl_sched.schedulers import REGISTRY
+
+    table = Table(title="classic schedulers")
+    table.add_column("name", no_wrap=True)
+    table.add_column("kind")
+    table.add_column("parameters")
+    table.add_column("rule")
+    for scheduler in REGISTRY.values():
+        params = " ".join(f"{key}={value:g}" for key, value in scheduler.params.items())
+        table.add_row(
+            scheduler.name,
+            ", ".join(
+                word
+                for word, holds in (
+                    ("elastic", scheduler.elastic),
+                    ("preemptive", scheduler.preemptive),
+                )
+                if holds
+            ),
+            params,
+            scheduler.summary,
+        )
+    out.print(table)
+
+
+def report_skipped(skipped: dict[str, int]) -> None:
+    """Say on standard error which rows of a trace were not used."""
+    for reason, count in skipped.items():
+        notices.print(f"skipped {count:,} rows: {reason}", highlight=False)
+
+
+def status(text: str) -> AbstractContextManager[Any]:
+    """A spinner on standard error."""
+    return notices.status(text)
+
+
+def fail_empty(name: str) -> NoReturn:
+    raise UserError(f"{name}: no usable job; check the trace")

@@ -1,0 +1,132 @@
+"""`marl-sched trace`: look at a trace, write a synthetic one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from marl_sched.config import TraceFormat
+from marl_sched.errors import UserError
+from marl_sched.types import Cluster
+
+app = typer.Typer(name="trace", help="Look at a trace, write a synthetic one.", no_args_is_help=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+
+CORE_COLUMNS = ("job_id", "arrival_s", "duration_s", "num_gpus")
+"""What `synth` writes; models and elasticity are assigned when the file is used, as for a trace."""
+
+
+@app.command()
+def stats(
+    file: Annotated[Path, typer.Argument(help="Trace: Philly, ITP, or our own CSV or Parquet.")],
+    cluster: Annotated[
+        str | None, typer.Option(help="Also the offered load on this cluster, for example 16x8.")
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="philly, itp or csv; else by the header.")
+    ] = None,
+    skip_bad_rows: Annotated[
+        bool, typer.Option("--skip-bad-rows", help="Count rows that cannot be used, do not stop.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a trace holds."""
+    from marl_sched.workload.formats import read_trace
+    from marl_sched.workload.stats import trace_stats
+
+    known = TraceFormat.__args__  # type: ignore[attr-defined]
+    if form is not None and form not in known:
+        raise UserError(f"--format {form!r}: unknown format; known: {', '.join(known)}")
+    where = None if cluster is None else Cluster.parse(cluster)
+    found = trace_stats(read_trace(file, form, skip_bad_rows), where)
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        _show(found)
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Option(help="File to write: .csv or .parquet.")],
+    jobs: Annotated[int, typer.Option(min=1, help="Number of jobs.")] = 6000,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same file.")] = 0,
+    load: Annotated[float, typer.Option(help="Offered load on the cluster.")] = 0.9,
+    cluster: Annotated[str, typer.Option(help="Cluster that the load refers to.")] = "8x8",
+    as_json: JsonOption = False,
+) -> None:
+    """Write a seeded synthetic trace in our own format."""
+    from marl_sched.config import validate_config
+    from marl_sched.workload.formats import read_trace
+    from marl_sched.workload.stats import trace_stats
+    from marl_sched.workload.trace import load_workload, write_trace
+
+    if out.suffix.lower() not in (".csv", ".parquet"):
+        raise UserError(f"--out {out}: the suffix must be .csv or .parquet")
+    synthetic = {"num_jobs": jobs, "load": load}
+    config = validate_config({"workload": {"synthetic": synthetic}}, where="trace synth")
+    where = Cluster.parse(cluster)
+    write_trace(load_workload(config.workload, where, seed), out, CORE_COLUMNS)
+    found = trace_stats(read_trace(out), where)
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        typer.echo(
+            f"wrote {out}: {found['num_jobs']} jobs over {_time(found['span_s'])}, "
+            f"offered load {found['offered_load']:.2f} on {where}"
+            if found["offered_load"] is not None
+            else f"wrote {out}: {found['num_jobs']} job"
+        )
+
+
+def _show(found: dict[str, Any]) -> None:
+    table = Table("", "", title=f"{found['trace']}", show_header=False, title_justify="left")
+    for label, value in _lines(found):
+        table.add_row(label, value)
+    Console().print(table)
+
+
+def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+    gpus, duration = found["num_gpus"], found["duration_s"]
+    lines = [
+        ("jobs", f"{found['num_jobs']:,}"),
+        ("rows skipped", _skipped(found["skipped"])),
+        ("tenants", f"{found['num_tenants']}"),
+        ("arrivals over", _time(found["span_s"])),
+        ("run time, median", _time(duration["p50"])),
+        ("run time, 5 to 95 %", f"{_time(duration['p5'])} to {_time(duration['p95'])}"),
+        ("run time, longest", _time(duration["max"])),
+        ("GPUs asked, mean", f"{gpus['mean']:.2f}"),
+        ("jobs by GPUs asked", ", ".join(f"{k}: {n:,}" for k, n in gpus["jobs"].items())),
+        ("GPU time", f"{found['gpu_hours']:,.0f} GPU-hours"),
+    ]
+    for name, share in found["classes"].items():
+        text = f"{share['jobs_share']:.1%} of jobs, {share['gpu_time_share']:.1%} of GPU time"
+        lines.append((f"{name} jobs", text))
+    if found["mean_gpus_busy"] is not None:
+        lines.append(("GPUs asked at a time", f"{found['mean_gpus_busy']:,.1f} on average"))
+    if "cluster" in found:
+        load = found["offered_load"]
+        where = f"{found['cluster']} ({found['cluster_gpus']} GPUs)"
+        lines.append(("offered load", f"{'none' if load is None else f'{load:.3f}'} on {where}"))
+        lines.append(("jobs that do not fit", f"{found['num_jobs_that_do_not_fit']}"))
+    return lines
+
+
+def _skipped(skipped: dict[str, int]) -> str:
+    if not skipped:
+        return "0"
+    reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
+    return f"{sum(skipped.values())} ({reasons})"
+
+
+def _time(seconds: float) -> str:
+    for unit, length_s in (("days", 86_400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length_s:
+            return f"{seconds / length_s:.1f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,200 @@
+"""`marl-sched train`: train a scheduler, then judge it on held-out jobs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from marl_sched.cli import options as o
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from marl_sched.config import Config
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/built-in"),
+    algo: Annotated[str | None, typer.Option(help="ppo or dqn.", show_default="ppo")] = None,
+    trace: o.Trace = None,
+    format: o.Format = None,
+    cluster: o.ClusterOption = None,
+    load: o.Load = None,
+    estimate_noise: o.Noise = None,
+    agents: Annotated[
+        str | None,
+        typer.Option(help="honest, greedy, yielding or learned.", show_default="honest"),
+    ] = None,
+    num_env_runners: Annotated[
+        int | None, typer.Option(help="Ray workers that sample.", show_default="2")
+    ] = None,
+    num_gpus_per_learner: Annotated[float | None, typer.Option(show_default="0")] = None,
+    minutes: Annotated[float | None, typer.Option(show_default="8")] = None,
+    iterations: Annotated[
+        int | None, typer.Option(help="Stop after so many, without a time limit.")
+    ] = None,
+    seed: o.Seed = None,
+    resume: Annotated[
+        str, typer.Option(help="auto: go on from the last checkpoint in --out; or never.")
+    ] = "never",
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join; none: start a local one.")
+    ] = None,
+    skip_bad_rows: o.SkipBadRows = False,
+    config: o.ConfigFile = None,
+    set_: o.Settings = None,
+) -> None:
+    """Train a scheduler on a workload and compare it with the classic ones.
+
+    Leaves in --out the configuration, metrics.csv, checkpoints, the best policy on validation
+    (best/) and evaluation.json. What is in best/ is never worse on validation than the base.
+    """
+    from marl_sched.cli import tables
+    from marl_sched.envs.batched import load_part
+    from marl_sched.errors import UserError
+
+    if resume not in ("auto", "never"):
+        raise UserError(f"--resume {resume!r}: choose auto or never")
+    given = o.workload_options(trace, format, cluster, load, estimate_noise, seed, skip_bad_rows)
+    given |= {
+        "training__algo": algo,
+        "training__num_env_runners": num_env_runners,
+        "training__num_gpus_per_learner": num_gpus_per_learner,
+        "training__minutes": minutes,
+        "training__iterations": iterations,
+        "env__agents": agents,
+    }
+    settings = o.resolve(config=config, settings=set_, **given)
+    if iterations is not None and minutes is None:
+        # A count alone is a reproducible run: no clock ends it.
+        ends = settings.training.model_copy(update={"minutes": None})
+        settings = settings.model_copy(update={"training": ends})
+    part = load_part(settings, "train")
+    tables.report_skipped(part.skipped)
+    tables.notices.print(_describe(settings, part), highlight=False)
+    with tables.status("compiling the simulator (once on a machine, under a minute)"):
+        _warm_up(settings)
+    classic = _classic_on_validation(settings)
+    _run_with_progress(settings, out, address, resume == "auto", classic)
+    _judge(settings, out)
+
+
+def _describe(settings: Config, part: Any) -> str:
+    from marl_sched.types import Cluster
+
+    cluster = Cluster.parse(settings.cluster)
+    load = part.offered_load(cluster.num_gpus)
+    return (
+        f"training {settings.training.algo.upper()} ({settings.actions}) on {part.name}: "
+        f"{len(part):,} training jobs, cluster {cluster} ({cluster.num_gpus} GPUs), "
+        f"offered load {load:.2f}"
+    )
+
+
+def _warm_up(settings: Config) -> None:
+    """Compile (or load) every kernel that the runners use, and fail on bad input here."""
+    import numpy as np
+
+    from marl_sched.envs.batched import BatchedSchedulingEnv
+
+    env = BatchedSchedulingEnv(settings, 1, settings.seed)
+    env.reset()
+    env.step(np.zeros(1, dtype=np.int64))
+
+
+def _classic_on_validation(settings: Config) -> str:
+    """The classic schedulers against the base on validation, as a line for the progress view."""
+    from marl_sched.evaluation.compare import part_episodes, run_classic
+    from marl_sched.schedulers import get_scheduler
+
+    episodes = part_episodes(settings, "validation", settings.training.validation_episodes)
+
+    def mean_jct(name: str) -> float:
+        runs = run_classic(settings, "validation", get_scheduler(name), episodes)
+        return sum(run["avg_jct_s"] for run in runs) / len(runs)
+
+    from marl_sched.cli.tables import duration
+
+    base = mean_jct(settings.env.base)
+    others = [name for name in settings.evaluation.schedulers if name != settings.env.base]
+    figures = ", ".join(f"{name} {100 * (mean_jct(name) / base - 1):+.0f} %" for name in others)
+    return f"validation JCT: base {settings.env.base} {duration(base)}; {figures}"
+
+
+def _run_with_progress(
+    settings: Config, out: Path, address: str | None, resume: bool, classic: str
+) -> None:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from marl_sched.cli import tables
+
+    tables.notices.print(classic, highlight=False)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+        console=tables.notices,
+    ) as progress:
+        task = progress.add_task("starting Ray", total=None, left="")
+        from marl_sched.training.run import train as run
+
+        show = _Reporter(settings, progress, task)
+        run(settings, out, address=address, resume=resume, progress=show)
+
+
+class _Reporter:
+    """Turns rows of metrics into the progress view."""
+
+    def __init__(self, settings: Config, progress: Progress, task: TaskID) -> None:
+        self._settings = settings
+        self._progress = progress
+        self._task = task
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        limits = self._settings.training
+        left = row.get("seconds_left")
+        done, total = row["iteration"], limits.iterations
+        if left is not None and total is None:
+            done, total = row["elapsed_s"], row["elapsed_s"] + left
+        self._progress.update(
+            self._task,
+            description=f"iteration {row['iteration']}",
+            completed=done,
+            total=total,
+            left="" if left is None else f"{left / 60:.1f} min left",
+        )
+        self._progress.console.print(self._line(row), highlight=False)
+
+    def _line(self, row: dict[str, Any]) -> str:
+        parts = [f"iteration {row['iteration']:>4}"]
+        if row.get("decisions_per_s") is not None:
+            parts.append(f"{row['decisions_per_s']:>7,.0f} decisions/s")
+        if row.get("jct_vs_base_percent") is not None:
+            parts.append(f"training JCT {row['jct_vs_base_percent']:+6.2f} % vs base")
+        if row.get("agent_return_mean") is not None:
+            parts.append(f"agents' return {row['agent_return_mean']:+.3f}")
+        if row.get("validation_jct_percent") is not None:
+            parts.append(f"validation {row['validation_jct_percent']:+.2f} %")
+        parts.append(
+            f"best {row['best_validation_percent']:+.2f} % (iteration {row['best_iteration']})"
+        )
+        left = row.get("seconds_left")
+        if left is not None:
+            parts.append(f"{left / 60:.1f} min left")
+        return "  ".join(parts)
+
+
+def _judge(settings: Config, out: Path) -> None:
+    """Print and keep the table on the test part."""
+    from marl_sched.cli import tables
+    from marl_sched.cli.evaluate import compare_schedulers
+    from marl_sched.files import write_text
+
+    names = [str(out), *settings.evaluation.schedulers]
+    report = compare_schedulers(names, "test", None, None, {})
+    write_text(out / "evaluation.json", json.dumps(report, indent=2) + "\n")
+    tables.print_comparison("held-out jobs (test part)", report, mark=str(out))

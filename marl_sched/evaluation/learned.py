@@ -1,0 +1,54 @@
+"""Playing a learned scheduler greedily on given episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from marl_sched.config import Config
+from marl_sched.envs.batched import BatchedSchedulingEnv, Episode
+from marl_sched.evaluation.compare import part_episodes
+from marl_sched.evaluation.metrics import job_results
+
+Act = Callable[[Mapping[str, np.ndarray]], np.ndarray]
+"""A learned scheduler: observation arrays (B, ..) -> actions (B,) int64."""
+
+
+def play_learned(
+    config: Config, part: str, act: Act, episodes: list[Episode]
+) -> BatchedSchedulingEnv:
+    """All `episodes` played side by side to their end; the environment holds the outcome."""
+    jobs = max(episode.end - episode.first for episode in episodes)
+    sized = config.env.model_copy(update={"jobs_per_episode": jobs})
+    config = config.model_copy(update={"env": sized})
+    env = BatchedSchedulingEnv(config, len(episodes), config.seed, part)
+    env.play_fixed(act, episodes)
+    return env
+
+
+def run_learned(
+    config: Config, part: str, act: Act, episodes: list[Episode]
+) -> list[dict[str, float]]:
+    """Metrics of a learned scheduler on each episode."""
+    env = play_learned(config, part, act, episodes)
+    return [
+        job_results(
+            env.workload.slice(episode.first, episode.end),
+            int(env.world.total[0]),
+            env.world.result[b],
+        ).summary()
+        for b, episode in enumerate(episodes)
+    ]
+
+
+def validate(act: Act, config: Config) -> float:
+    """Mean JCT of a learned scheduler against the base schedule on validation, percent.
+
+    Lower is better; negative means shorter completion times than the base.
+    """
+    episodes = part_episodes(config, "validation", config.training.validation_episodes)
+    env = play_learned(config, "validation", act, episodes)
+    summaries = [env.episode_summary(b) for b in range(len(episodes))]
+    ours = sum(summary["avg_jct_s"] for summary in summaries)
+    return 100.0 * (ours / sum(summary["shadow_avg_jct_s"] for summary in summaries) - 1.0)

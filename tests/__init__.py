@@ -1,0 +1,1 @@
+"""Tests; a package so that no installed library's `tests` is taken for it."""
