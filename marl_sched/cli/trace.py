@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
@@ -14,7 +14,9 @@ from marl_sched.config import TraceFormat
 from marl_sched.errors import UserError
 from marl_sched.types import Cluster
 
-app = typer.Typer(name="trace", help="Look at a trace, write a synthetic one.", no_args_is_help=True)
+app = typer.Typer(
+    name="trace", help="Look at a trace, write a synthetic one.", no_args_is_help=True
+)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
@@ -40,7 +42,7 @@ def stats(
     from marl_sched.workload.formats import read_trace
     from marl_sched.workload.stats import trace_stats
 
-    known = TraceFormat.__args__  # type: ignore[attr-defined]
+    known = get_args(TraceFormat)
     if form is not None and form not in known:
         raise UserError(f"--format {form!r}: unknown format; known: {', '.join(known)}")
     where = None if cluster is None else Cluster.parse(cluster)

@@ -12,6 +12,7 @@ import numpy as np
 
 from marl_sched.config import Config, WorkloadConfig
 from marl_sched.envs import rules
+from marl_sched.envs.agents import AgentDesk
 from marl_sched.envs.game import (
     CLUSTER_FEATURES,
     GLOBAL_FEATURES,
@@ -152,6 +153,8 @@ class BatchedSchedulingEnv:
         self._rng = np.random.default_rng(seed)
         self._episode = [Episode(0, self.window)] * num_envs
         self._finished: list[dict[str, float]] = []
+        self.agents = AgentDesk(config, self.world, self.game)
+        """Learned agents declare here before the scheduler acts."""
         self._own_load = self.workload.offered_load(int(self.world.total[0]))
 
     def draw_episode(self) -> Episode:
@@ -172,7 +175,12 @@ class BatchedSchedulingEnv:
             rules.begin(self.world, self.game, b, episode.first, episode.end, episode.stretch)
         )
 
-    def _begin_drawn(self, b: int) -> None:
+    def seed(self, seed: int) -> None:
+        """Restart the draws of episodes from `seed`."""
+        self._rng = np.random.default_rng(seed)
+
+    def begin_drawn(self, b: int) -> None:
+        """Start an episode drawn at random in environment `b`."""
         for _ in range(100):
             if self.begin(b, self.draw_episode()):
                 return
@@ -184,7 +192,7 @@ class BatchedSchedulingEnv:
     def reset(self) -> Observation:
         """Begin an episode in every environment; the first observations, each (B, ..)."""
         for b in range(self.num_envs):
-            self._begin_drawn(b)
+            self.begin_drawn(b)
         return self.observation()
 
     def observation(self, rows: np.ndarray | None = None) -> Observation:
@@ -218,18 +226,32 @@ class BatchedSchedulingEnv:
         rules.step_all(self.world, self.game, actions, reward, dt_s, done)
         for b in np.flatnonzero(done):
             self._finished.append(self.episode_summary(int(b)))
-            self._begin_drawn(int(b))
+            self.agents.close_episode(int(b))
+            self.begin_drawn(int(b))
         return self.observation(), reward, dt_s, done
 
-    def play_fixed(self, act: Callable[[Observation], np.ndarray], episodes: list[Episode]) -> None:
+    def play_fixed(
+        self,
+        act: Callable[[Observation], np.ndarray],
+        episodes: list[Episode],
+        demand: Callable[[Observation], np.ndarray] | None = None,
+    ) -> None:
         """Play one given episode in each environment to its end; nothing restarts.
 
         Args:
             act: observation arrays of the running environments -> their actions.
             episodes: B episodes.
+            demand: the same for learned agents that have to declare; None: they are honest.
         """
         running = np.array([self.begin(b, episode) for b, episode in enumerate(episodes)])
         while running.any():
+            if demand is not None:
+                envs, slots = self.agents.due()
+                alive = running[envs]
+                envs, slots = envs[alive], slots[alive]
+                if envs.size:
+                    obs = self.agents.observe(envs, slots)
+                    self.agents.declare(envs, slots, obs, demand(obs))
             rows = np.flatnonzero(running)
             actions = act(self.observation(rows))
             for b, action in zip(rows, actions, strict=True):
@@ -268,6 +290,7 @@ class BatchedSchedulingEnv:
             "rng": self._rng.bit_generator.state,
             "episode": list(self._episode),
             "finished": list(self._finished),
+            "agents": self.agents.get_state(),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -279,3 +302,4 @@ class BatchedSchedulingEnv:
         self._rng.bit_generator.state = state["rng"]
         self._episode = list(state["episode"])
         self._finished = list(state["finished"])
+        self.agents.set_state(state["agents"])

@@ -81,7 +81,6 @@ class Game(NamedTuple):
     max_edits: int
     behaviour: int  # HONEST, GREEDY, YIELDING or LEARNED
     demand_period_s: float  # a learned agent declares again after this
-    demand_price: float
     weights: np.ndarray  # (B, 7) float64, on the simplex
 
     proposal: np.ndarray  # (B, S) int64 levels
@@ -104,8 +103,6 @@ class Game(NamedTuple):
 
     declared_s: np.ndarray  # (B, J) float64 when the job's agent last declared; NaN: never
     declared_level: np.ndarray  # (B, J) int64
-    agent_done_s: np.ndarray  # (B, J) float64 isolated seconds done at that time
-    agent_attained: np.ndarray  # (B, J) float64 GPU-seconds attained at that time
 
     jobs: np.ndarray  # (B, K, F) float32 observation
     cluster: np.ndarray  # (B, C) float32
@@ -118,9 +115,13 @@ BEHAVIOURS = {"honest": HONEST, "greedy": GREEDY, "yielding": YIELDING, "learned
 
 SHARED = (
     "base", "base_params", "algorithms", "algorithm_params", "allow_algorithms", "allow_edits",
-    "max_edits", "behaviour", "demand_period_s", "demand_price",
+    "max_edits", "behaviour", "demand_period_s",
 )  # fmt: skip
 """Fields that the game never changes."""
+
+
+AGENT_FEATURES = JOB_FEATURES + GLOBAL_FEATURES
+"""What a job's agent sees: itself and the pressure on the cluster."""
 
 
 def num_actions(env: EnvConfig) -> int:
@@ -154,7 +155,6 @@ def build_game(config: Config, world: World, num_envs: int) -> Game:
         max_edits=env.max_edits,
         behaviour=BEHAVIOURS[env.agents],
         demand_period_s=float(env.demand_period_s),
-        demand_price=float(env.demand_price),
         weights=np.repeat(reward_weights(env)[None], b, axis=0),
         proposal=np.zeros((b, slots), dtype=np.int64),
         slot=np.full((b, shown), -1, dtype=np.int64),
@@ -175,8 +175,6 @@ def build_game(config: Config, world: World, num_envs: int) -> Game:
         episode_return=np.zeros(b),
         declared_s=np.full((b, num_jobs), np.nan),
         declared_level=np.zeros((b, num_jobs), dtype=np.int64),
-        agent_done_s=np.zeros((b, num_jobs)),
-        agent_attained=np.zeros((b, num_jobs)),
         jobs=np.zeros((b, shown, len(JOB_FEATURES)), dtype=np.float32),
         cluster=np.zeros((b, len(CLUSTER_FEATURES)), dtype=np.float32),
         globals=np.zeros((b, len(GLOBAL_FEATURES)), dtype=np.float32),

@@ -125,6 +125,43 @@ def behave(w: World, g: Game, b: int) -> None:
 
 
 @njit(cache=True)
+def agents_due(w: World, g: Game, b: int, due: np.ndarray) -> int:
+    """Mark the slots (K,) whose agents have to declare a demand now; their number."""
+    count = 0
+    for k in range(g.slot.shape[1]):
+        due[k] = False
+        i = g.slot[b, k]
+        if i < 0 or not g.fresh[b]:
+            continue
+        row = w.slot_k[b, c.JOB, i] - w.env_k[b, c.FIRST_JOB]
+        last = g.declared_s[b, row]
+        due[k] = np.isnan(last) or w.env_f[b, c.NOW_S] - last >= g.demand_period_s
+        count += due[k]
+    return count
+
+
+@njit(cache=True)
+def declare(w: World, g: Game, b: int, due: np.ndarray, levels: np.ndarray) -> None:
+    """Book the demands of the agents that are due and open the round anew with them.
+
+    Args:
+        due: (K,) bool.
+        levels: (K,) int64 demanded levels, clipped to [1, highest of the job].
+    """
+    for k in range(g.slot.shape[1]):
+        if not due[k]:
+            continue
+        i = g.slot[b, k]
+        row = w.slot_k[b, c.JOB, i] - w.env_k[b, c.FIRST_JOB]
+        most = w.num_levels[w.slot_k[b, c.PROFILE, i]]
+        g.declared_s[b, row] = w.env_f[b, c.NOW_S]
+        g.declared_level[b, row] = min(max(levels[k], 1), most)
+    behave(w, g, b)
+    open_round(w, g, b)
+    write_observation(w, g, b)
+
+
+@njit(cache=True)
 def propose(w: World, g: Game, b: int, number: int, params: np.ndarray) -> None:
     """Make scheduler `number`'s levels the proposal, within what the agents accept."""
     n = w.env_k[b, c.NUM_ACTIVE]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
@@ -79,11 +78,17 @@ class Workload:
         }
         return replace(self, **arrays)
 
-    def split(self, fractions: Sequence[float]) -> tuple[Workload, ...]:
-        """Chronological parts by number of jobs; the fractions sum to 1."""
-        ends = np.rint(np.cumsum(fractions) * len(self)).astype(int)
-        starts = [0, *ends[:-1]]
-        return tuple(self.slice(int(lo), int(hi)) for lo, hi in zip(starts, ends, strict=True))
+    def split(
+        self, fractions: tuple[float, float, float]
+    ) -> tuple[Workload, Workload, Workload]:
+        """Chronological training, validation and test parts by number of jobs.
+
+        The fractions sum to 1.
+        """
+        count = len(self)
+        first = round(fractions[0] * count)
+        second = min(round((fractions[0] + fractions[1]) * count), count)
+        return self.slice(0, first), self.slice(first, second), self.slice(second, count)
 
     def offered_load(self, num_gpus: int) -> float:
         """GPU-seconds asked per GPU-second of a cluster of `num_gpus`, over the arrivals.
