@@ -9,6 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 15))
 
 TRAIN_ARGS ?= --out runs/built-in
 TEST_WORKERS ?= 2
@@ -23,10 +24,10 @@ help:
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 15))' || { \
+	@$(PYTHON) -c '$(SUPPORTED)' || { \
 	  echo "error: Python 3.10 to 3.14 is needed, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true);" \
 	       "name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	@$(BIN)/python -c 'import pip; $(SUPPORTED)' >/dev/null 2>&1 || { \
 	  echo "creating $(VENV)"; \
 	  $(PYTHON) -m venv --clear $(VENV) || { \
 	    echo "error: '$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; \

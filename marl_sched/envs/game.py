@@ -33,6 +33,9 @@ JOB_FEATURES = (
     "log_held_for",  # log(1 + time since the start of this run / round); / 4
     "progress",  # attained over estimated total, in (0, 1)
     "change",  # sign of proposed - held
+    "bid_up",  # index score of one level more, less the price; / 2, in [-2, 2]
+    "bid_down",  # index score of the last level given, less the price; / 2, in [-2, 2]
+    "edited",  # moved in this round already
 )
 """What is seen of each job; estimates carry their error."""
 
@@ -74,6 +77,7 @@ class Game(NamedTuple):
 
     base: int  # number of the base scheduler
     base_params: np.ndarray  # (4,) float64
+    index_params: np.ndarray  # (4,) float64 of the elastic index, which values edits
     algorithms: np.ndarray  # (A,) int64 scheduler numbers
     algorithm_params: np.ndarray  # (A, 4) float64
     allow_algorithms: bool
@@ -84,6 +88,9 @@ class Game(NamedTuple):
     weights: np.ndarray  # (B, 7) float64, on the simplex
 
     proposal: np.ndarray  # (B, S) int64 levels
+    score: np.ndarray  # (B, S, L) float64 index score of each level, see `elastic_index`
+    price: np.ndarray  # (B,) float64 score at which GPUs change hands
+    pinned: np.ndarray  # (B, S) bool: edited in this round
     slot: np.ndarray  # (B, K) int64 row in the active table, -1 when empty
     edits: np.ndarray  # (B,) int64 edits made in this round
     fresh: np.ndarray  # (B,) bool: no sub-step taken in this round yet
@@ -114,7 +121,7 @@ HONEST, GREEDY, YIELDING, LEARNED = 0, 1, 2, 3
 BEHAVIOURS = {"honest": HONEST, "greedy": GREEDY, "yielding": YIELDING, "learned": LEARNED}
 
 SHARED = (
-    "base", "base_params", "algorithms", "algorithm_params", "allow_algorithms", "allow_edits",
+    "base", "base_params", "index_params", "algorithms", "algorithm_params", "allow_algorithms", "allow_edits",
     "max_edits", "behaviour", "demand_period_s",
 )  # fmt: skip
 """Fields that the game never changes."""
@@ -148,6 +155,7 @@ def build_game(config: Config, world: World, num_envs: int) -> Game:
     return Game(
         base=base.number,
         base_params=_padded(base.param_array),
+        index_params=_padded(get_scheduler("elastic_index").param_array),
         algorithms=np.array([a.number for a in algorithms], dtype=np.int64),
         algorithm_params=np.stack([_padded(a.param_array) for a in algorithms]),
         allow_algorithms=actions in ("meta", "full"),
@@ -157,6 +165,9 @@ def build_game(config: Config, world: World, num_envs: int) -> Game:
         demand_period_s=float(env.demand_period_s),
         weights=np.repeat(reward_weights(env)[None], b, axis=0),
         proposal=np.zeros((b, slots), dtype=np.int64),
+        score=np.zeros((b, slots, world.sizes.shape[1])),
+        price=np.zeros(b),
+        pinned=np.zeros((b, slots), dtype=np.bool_),
         slot=np.full((b, shown), -1, dtype=np.int64),
         edits=np.zeros(b, dtype=np.int64),
         fresh=np.ones(b, dtype=np.bool_),

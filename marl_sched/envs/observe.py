@@ -10,33 +10,64 @@ from marl_sched.schedulers.elastic_index import MIN_REMAINING_S, log_rank_weight
 from marl_sched.sim import columns as c
 from marl_sched.sim.world import World
 
-NEWEST_SHARE = 4
-"""On overflow one slot in this many shows the newest jobs, the others the least work left."""
+BID_RANGE = 4.0
+"""Bids further from the price than this look the same."""
+
+
+@njit(cache=True)
+def bid_up(w: World, g: Game, b: int, i: int) -> float:
+    """Index score of one level more than proposed for row `i`; -inf where there is none."""
+    level = g.proposal[b, i]
+    return g.score[b, i, level] if level < w.slot_k[b, c.LIMIT_LEVEL, i] else -np.inf
+
+
+@njit(cache=True)
+def bid_down(g: Game, b: int, i: int) -> float:
+    """Index score of the last level proposed for row `i`; +inf where it has none."""
+    level = g.proposal[b, i]
+    return g.score[b, i, level - 1] if level > 0 else np.inf
 
 
 @njit(cache=True)
 def choose_slots(w: World, g: Game, b: int) -> None:
-    """Rank the active jobs by work left and pick those that get a slot in this round."""
+    """Rank the active jobs by work left, find the price, and pick the jobs that get a slot.
+
+    All of them where they fit, by work left; else those closest to gaining a level and those
+    closest to losing one, half each: where an edit can matter.
+    """
     n = w.env_k[b, c.NUM_ACTIVE]
     shown = g.slot.shape[1]
+    up, down = np.empty(n), np.empty(n)
     for i in range(n):
         profile = w.slot_k[b, c.PROFILE, i]
         base = w.nominal_rates[profile, 1] / w.sizes[profile, 1]
         g.work[b, i] = max(w.slot_f[b, c.EST_REMAINING_S, i], MIN_REMAINING_S) / base
-    g.rank_weight[b, :n] = log_rank_weights(g.work[b, :n], 0.45)
+        up[i] = -bid_up(w, g, b, i)
+        down[i] = bid_down(g, b, i)
+    g.rank_weight[b, :n] = log_rank_weights(g.work[b, :n], g.index_params[0])
     g.rank_weight[b, :n] -= g.rank_weight[b, :n].max()
+    highest, lowest = -up.min(), down.min()
+    if highest > -np.inf and lowest < np.inf:
+        g.price[b] = 0.5 * (highest + lowest)
+    else:
+        g.price[b] = highest if highest > -np.inf else (lowest if lowest < np.inf else 0.0)
     order = np.argsort(g.work[b, :n])
     for position in range(n):
         g.rank[b, order[position]] = position / n
     g.slot[b, :] = -1
-    head = n if n <= shown else shown - shown // NEWEST_SHARE
-    for k in range(head):
-        g.slot[b, k] = order[k]
-    if n > shown:
-        rest = order[head:]
-        newest = np.argsort(-w.slot_k[b, c.JOB, :n][rest])
-        for k in range(shown - head):
-            g.slot[b, head + k] = rest[newest[k]]
+    if n <= shown:
+        g.slot[b, :n] = order
+        return
+    taken = np.zeros(n, dtype=np.bool_)
+    for k in range(shown):
+        # The two orders in turn; `taken` drops who is in both.
+        keys = up if k % 2 == 0 else down
+        best = -1
+        for i in range(n):
+            if not taken[i] and (best < 0 or keys[i] < keys[best]):
+                best = i
+        taken[best] = True
+        g.slot[b, k] = best
 
 
 @njit(cache=True)
@@ -50,7 +81,11 @@ def proposed_gpus(w: World, g: Game, b: int) -> int:
 
 @njit(cache=True)
 def write_mask(w: World, g: Game, b: int, free: float) -> None:
-    """Legal actions: commit always; algorithms at a round's start; edits that keep within R."""
+    """Legal actions: commit always; algorithms at a round's start; edits that can be served.
+
+    A job is edited once a round. It can go up when the free GPUs and those of jobs that were
+    not edited suffice, and down when the proposal gives it any.
+    """
     num_algorithms = g.algorithms.size
     shown = g.slot.shape[1]
     g.mask[b, :] = 0
@@ -59,15 +94,17 @@ def write_mask(w: World, g: Game, b: int, free: float) -> None:
         g.mask[b, 1 : 1 + num_algorithms] = 1
     if not g.allow_edits or g.edits[b] >= g.max_edits:
         return
+    room = free
+    for i in range(w.env_k[b, c.NUM_ACTIVE]):
+        if not g.pinned[b, i]:
+            room += w.sizes[w.slot_k[b, c.PROFILE, i], g.proposal[b, i]]
     for k in range(shown):
         i = g.slot[b, k]
-        if i < 0:
+        if i < 0 or g.pinned[b, i]:
             continue
         profile, level = w.slot_k[b, c.PROFILE, i], g.proposal[b, i]
-        if level < w.slot_k[b, c.LIMIT_LEVEL, i]:
-            step = w.sizes[profile, level + 1] - w.sizes[profile, level]
-            if step <= free:
-                g.mask[b, 1 + num_algorithms + k] = 1
+        if bid_up(w, g, b, i) > -np.inf and w.sizes[profile, level + 1] <= room:
+            g.mask[b, 1 + num_algorithms + k] = 1
         if level > 0:
             g.mask[b, 1 + num_algorithms + shown + k] = 1
 
@@ -128,6 +165,9 @@ def write_jobs(w: World, g: Game, b: int, mean_left_s: float) -> None:
         total = max(w.slot_f[b, c.EST_TOTAL_S, i], MIN_REMAINING_S)
         x[16] = 1.0 - min(left_s / total, 1.0)
         x[17] = np.sign(wanted - held)
+        x[18] = max(min(bid_up(w, g, b, i) - g.price[b], BID_RANGE), -BID_RANGE) / 2.0
+        x[19] = max(min(bid_down(g, b, i) - g.price[b], BID_RANGE), -BID_RANGE) / 2.0
+        x[20] = 1.0 if g.pinned[b, i] else 0.0
 
 
 @njit(cache=True)

@@ -10,9 +10,16 @@ import numpy as np
 from numba import njit
 
 from marl_sched.envs.game import COMMIT, GREEDY, LEARNED, NUM_TERMS, YIELDING, Game
-from marl_sched.envs.observe import choose_slots, write_observation
+from marl_sched.envs.observe import (
+    bid_down,
+    bid_up,
+    choose_slots,
+    proposed_gpus,
+    write_observation,
+)
 from marl_sched.envs.play import play
 from marl_sched.schedulers.dispatch import decide
+from marl_sched.schedulers.elastic_index import level_scores
 from marl_sched.sim import columns as c
 from marl_sched.sim.kernels import EPOCH, STUCK, advance, apply, make_view, start
 from marl_sched.sim.world import World
@@ -180,9 +187,54 @@ def all_satisfied(w: World, g: Game, b: int) -> bool:
 @njit(cache=True)
 def open_round(w: World, g: Game, b: int) -> None:
     """Make the base schedule the proposal of the round that begins now."""
+    n = w.env_k[b, c.NUM_ACTIVE]
     propose(w, g, b, g.base, g.base_params)
+    level_scores(make_view(w, b), g.index_params, g.score[b, :n])
+    g.pinned[b, :n] = False
     g.edits[b] = 0
     g.fresh[b] = True
+
+
+@njit(cache=True)
+def edit(w: World, g: Game, b: int, i: int, up: bool) -> None:
+    """Move row `i` of the proposal one level and let the others make room, or take it.
+
+    GPUs change hands at the margin, by the index score: who values its last level least gives
+    first, who values one more most gets first. Rows edited before in this round stay.
+    """
+    n = w.env_k[b, c.NUM_ACTIVE]
+    free = w.total[0] - proposed_gpus(w, g, b)
+    sizes = w.sizes[w.slot_k[b, c.PROFILE, i]]
+    level = g.proposal[b, i] + (1 if up else -1)
+    free -= sizes[level] - sizes[g.proposal[b, i]]
+    g.proposal[b, i] = level
+    g.pinned[b, i] = True
+    while free < 0:
+        giver = -1
+        for j in range(n):
+            if g.pinned[b, j] or g.proposal[b, j] == 0:
+                continue
+            if giver < 0 or bid_down(g, b, j) < bid_down(g, b, giver):
+                giver = j
+        profile = w.slot_k[b, c.PROFILE, giver]
+        free += w.sizes[profile, g.proposal[b, giver]]
+        g.proposal[b, giver] -= 1
+        free -= w.sizes[profile, g.proposal[b, giver]]
+    while free > 0:
+        taker = -1
+        for j in range(n):
+            if g.pinned[b, j] or bid_up(w, g, b, j) == -np.inf:
+                continue
+            profile, at = w.slot_k[b, c.PROFILE, j], g.proposal[b, j]
+            if w.sizes[profile, at + 1] - w.sizes[profile, at] > free:
+                continue
+            if taker < 0 or bid_up(w, g, b, j) > bid_up(w, g, b, taker):
+                taker = j
+        if taker < 0:
+            return
+        profile, at = w.slot_k[b, c.PROFILE, taker], g.proposal[b, taker]
+        free -= w.sizes[profile, at + 1] - w.sizes[profile, at]
+        g.proposal[b, taker] += 1
 
 
 @njit(cache=True)
@@ -247,8 +299,7 @@ def step(w: World, g: Game, b: int, action: int) -> tuple[float, float, bool]:
     elif action > num_algorithms:
         k = action - 1 - num_algorithms
         up = k < shown
-        i = g.slot[b, k if up else k - shown]
-        g.proposal[b, i] += 1 if up else -1
+        edit(w, g, b, g.slot[b, k if up else k - shown], up)
         g.edits[b] += 1
         commits = g.edits[b] >= g.max_edits
     if not commits:

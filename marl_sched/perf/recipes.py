@@ -89,7 +89,7 @@ _MURI = "Zhao et al., Muri, SIGCOMM 2022: start overhead measured on 4 GPUs"
 
 RECIPES: dict[str, Recipe] = {
     "resnet18": Recipe(
-        "ResNet-18 on CIFAR-10", "T4", 
+        "ResNet-18 on CIFAR-10", "T4",
         {**_pollux("cifar10"), **_gavel("ResNet-18"), **_shockwave("ResNet-18")},
         30.0, _POLLUX_30, pollux_application="cifar10",
     ),

@@ -82,7 +82,7 @@ _SCHEDULERS = (
         dispatch.elastic_index,
         elastic=True,
         preemptive=True,
-        params={"p": 0.45, "h": 0.6, "g": 40.0, "b": 3.0},
+        params={"p": 0.6, "h": 0.5, "g": 42.0, "b": 4.0},
     ),
 )
 

@@ -30,24 +30,22 @@ def log_rank_weights(work: np.ndarray, p: float) -> np.ndarray:
 
 
 @njit(cache=True)
-def elastic_index(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
-    """Give the next level to the job with the largest worth of speed gained per GPU.
+def level_scores(v: ClusterView, params: np.ndarray, table: np.ndarray) -> None:
+    """Fill table[i, l] with the worth of raising job i from level l to l + 1, as a log.
 
     score(i, k -> k+1) = log ds_i(k) + log a_i
         + 1[k < k_cur] log(1 + h + g d / rem) - 1[k >= k_cur > 0] b log(1 + d / rem)
 
     ds_i is the gain in single-GPU speed per GPU, a_i the heSRPT rank weight, d the restart
     cost and rem the estimated remaining time: keeping what a job holds is worth more, and
-    changing it less, the less there is left to gain from it. Preemptive and elastic.
-    Source: Berg, Vesilo and Harchol-Balter, "heSRPT", Performance Evaluation 2020 (weights);
-    the hysteresis terms are ours.
+    changing it less, the less there is left to gain from it.
 
     Args:
         params: (p, h, g, b).
+        table: (A, L) float64, overwritten; -inf where a level brings no speed.
     """
-    n, levels = v.job.size, v.sizes.shape[1]
+    n = v.job.size
     p, h, g, b = params[0], params[1], params[2], params[3]
-    left = v.capacity.copy()
     base = np.empty(n)
     work = np.empty(n)
     for i in range(n):
@@ -55,9 +53,8 @@ def elastic_index(v: ClusterView, params: np.ndarray, target: np.ndarray) -> Non
         base[i] = v.rates[profile, 1] / v.sizes[profile, 1]
         work[i] = max(v.est_remaining_s[i], MIN_REMAINING_S) / base[i]
     weight = log_rank_weights(work, p)
-    table = np.full((n, levels), -np.inf)
+    table[:, :] = -np.inf
     for i in range(n):
-        target[i] = 0
         profile, held = v.profile[i], v.level[i]
         friction = v.restart_s[i] / max(v.est_remaining_s[i], MIN_REMAINING_S)
         for level in range(v.num_levels[profile]):
@@ -71,4 +68,21 @@ def elastic_index(v: ClusterView, params: np.ndarray, target: np.ndarray) -> Non
             elif held > 0:
                 score -= b * np.log(1.0 + friction)
             table[i, level] = score
+
+
+@njit(cache=True)
+def elastic_index(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+    """Give the next level to the job with the largest worth of speed gained per GPU.
+
+    The worth is `level_scores`. Preemptive and elastic. Source: Berg, Vesilo and
+    Harchol-Balter, "heSRPT", Performance Evaluation 2020 (rank weights); the hysteresis terms
+    are ours, their defaults tuned on training parts of ITP, Philly and synthetic workloads.
+
+    Args:
+        params: (p, h, g, b).
+    """
+    left = v.capacity.copy()
+    table = np.empty((v.job.size, v.sizes.shape[1]))
+    level_scores(v, params, table)
+    target[:] = 0
     fill_by_score(v, table, target, left)

