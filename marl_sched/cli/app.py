@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from marl_sched.cli import evaluate, simulate, trace, train
+from marl_sched.cli import evaluate, settings, simulate, trace, train
 
 app = typer.Typer(
     name="marl-sched",
@@ -16,6 +16,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("simulate")(simulate.simulate)
+app.command("settings")(settings.settings)
 app.add_typer(trace.app, name="trace")
 
 

@@ -147,7 +147,8 @@ class BatchedSchedulingEnv:
         self.num_envs = num_envs
         self.workload = load_part(config, part)
         self.window = episode_jobs(config, self.workload)
-        self.world: World = make_world(config, self.workload, num_envs, self.window)
+        # One environment more than asked for: the rules look ahead there.
+        self.world: World = make_world(config, self.workload, num_envs + 1, self.window)
         self.game: Game = build_game(config, self.world, num_envs)
         self.observation_space, self.action_space = spec_spaces(config)
         self._rng = np.random.default_rng(seed)
@@ -255,14 +256,14 @@ class BatchedSchedulingEnv:
             rows = np.flatnonzero(running)
             actions = act(self.observation(rows))
             for b, action in zip(rows, actions, strict=True):
-                _, _, ended = rules.step(self.world, self.game, int(b), int(action))
+                _, _, ended = rules.step(self.world, self.game, int(b), int(action), False)
                 running[b] = not ended
 
     def episode_summary(self, b: int) -> dict[str, float]:
         """Figures of the episode that has just ended in environment `b`."""
         jobs = int(self.world.env_k[b, c.NUM_FINISHED])
         jct = float(self.world.cost[b, c.COST_COMPLETION]) / jobs
-        shadow = float(self.game.norm[b, c.COST_COMPLETION]) / jobs
+        shadow = float(self.game.shadow_cost[b, c.COST_COMPLETION]) / jobs
         return {
             "return": float(self.game.episode_return[b]),
             "avg_jct_s": jct,

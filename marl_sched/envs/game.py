@@ -65,9 +65,6 @@ GLOBAL_FEATURES = (
 
 NUM_TERMS = c.NUM_COST
 MAX_PARAMS = 4
-CURVE_POINTS = 512
-"""Points of the shadow's recorded cost curve."""
-
 COMMIT = 0
 """Action: take the proposal, which starts as the base schedule."""
 
@@ -93,18 +90,16 @@ class Game(NamedTuple):
     pinned: np.ndarray  # (B, S) bool: edited in this round
     slot: np.ndarray  # (B, K) int64 row in the active table, -1 when empty
     edits: np.ndarray  # (B,) int64 edits made in this round
+    changed: np.ndarray  # (B,) bool: the proposal may differ from the base schedule
     fresh: np.ndarray  # (B,) bool: no sub-step taken in this round yet
     rank_weight: np.ndarray  # (B, S) float64 log a_i - max
     work: np.ndarray  # (B, S) float64 estimated single-GPU seconds left
     rank: np.ndarray  # (B, S) float64 share of jobs with less work left
     last_s: np.ndarray  # (B,) float64 time of the last decision
     elapsed_s: np.ndarray  # (B,) float64 between the last two decisions
-    last_cost: np.ndarray  # (B, 7) float64 costs booked in rewards so far
-    last_shadow: np.ndarray  # (B, 7) float64
-    curve: np.ndarray  # (B, Q, 1 + 7) float64: time and cumulative costs of the shadow
-    curve_len: np.ndarray  # (B,) int64
-    curve_at: np.ndarray  # (B,) int64 cursor
-    norm: np.ndarray  # (B, 7) float64 > 0: the shadow's totals
+    expected_cost: np.ndarray  # (B, 7) float64 of the whole episode, base schedule from now on
+    shadow_cost: np.ndarray  # (B, 7) float64 of the whole episode under the base schedule
+    norm: np.ndarray  # (B, 7) float64 > 0: the same, floored
     decisions: np.ndarray  # (B,) int64 in this episode
     episode_return: np.ndarray  # (B,) float64, percent
 
@@ -170,17 +165,15 @@ def build_game(config: Config, world: World, num_envs: int) -> Game:
         pinned=np.zeros((b, slots), dtype=np.bool_),
         slot=np.full((b, shown), -1, dtype=np.int64),
         edits=np.zeros(b, dtype=np.int64),
+        changed=np.zeros(b, dtype=np.bool_),
         fresh=np.ones(b, dtype=np.bool_),
         rank_weight=np.zeros((b, slots)),
         work=np.zeros((b, slots)),
         rank=np.zeros((b, slots)),
         last_s=np.zeros(b),
         elapsed_s=np.zeros(b),
-        last_cost=np.zeros((b, NUM_TERMS)),
-        last_shadow=np.zeros((b, NUM_TERMS)),
-        curve=np.zeros((b, CURVE_POINTS, 1 + NUM_TERMS)),
-        curve_len=np.zeros(b, dtype=np.int64),
-        curve_at=np.zeros(b, dtype=np.int64),
+        expected_cost=np.zeros((b, NUM_TERMS)),
+        shadow_cost=np.zeros((b, NUM_TERMS)),
         norm=np.ones((b, NUM_TERMS)),
         decisions=np.zeros(b, dtype=np.int64),
         episode_return=np.zeros(b),

@@ -89,7 +89,7 @@ class SchedulingEnv(MultiAgentEnv):
             self._declare(action_dict)
             obs = {SCHEDULER: self._scheduler_observation()}
             return obs, {SCHEDULER: 0.0}, {"__all__": False}, {"__all__": False}, {}
-        reward, dt_s, ended = rules.step(world, game, 0, int(action_dict[SCHEDULER]))
+        reward, dt_s, ended = rules.step(world, game, 0, int(action_dict[SCHEDULER]), True)
         rewards: Values = {SCHEDULER: reward}
         info = {SCHEDULER: {"dt_s": dt_s}}
         if not ended:
@@ -126,7 +126,7 @@ class SchedulingEnv(MultiAgentEnv):
 
     def _idle_observation(self) -> Values:
         space = agent_observation_space()
-        obs = {name: np.zeros(box.shape, box.dtype) for name, box in space.spaces.items()}
+        obs = {name: box.sample() * 0 for name, box in space.spaces.items()}
         obs["mask"][0] = 1
         return obs
 

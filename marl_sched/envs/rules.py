@@ -17,7 +17,6 @@ from marl_sched.envs.observe import (
     proposed_gpus,
     write_observation,
 )
-from marl_sched.envs.play import play
 from marl_sched.schedulers.dispatch import decide
 from marl_sched.schedulers.elastic_index import level_scores
 from marl_sched.sim import columns as c
@@ -28,93 +27,76 @@ PERCENT = 100.0
 
 
 @njit(cache=True)
-def record(w: World, g: Game, b: int, stride: int) -> int:
-    """Append the costs so far to the shadow's curve; halve it and double the stride when full."""
-    n = g.curve_len[b]
-    if n == g.curve.shape[1] - 1:
-        for i in range(n // 2):
-            g.curve[b, i] = g.curve[b, 2 * i]
-        n = n // 2
-        stride *= 2
-    g.curve[b, n, 0] = w.env_f[b, c.NOW_S]
-    g.curve[b, n, 1:] = w.cost[b]
-    g.curve_len[b] = n + 1
-    return stride
+def copy_env(w: World, source: int, target: int) -> None:
+    """Copy the running state of one environment onto another; results stay behind."""
+    n = w.env_k[source, c.NUM_ACTIVE]
+    w.env_f[target] = w.env_f[source]
+    w.env_k[target] = w.env_k[source]
+    w.free[target] = w.free[source]
+    w.slot_f[target, :, :n] = w.slot_f[source, :, :n]
+    w.slot_k[target, :, :n] = w.slot_k[source, :, :n]
+    w.slot_demand[target, :n] = w.slot_demand[source, :n]
+    w.pool[target] = w.pool[source]
+    w.cost[target] = w.cost[source]
 
 
 @njit(cache=True)
-def play_shadow(w: World, g: Game, b: int) -> int:
-    """Run the base schedule through the episode and keep its cumulative costs over time."""
-    g.curve_len[b] = 0
-    stride, epoch = record(w, g, b, 1), 0
-    status = EPOCH
+def play_base(w: World, g: Game, b: int, at: int) -> int:
+    """Run the base schedule to the end in world `at`, with the agents of environment `b`."""
     while True:
-        status = advance(w, b)
+        status = advance(w, at)
         if status != EPOCH:
-            break
-        epoch += 1
-        if epoch % stride == 0:
-            stride = record(w, g, b, stride)
-        target = np.zeros(w.env_k[b, c.NUM_ACTIVE], dtype=np.int64)
-        decide(g.base, make_view(w, b), g.base_params, target)
-        apply(w, b, target)
-    record(w, g, b, stride)
-    return status
+            return status
+        behave(w, g, b, at)
+        target = np.zeros(w.env_k[at, c.NUM_ACTIVE], dtype=np.int64)
+        decide(g.base, make_view(w, at), g.base_params, target)
+        apply(w, at, target)
 
 
 @njit(cache=True)
-def shadow_costs(g: Game, b: int, now_s: float, out: np.ndarray) -> None:
-    """Costs (7,) of the shadow at `now_s`, linear between recorded points; time only grows."""
-    last = g.curve_len[b] - 1
-    at = g.curve_at[b]
-    while at < last and g.curve[b, at + 1, 0] <= now_s:
-        at += 1
-    g.curve_at[b] = at
-    if at == last:
-        out[:] = g.curve[b, last, 1:]
-        return
-    t0, t1 = g.curve[b, at, 0], g.curve[b, at + 1, 0]
-    share = (now_s - t0) / (t1 - t0)
-    for term in range(NUM_TERMS):
-        low, high = g.curve[b, at, 1 + term], g.curve[b, at + 1, 1 + term]
-        out[term] = low + share * (high - low)
+def spare(w: World) -> int:
+    """The last environment of the world: room for looking ahead."""
+    return w.env_f.shape[0] - 1
 
 
 @njit(cache=True)
 def begin(w: World, g: Game, b: int, first: int, end: int, stretch: float) -> bool:
     """Start an episode and run to its first decision; False if it never needs one."""
     start(w, b, first, end, stretch)
-    if play_shadow(w, g, b) == STUCK:
+    g.declared_s[b, :] = np.nan
+    copy_env(w, b, spare(w))
+    if play_base(w, g, b, spare(w)) == STUCK:
         return False
+    g.shadow_cost[b] = w.cost[spare(w)]
+    g.expected_cost[b] = g.shadow_cost[b]
     for term in range(NUM_TERMS):
-        total = w.cost[b, term]
         # Counts may be zero for the shadow: then one event weighs as one job in the episode.
         floor = 1.0 if term in (c.COST_FAIRNESS, c.COST_DEADLINE) else 1e-9
-        g.norm[b, term] = max(total, floor)
-    if w.cost[b, c.COST_PREEMPTION] < w.total[0]:
-        g.norm[b, c.COST_PREEMPTION] = w.total[0]
-    start(w, b, first, end, stretch)
-    g.curve_at[b] = 0
-    g.last_cost[b, :] = 0.0
-    g.last_shadow[b, :] = 0.0
+        if term == c.COST_PREEMPTION:
+            floor = w.total[0]
+        g.norm[b, term] = max(g.shadow_cost[b, term], floor)
     g.last_s[b] = 0.0
     g.elapsed_s[b] = 0.0
     g.decisions[b] = 0
     g.episode_return[b] = 0.0
-    g.declared_s[b, :] = np.nan
     return run_to_decision(w, g, b)
 
 
 @njit(cache=True)
-def behave(w: World, g: Game, b: int) -> None:
-    """Declare every active job's demand by the rule of the agents' behaviour."""
-    n = w.env_k[b, c.NUM_ACTIVE]
+def behave(w: World, g: Game, b: int, at: int) -> None:
+    """Declare every active job's demand by the rule of the agents' behaviour.
+
+    Args:
+        b: environment whose agents have declared.
+        at: world to write to: `b`, or the one that looks ahead for it.
+    """
+    n = w.env_k[at, c.NUM_ACTIVE]
     share = w.total[0] / max(n, 1)
     crowded = False
     for i in range(n):
-        crowded = crowded or w.slot_k[b, c.LEVEL, i] == 0
+        crowded = crowded or w.slot_k[at, c.LEVEL, i] == 0
     for i in range(n):
-        profile = w.slot_k[b, c.PROFILE, i]
+        profile = w.slot_k[at, c.PROFILE, i]
         most = w.num_levels[profile]
         request, limit = w.request_level[profile], most
         if g.behaviour == GREEDY:
@@ -123,12 +105,12 @@ def behave(w: World, g: Game, b: int) -> None:
             while limit > 1 and w.sizes[profile, limit] > share:
                 limit -= 1
         elif g.behaviour == LEARNED:
-            row = w.slot_k[b, c.JOB, i] - w.env_k[b, c.FIRST_JOB]
+            row = w.slot_k[at, c.JOB, i] - w.env_k[at, c.FIRST_JOB]
             if not np.isnan(g.declared_s[b, row]):
                 limit = g.declared_level[b, row]
                 request = limit
-        w.slot_k[b, c.REQUEST_LEVEL, i] = min(request, limit)
-        w.slot_k[b, c.LIMIT_LEVEL, i] = limit
+        w.slot_k[at, c.REQUEST_LEVEL, i] = min(request, limit)
+        w.slot_k[at, c.LIMIT_LEVEL, i] = limit
 
 
 @njit(cache=True)
@@ -163,7 +145,7 @@ def declare(w: World, g: Game, b: int, due: np.ndarray, levels: np.ndarray) -> N
         most = w.num_levels[w.slot_k[b, c.PROFILE, i]]
         g.declared_s[b, row] = w.env_f[b, c.NOW_S]
         g.declared_level[b, row] = min(max(levels[k], 1), most)
-    behave(w, g, b)
+    behave(w, g, b, b)
     open_round(w, g, b)
     write_observation(w, g, b)
 
@@ -192,6 +174,7 @@ def open_round(w: World, g: Game, b: int) -> None:
     level_scores(make_view(w, b), g.index_params, g.score[b, :n])
     g.pinned[b, :n] = False
     g.edits[b] = 0
+    g.changed[b] = False
     g.fresh[b] = True
 
 
@@ -244,10 +227,10 @@ def run_to_decision(w: World, g: Game, b: int) -> bool:
         status = advance(w, b)
         if status == STUCK:
             # Every edit so far has starved the jobs left: the base schedule serves them.
-            status = play(w, b, g.base, g.base_params)
+            status = play_base(w, g, b, b)
         if status != EPOCH:
             return False
-        behave(w, g, b)
+        behave(w, g, b, b)
         open_round(w, g, b)
         if all_satisfied(w, g, b) and g.behaviour != LEARNED:
             apply(w, b, g.proposal[b, : w.env_k[b, c.NUM_ACTIVE]])
@@ -260,28 +243,37 @@ def run_to_decision(w: World, g: Game, b: int) -> bool:
 
 
 @njit(cache=True)
-def book_reward(w: World, g: Game, b: int, ended: bool) -> float:
-    """Reward since the last one, percent: sum_j w_j (shadow's cost - own cost) / shadow's total.
+def book_reward(w: World, g: Game, b: int) -> float:
+    """Reward of the allocation just applied, percent of the shadow's total cost.
 
-    At the end of an episode the shadow's remaining cost is booked too, so that the rewards of
-    an episode add up to "percent better than the shadow" in the weighted terms.
+    sum_j w_j (expected cost before - expected cost after) / shadow's total, where the expected
+    cost is that of the whole episode if the base schedule takes over from now on, on the very
+    arrivals to come. The rewards of an episode add up to "percent better than the base", but
+    each decision is credited at once with what it changes: potential-based shaping (Ng,
+    Harada and Russell, ICML 1999) with an input-dependent potential (Mao et al., "Variance
+    reduction for reinforcement learning in input-driven environments", ICLR 2019).
+    Committing the base schedule earns exactly 0.
     """
-    shadow = np.empty(NUM_TERMS)
-    shadow_costs(g, b, np.inf if ended else w.env_f[b, c.NOW_S], shadow)
+    copy_env(w, b, spare(w))
+    play_base(w, g, b, spare(w))
     reward = 0.0
     for term in range(NUM_TERMS):
-        own = w.cost[b, term] - g.last_cost[b, term]
-        saved = shadow[term] - g.last_shadow[b, term] - own
+        cost = w.cost[spare(w), term]
+        saved = g.expected_cost[b, term] - cost
         reward += PERCENT * g.weights[b, term] * saved / g.norm[b, term]
-        g.last_cost[b, term] = w.cost[b, term]
-        g.last_shadow[b, term] = shadow[term]
+        g.expected_cost[b, term] = cost
     g.episode_return[b] += reward
     return reward
 
 
 @njit(cache=True)
-def step(w: World, g: Game, b: int, action: int) -> tuple[float, float, bool]:
+def step(
+    w: World, g: Game, b: int, action: int, with_reward: bool
+) -> tuple[float, float, bool]:
     """One sub-step of the scheduler. An illegal action counts as commit.
+
+    Args:
+        with_reward: look ahead to find the reward; False answers 0 and saves the time.
 
     Returns:
         reward in percent, simulated seconds passed (0 within a round), whether the episode
@@ -296,11 +288,13 @@ def step(w: World, g: Game, b: int, action: int) -> tuple[float, float, bool]:
     if 0 < action <= num_algorithms:
         propose(w, g, b, g.algorithms[action - 1], g.algorithm_params[action - 1])
         commits = not g.allow_edits
+        g.changed[b] = True
     elif action > num_algorithms:
         k = action - 1 - num_algorithms
         up = k < shown
         edit(w, g, b, g.slot[b, k if up else k - shown], up)
         g.edits[b] += 1
+        g.changed[b] = True
         commits = g.edits[b] >= g.max_edits
     if not commits:
         g.fresh[b] = False
@@ -308,8 +302,8 @@ def step(w: World, g: Game, b: int, action: int) -> tuple[float, float, bool]:
         return 0.0, 0.0, False
     before = w.env_f[b, c.NOW_S]
     apply(w, b, g.proposal[b, : w.env_k[b, c.NUM_ACTIVE]])
+    reward = book_reward(w, g, b) if with_reward and g.changed[b] else 0.0
     ended = not run_to_decision(w, g, b)
-    reward = book_reward(w, g, b, ended)
     return reward, w.env_f[b, c.NOW_S] - before, ended
 
 
@@ -319,4 +313,4 @@ def step_all(
 ) -> None:
     """`step` in every environment; all arrays (B,)."""
     for b in range(actions.size):
-        reward[b], dt_s[b], done[b] = step(w, g, b, actions[b])
+        reward[b], dt_s[b], done[b] = step(w, g, b, actions[b], True)

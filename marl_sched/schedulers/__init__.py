@@ -6,6 +6,7 @@ in the simulator, as base or shadow of the environment, and on a live cluster.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -55,6 +56,9 @@ class Scheduler:
             if key not in self.params:
                 known = ", ".join(self.params) or "none"
                 raise UserError(f"scheduler {self.name!r}: no parameter {key!r}; it has: {known}")
+            low, high, legal = _LEGAL[key]
+            if not low <= given[key] < high:
+                raise UserError(f"scheduler {self.name!r}: {key}={given[key]:g} must be {legal}")
         return replace(self, params={**self.params, **given})
 
     def allocate(self, view: ClusterView) -> Allocation:
@@ -63,6 +67,19 @@ class Scheduler:
         self.decide(view, self.param_array, target)
         return Allocation(gpus=view.sizes[view.profile, target])
 
+
+_POSITIVE = (math.ulp(0.0), math.inf, "a number > 0")
+_NOT_NEGATIVE = (0.0, math.inf, "a number >= 0")
+_LEGAL = {
+    "slice_s": _POSITIVE,
+    "quantum_gpu_s": _POSITIVE,
+    "seed": (0.0, 2.0**31, "from 0 to 2147483647"),
+    "p": (0.0, 1.0, "from 0 to below 1"),
+    "h": _NOT_NEGATIVE,
+    "g": _NOT_NEGATIVE,
+    "b": _NOT_NEGATIVE,
+}
+"""Parameter: lowest legal value, first one too large, in words."""
 
 _SCHEDULERS = (
     Scheduler("fcfs", dispatch.fcfs),

@@ -1,0 +1,97 @@
+"""The registry: numbers, names, parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from marl_sched.errors import UserError
+from marl_sched.schedulers import REGISTRY, get_scheduler
+from marl_sched.schedulers.dispatch import NUMBERED, decide
+from tests.schedulers.views import random_view
+
+NAMES = (
+    "fcfs", "fcfs_backfill", "sjf", "srtf", "round_robin", "las", "drf", "equal", "on_demand",
+    "priority", "random", "equi", "elastic_index",
+)  # fmt: skip
+
+
+def test_the_names_of_the_issue() -> None:
+    assert tuple(sorted(REGISTRY)) == tuple(sorted(NAMES))
+    assert {s.number for s in REGISTRY.values()} == set(range(len(NUMBERED)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_number_calls_its_own_rule(name: str) -> None:
+    scheduler = REGISTRY[name]
+    rng = np.random.default_rng(1)
+    others_differ = np.zeros(len(NUMBERED), bool)
+    for _ in range(30):
+        view = random_view(rng)
+        by_number, own = np.zeros((2, view.job.size), np.int64)
+        decide(scheduler.number, view, scheduler.param_array, by_number)
+        scheduler.decide(view, scheduler.param_array, own)
+        np.testing.assert_array_equal(by_number, own)
+        for other in REGISTRY.values():
+            theirs = np.zeros(view.job.size, np.int64)
+            decide(other.number, view, other.param_array, theirs)
+            others_differ[other.number] |= bool((theirs != own).any())
+    # No branch is another's: the views tell every two rules apart.
+    assert not others_differ[scheduler.number]
+    assert np.delete(others_differ, scheduler.number).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_says_what_it_does_and_where_it_is_from(name: str) -> None:
+    text = REGISTRY[name].decide.__doc__ or ""
+    assert REGISTRY[name].summary
+    assert "Source:" in text or name == "random"
+
+
+def test_parameters_by_name() -> None:
+    scheduler = get_scheduler("elastic_index:g=7, p=0.25")
+    assert scheduler.params == {"p": 0.25, "h": 0.5, "g": 7.0, "b": 4.0}
+    np.testing.assert_array_equal(scheduler.param_array, [0.25, 0.5, 7.0, 4.0])
+    assert get_scheduler("fcfs").param_array.size > 0
+    assert REGISTRY["elastic_index"].params["g"] == 42.0  # the registry's own is untouched
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("sjff", ("sjff", "sjf", "elastic_index")),
+        ("", ("unknown scheduler", "fcfs")),
+        ("las:quantum=3", ("las", "quantum", "quantum_gpu_s")),
+        ("fcfs:x=3", ("fcfs", "'x'", "none")),
+        ("las:quantum_gpu_s=soon", ("quantum_gpu_s=soon", "number")),
+        ("las:quantum_gpu_s", ("quantum_gpu_s", "number")),
+    ],
+)
+def test_bad_names_and_parameters(name: str, words: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as error:
+        get_scheduler(name)
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "las:quantum_gpu_s=nan",
+        "las:quantum_gpu_s=0",
+        "elastic_index:p=1",
+        "elastic_index:p=inf",
+        "elastic_index:b=-1",
+        "round_robin:slice_s=-1",
+        "random:seed=1e300",
+    ],
+)
+def test_parameters_out_of_range(text: str) -> None:
+    with pytest.raises(UserError, match=text.partition(":")[2].partition("=")[0] + "=.* must be"):
+        get_scheduler(text)
+
+
+def test_every_parameter_has_a_range_that_holds_its_default() -> None:
+    for scheduler in REGISTRY.values():
+        assert scheduler.with_params(scheduler.params) == scheduler
