@@ -163,7 +163,8 @@ class BatchedSchedulingEnv:
         first = int(self._rng.integers(0, len(self.workload) - self.window + 1))
         stretch = 1.0
         bounds = self.config.env.train_load
-        if bounds is not None and self._own_load > 0:
+        # Without arrivals over time (an infinite load) there is nothing to stretch.
+        if bounds is not None and 0 < self._own_load < np.inf:
             # The workload's own load is always among those seen in training.
             low, high = min(bounds[0], self._own_load), max(bounds[1], self._own_load)
             stretch = self._own_load / self._rng.uniform(low, high)

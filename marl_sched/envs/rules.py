@@ -43,6 +43,8 @@ def copy_env(w: World, source: int, target: int) -> None:
 @njit(cache=True)
 def play_base(w: World, g: Game, b: int, at: int) -> int:
     """Run the base schedule to the end in world `at`, with the agents of environment `b`."""
+    # Whoever left the jobs waiting before: the base schedule is not stuck yet.
+    w.env_k[at, c.IDLE_ROUNDS] = 0
     while True:
         status = advance(w, at)
         if status != EPOCH:

@@ -1,0 +1,138 @@
+"""The scheduler's reward: zero for the base schedule, and percent better than it in sum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from ray.rllib.utils.typing import MultiAgentDict
+
+from marl_sched.config import Config, RewardWeights
+from marl_sched.envs import SchedulingEnv
+from marl_sched.envs.batched import BatchedSchedulingEnv
+from marl_sched.envs.game import reward_weights
+from marl_sched.evaluation.compare import make_world
+from marl_sched.evaluation.simulate import play_episode
+from marl_sched.schedulers import get_scheduler
+from marl_sched.sim import columns as c
+from tests.envs.games import config, masked_action
+
+
+def play(env: SchedulingEnv, rng: np.random.Generator | None, seed: int = 0) -> list[float]:
+    """One episode, always committing or at random; the rewards."""
+    obs, _ = env.reset(seed=seed)
+    rewards: list[float] = []
+    done: MultiAgentDict = {"__all__": False}
+    while not done["__all__"]:
+        action = 0 if rng is None else masked_action(rng, obs["scheduler"]["mask"])
+        obs, reward, done, _, _ = env.step({"scheduler": action})
+        rewards.append(reward["scheduler"])
+    return rewards
+
+
+@pytest.mark.parametrize("behaviour", ["honest", "greedy", "yielding"])
+@pytest.mark.parametrize("base", ["elastic_index", "fcfs"])
+def test_committing_the_base_schedule_earns_exactly_nothing(base: str, behaviour: str) -> None:
+    everything = {name: 1.0 for name in RewardWeights.model_fields}
+    env = SchedulingEnv({"config": config("full", base=base, agents=behaviour, reward=everything)})
+    decisions = 0
+    for seed in range(3):
+        rewards = play(env, None, seed)
+        decisions += len(rewards)
+        assert all(reward == 0.0 for reward in rewards)
+        summary = env.core.episode_summary(0)
+        assert summary["return"] == 0.0
+        assert summary["avg_jct_s"] == pytest.approx(summary["shadow_avg_jct_s"], rel=1e-12)
+    assert decisions > 10
+
+
+def base_costs(env: SchedulingEnv, settings: Config) -> np.ndarray:
+    """(7,) costs of the base schedule on the episode of `env`, from a run of its own."""
+    core = env.core
+    world = make_world(settings, core.workload, 1, core.window)
+    episode = core._episode[0]
+    scheduler = get_scheduler(settings.env.base)
+    play_episode(world, 0, episode.first, episode.end, episode.stretch, scheduler)
+    return np.array(world.cost[0])
+
+
+@pytest.mark.parametrize("term", RewardWeights.model_fields)
+def test_rewards_add_up_to_percent_better_than_the_base(term: str) -> None:
+    settings = config("full", reward={"completion_time": 0.0, term: 1.0})
+    env = SchedulingEnv({"config": settings})
+    position = list(RewardWeights.model_fields).index(term)
+    # A schedule without a restart or a miss is measured in cluster-seconds, or in events.
+    floor = {"preemption": 12.0, "fairness": 1.0, "deadline": 1.0}.get(term, 0.0)
+    for seed in range(3):
+        rewards = play(env, np.random.default_rng(seed), seed)
+        shadow = base_costs(env, settings)[position]
+        own = env.core.world.cost[0, position]
+        expected = 100.0 * (shadow - own) / max(shadow, floor)
+        assert sum(rewards) == pytest.approx(expected, rel=1e-7, abs=1e-7)
+        if term != "deadline":  # synthetic jobs have none
+            assert abs(expected) > 1e-3
+        assert env.core.episode_summary(0)["return"] == pytest.approx(sum(rewards), abs=1e-9)
+
+
+def test_the_weights_mix_the_terms() -> None:
+    given = {"completion_time": 3.0, "slowdown": 2.0, "energy": 5.0}
+    settings = config("full", reward=given)
+    env = SchedulingEnv({"config": settings})
+    total = sum(play(env, np.random.default_rng(5)))
+    shadow, own = base_costs(env, settings), env.core.world.cost[0]
+    better = 100.0 * (shadow - own) / np.maximum(shadow, 1e-9)
+    expected = 0.3 * better[c.COST_COMPLETION] + 0.2 * better[c.COST_SLOWDOWN]
+    expected += 0.5 * better[c.COST_ENERGY]
+    assert total == pytest.approx(expected, rel=1e-7)
+
+
+def test_a_sub_step_earns_and_takes_nothing() -> None:
+    env = BatchedSchedulingEnv(config("edit"), 1, seed=1)
+    obs, rng, sub_steps = env.reset(), np.random.default_rng(0), 0
+    for _ in range(300):
+        action = masked_action(rng, obs["mask"][0])
+        last_edit = env.game.edits[0] == 2
+        obs, reward, dt_s, _ = env.step(np.array([action]))
+        if action != 0 and not last_edit:
+            sub_steps += 1
+            assert reward[0] == 0.0 and dt_s[0] == 0.0
+        else:
+            assert dt_s[0] > 0.0
+    assert sub_steps > 50
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"completion_time": 0.2, "energy": 0.6}, dict.fromkeys(RewardWeights.model_fields, 7.0)],
+)
+def test_weights_are_on_the_simplex(given: dict[str, Any]) -> None:
+    settings = config(reward=given)
+    weights = reward_weights(settings.env)
+    assert weights.shape == (7,)
+    assert (weights >= 0).all() and weights.sum() == pytest.approx(1.0)
+    asked = np.array(list(settings.env.reward.model_dump().values()))
+    np.testing.assert_allclose(weights * asked.sum(), asked)
+    seen = BatchedSchedulingEnv(settings, 2, seed=0).reset()["weights"]
+    np.testing.assert_allclose(seen, np.tile(weights, (2, 1)), rtol=1e-6)
+
+
+def test_an_episode_summary_is_what_happened() -> None:
+    env = BatchedSchedulingEnv(config("meta"), 1, seed=2)
+    env.reset()
+    steps = 0
+    done = np.zeros(1, bool)
+    rewards = 0.0
+    while not done[0]:
+        _, reward, _, done = env.step(np.array([2]))  # srtf, always
+        rewards += reward[0]
+        steps += 1
+    (summary,) = env.pop_episodes()
+    assert env.pop_episodes() == []
+    assert summary["decisions"] == steps
+    assert summary["num_jobs"] == 24
+    assert summary["return"] == pytest.approx(rewards)
+    # Completion time alone is weighed: the return is the saving in JCT.
+    assert summary["jct_vs_base_percent"] == pytest.approx(-summary["return"])
+    ratio = summary["avg_jct_s"] / summary["shadow_avg_jct_s"]
+    assert summary["jct_vs_base_percent"] == pytest.approx(100 * (ratio - 1))
