@@ -100,7 +100,9 @@ class Cluster:
         try:
             data = yaml.safe_load(path.read_text(encoding="utf-8"))
         except yaml.YAMLError as error:
-            raise UserError(f"cluster file {path}: not YAML: {' '.join(str(error).split())}") from None
+            raise UserError(
+                f"cluster file {path}: not YAML: {' '.join(str(error).split())}"
+            ) from None
         groups = data.get("nodes") if isinstance(data, dict) else None
         if not isinstance(groups, list) or not groups or set(data) != {"nodes"}:
             raise UserError(f"cluster file {path}: needs one key 'nodes' with a list of groups")

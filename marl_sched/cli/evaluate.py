@@ -29,9 +29,7 @@ def evaluate(
     jobs_per_episode: Annotated[
         int | None, typer.Option(min=1, show_default="as in training, 128")
     ] = None,
-    part: Annotated[
-        str, typer.Option(help="Part of the trace: test or validation.")
-    ] = "test",
+    part: Annotated[str, typer.Option(help="Part of the trace: test or validation.")] = "test",
     skip_bad_rows: o.SkipBadRows = False,
     config: o.ConfigFile = None,
     set_: o.Settings = None,

@@ -24,7 +24,8 @@ Noise = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.", show_default="0")]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="YAML file of settings (`marl-sched settings` lists them).")
+    Path | None,
+    typer.Option("--config", help="YAML file of settings (`marl-sched settings` lists them)."),
 ]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Any setting as a.b=c; may be repeated.")

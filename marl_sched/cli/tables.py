@@ -83,9 +83,7 @@ def print_comparison(title: str, report: dict[str, Any], mark: str | None = None
         if report["best_classic"] is not None:
             v = report["vs_best_classic"][name]["avg_jct_percent"]
             same = name == report["best_classic"]
-            cells.append(
-                "" if same else f"{v['mean']:+.1f} [{v['low']:+.1f},{v['high']:+.1f}]"
-            )
+            cells.append("" if same else f"{v['mean']:+.1f} [{v['low']:+.1f},{v['high']:+.1f}]")
         table.add_row(name, *cells, style="bold" if name == mark else None)
     out.print(table)
 

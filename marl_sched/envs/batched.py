@@ -60,7 +60,9 @@ def _load_parts(
             )
     if settings.load is not None:
         # Each part carries the load that was asked for, not the trace's share of it.
-        train, validation, test = (part.with_load(settings.load, machines.num_gpus) for part in parts)
+        train, validation, test = (
+            part.with_load(settings.load, machines.num_gpus) for part in parts
+        )
         return train, validation, test
     return parts
 
@@ -207,9 +209,7 @@ class BatchedSchedulingEnv:
             "weights": game.weights.astype(np.float32),
             "mask": game.mask,
         }
-        return {
-            key: value.copy() if rows is None else value[rows] for key, value in arrays.items()
-        }
+        return {key: value.copy() if rows is None else value[rows] for key, value in arrays.items()}
 
     def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray]:
         """One sub-step everywhere.
@@ -285,9 +285,7 @@ class BatchedSchedulingEnv:
         return {
             "world": {name: getattr(self.world, name).copy() for name in PER_ENV},
             "game": {
-                name: getattr(self.game, name).copy()
-                for name in Game._fields
-                if name not in SHARED
+                name: getattr(self.game, name).copy() for name in Game._fields if name not in SHARED
             },
             "rng": self._rng.bit_generator.state,
             "episode": list(self._episode),

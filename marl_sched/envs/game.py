@@ -116,8 +116,8 @@ HONEST, GREEDY, YIELDING, LEARNED = 0, 1, 2, 3
 BEHAVIOURS = {"honest": HONEST, "greedy": GREEDY, "yielding": YIELDING, "learned": LEARNED}
 
 SHARED = (
-    "base", "base_params", "index_params", "algorithms", "algorithm_params", "allow_algorithms", "allow_edits",
-    "max_edits", "behaviour", "demand_period_s",
+    "base", "base_params", "index_params", "algorithms", "algorithm_params",
+    "allow_algorithms", "allow_edits", "max_edits", "behaviour", "demand_period_s",
 )  # fmt: skip
 """Fields that the game never changes."""
 

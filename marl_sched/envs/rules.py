@@ -269,9 +269,7 @@ def book_reward(w: World, g: Game, b: int) -> float:
 
 
 @njit(cache=True)
-def step(
-    w: World, g: Game, b: int, action: int, with_reward: bool
-) -> tuple[float, float, bool]:
+def step(w: World, g: Game, b: int, action: int, with_reward: bool) -> tuple[float, float, bool]:
     """One sub-step of the scheduler. An illegal action counts as commit.
 
     Args:

@@ -122,6 +122,6 @@ def get_scheduler(name: str) -> Scheduler:
             given[key.strip()] = float(value)
         except ValueError:
             raise UserError(
-                f"scheduler {name!r}: {part!r} is not param=number, for example las:quantum_gpu_s=3600"
+                f"scheduler {name!r}: {part!r} is not param=number, as in las:quantum_gpu_s=3600"
             ) from None
     return REGISTRY[head].with_params(given)

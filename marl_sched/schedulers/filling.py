@@ -109,9 +109,7 @@ def fill_requests(
 
 
 @njit(cache=True)
-def fill_by_score(
-    v: ClusterView, table: np.ndarray, target: np.ndarray, left: np.ndarray
-) -> None:
+def fill_by_score(v: ClusterView, table: np.ndarray, target: np.ndarray, left: np.ndarray) -> None:
     """Raise jobs one level at a time, highest score first, until nothing fits.
 
     Args:
