@@ -156,6 +156,10 @@ class ModelConfig(_Section):
     commit_bias: float = 2.0
     """PPO's initial log-odds of `commit` against all other legal actions together: training
     starts at the base schedule, and 2 tries something else in 12 % of decisions."""
+    agent_hidden: Count = 64
+    """Width of the learned agents' two layers."""
+    honest_bias: float = 2.0
+    """A learned agent's initial log-odds of asking for all that its job can use."""
 
 
 class PPOSettings(_Section):
@@ -195,7 +199,7 @@ class DQNSettings(_Section):
     grad_clip: Positive = 10.0
     alpha: NonNegative = 0.6
     beta: NonNegative = 0.4
-    decisions_per_iteration: Count = 8192
+    decisions_per_iteration: Count = 4096
 
 
 class TrainingConfig(_Section):
@@ -259,6 +263,15 @@ class Config(_Section):
             return self.env.actions
         return "meta" if self.training.algo == "dqn" else "edit"
 
+    @model_validator(mode="after")
+    def _learned_agents_need_ppo(self) -> Config:
+        if self.env.agents == "learned" and self.training.algo != "ppo":
+            raise ValueError(
+                "--agents learned is trained by PPO only: take --algo ppo, or --agents honest, "
+                "greedy or yielding"
+            )
+        return self
+
 
 def load_config(
     file: Path | None = None,
@@ -296,6 +309,8 @@ def validate_config(data: dict[str, Any], where: str = "configuration") -> Confi
                 f"{parent or 'the configuration'}: {known}"
             ) from None
         message = first["msg"].removeprefix("Value error, ")
+        if not key:  # settings that do not go together
+            raise UserError(f"{where}: {message}") from None
         raise UserError(
             f"{where}: setting {key or 'configuration'}={first.get('input')!r}: {message}"
         ) from None

@@ -7,7 +7,8 @@ code with `marl_sched.sim` or `marl_sched.schedulers`.
 The rules, in the order in which `simulate` applies them:
 
 1. t is the earliest of the next arrival, the next finish and, while jobs are active, the
-   round timer (`round_s` after the last decision epoch).
+   round timer (`round_s` after the last decision epoch, unless every active job then held
+   its highest level).
 2. Everybody who has finished by t releases; then everybody who has arrived by t is active.
 3. If a job is active, `decide` names a target level for each, and `apply` carries it out:
    preemptions, then shrinks, then growers and starters by decreasing target size.
@@ -128,7 +129,8 @@ def simulate(
             raise RuntimeError(f"no end after {max_epochs} epochs: does decide start every job?")
         world.apply(decide(world.now, list(world.active)))
         epochs.append(world.snapshot())
-        round_at = world.now + round_s
+        satisfied = all(job.level == world.num_levels[job.profile] for job in world.active)
+        round_at = INF if satisfied else world.now + round_s
     return ReferenceResult(world.events, epochs, [_result(job) for job in world.jobs])
 
 

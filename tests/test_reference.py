@@ -161,13 +161,19 @@ def test_a_failed_growth_changes_nothing() -> None:
 
 
 def test_the_first_start_can_cost_and_the_round_timer_fires() -> None:
-    profiles = one_profile([0, 1], [[0, 0], [1, 1]])
+    profiles = one_profile([0, 1, 2], [[0, 0], [1, 1], [2, 2]])
     result = run(
-        jobs((0, 25)), profiles, "1x1", everybody(1), round_s=10.0, charge_first_start=True
+        jobs((0, 25)), profiles, "1x2", everybody(1), round_s=10.0, charge_first_start=True
     )
     assert result.jobs[0].finish == 35.0
     assert result.jobs[0].num_restarts == 0
     assert [epoch.t for epoch in result.epochs] == [0.0, 10.0, 20.0, 30.0]
+
+
+def test_no_round_comes_when_everybody_has_the_most() -> None:
+    profiles = one_profile([0, 1], [[0, 0], [1, 1]])
+    result = run(jobs((0, 25)), profiles, "1x1", everybody(1), round_s=10.0)
+    assert [epoch.t for epoch in result.epochs] == [0.0]
 
 
 def test_a_scheduler_that_starts_nothing_is_reported() -> None:

@@ -5,20 +5,26 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the program; ends the process with 0, or 2 and one line of error for bad input."""
+    """Run `marl-sched`."""
+    from marl_sched.cli.app import app
+
+    run(app, "marl-sched", arguments)
+
+
+def run(app: Any, name: str, arguments: list[str] | None = None) -> None:
+    """Run a Typer app; ends the process with 0, or 2 and one line of error for bad input."""
     import typer
 
-    from marl_sched.cli.app import app
     from marl_sched.errors import UserError
 
     # Typer brings its own copy of click from 0.26 on; this is UsageError of whichever it uses.
     usage_error: Any = typer.BadParameter.__mro__[1]
     try:
-        result = app(args=arguments, standalone_mode=False, prog_name="marl-sched")
+        result = app(args=arguments, standalone_mode=False, prog_name=name)
     except UserError as error:
         _fail(str(error))
     except usage_error as error:

@@ -81,6 +81,7 @@ def compare_schedulers(
     tables.report_skipped(load_part(resolved, part).skipped)
     episodes = part_episodes(resolved, part, resolved.evaluation.episodes)
     runs: dict[str, list[dict[str, float]]] = {}
+    agents = dict.fromkeys(classic, "honest")
     for name in names:
         with tables.status(f"evaluating {name}"):
             if name in rules:
@@ -95,12 +96,15 @@ def compare_schedulers(
                 }
                 game = own.model_copy(update=judged_on)
                 runs[name] = _run(name, learned[name], game, part, episodes)
+                honest = game.env.agents == "learned" and learned[name].demand is None
+                agents[name] = "honest" if honest else game.env.agents
     report = compare(runs, tuple(classic), job_overlap(episodes), resolved.seed)
     return report | {
         "part": part,
         "cluster": resolved.cluster,
         "trace": resolved.workload.trace,
         "seed": resolved.seed,
+        "agents": agents,
     }
 
 
@@ -122,12 +126,13 @@ def _run(
     name: str, policy: Any, game: Config, part: str, episodes: list[Any]
 ) -> list[dict[str, float]]:
     """A trained scheduler plays the game it was trained on, with the given jobs and cluster."""
+    from marl_sched.envs.agents import agent_observation_space
     from marl_sched.envs.batched import spec_spaces
     from marl_sched.errors import UserError
     from marl_sched.evaluation.learned import run_learned
 
     try:
-        policy.check(*spec_spaces(game))
+        policy.check(*spec_spaces(game), agent_observation_space())
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
-    return run_learned(game, part, policy.act, episodes)
+    return run_learned(game, part, policy.act, episodes, policy.demand)

@@ -57,7 +57,29 @@ def resolve(
         for section in sections:
             into = into.setdefault(section, {})
         into[key] = value
-    return load_config(config, settings or [], defaults=base, options=given)
+    resolved = load_config(config, settings or [], defaults=base, options=given)
+    _check_schedulers(resolved)
+    return resolved
+
+
+def _check_schedulers(config: Config) -> None:
+    """Refuse names of schedulers that are not in the registry, naming the setting."""
+    from marl_sched.errors import UserError
+    from marl_sched.schedulers import get_scheduler
+
+    named = {
+        "env.base": (config.env.base,),
+        "env.algorithms": config.env.algorithms,
+        "evaluation.schedulers": config.evaluation.schedulers,
+    }
+    if not config.env.algorithms:
+        raise UserError("setting env.algorithms: name at least one scheduler, for example [srtf]")
+    for key, names in named.items():
+        for name in names:
+            try:
+                get_scheduler(name)
+            except UserError as error:
+                raise UserError(f"setting {key}: {error}") from None
 
 
 def workload_options(

@@ -71,7 +71,7 @@ def print_summary(title: str, summary: dict[str, float]) -> None:
 
 def print_comparison(title: str, report: dict[str, Any], mark: str | None = None) -> None:
     """Schedulers against the best classic one; `mark` is drawn bold."""
-    table = Table(title=title, caption=_caption(report), box=box.SIMPLE_HEAD)
+    table = Table(title=title, caption=_caption(report), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("scheduler", min_width=13, overflow="ellipsis", no_wrap=True)
     for heading in COMPARED.values():
         table.add_column(heading, justify="right", no_wrap=True)
@@ -83,15 +83,30 @@ def print_comparison(title: str, report: dict[str, Any], mark: str | None = None
         if report["best_classic"] is not None:
             v = report["vs_best_classic"][name]["avg_jct_percent"]
             same = name == report["best_classic"]
-            cells.append("" if same else f"{v['mean']:+.1f} [{v['low']:+.1f},{v['high']:+.1f}]")
-        table.add_row(name, *cells, style="bold" if name == mark else None)
+            cells.append("" if same else _percent(v))
+        table.add_row(_shortened(name), *cells, style="bold" if name == mark else None)
     out.print(table)
+
+
+def _percent(interval: dict[str, float]) -> str:
+    digits = 0 if abs(interval["high"]) >= 100 else 1
+    mean, low, high = (f"{interval[key]:+.{digits}f}" for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+def _shortened(name: str, width: int = 18) -> str:
+    """The end of a long path, so that the figures keep their room."""
+    return name if len(name) <= width else "…" + name[1 - width :]
 
 
 def _caption(report: dict[str, Any]) -> str:
     text = f"{report['episodes']} paired episodes; intervals: 95 % bootstrap"
     if report.get("overlap", 1.0) > 1.0:
         text += f", widened: each job is in {report['overlap']:.1f} episodes on average"
+    others = {n: kind for n, kind in report.get("agents", {}).items() if kind != "honest"}
+    if others:
+        kinds = ", ".join(sorted(set(others.values())))
+        text += f"; agents are {kinds} under {', '.join(others)} and honest under the rest"
     return text
 
 

@@ -132,6 +132,10 @@ def _run_with_progress(
     from marl_sched.cli import tables
 
     tables.notices.print(classic, highlight=False)
+    tables.notices.print(
+        "iteration, speed, mean JCT against the base in %: training, validation, best so far",
+        highlight=False,
+    )
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
@@ -170,18 +174,24 @@ class _Reporter:
         self._progress.console.print(self._line(row), highlight=False)
 
     def _line(self, row: dict[str, Any]) -> str:
-        parts = [f"iteration {row['iteration']:>4}"]
-        if row.get("decisions_per_s") is not None:
-            parts.append(f"{row['decisions_per_s']:>7,.0f} decisions/s")
-        if row.get("jct_vs_base_percent") is not None:
-            parts.append(f"training JCT {row['jct_vs_base_percent']:+6.2f} % vs base")
+        """At most 80 characters: JCTs are percent against the base, negative = shorter."""
+
+        def signed(key: str, label: str, digits: int = 2) -> str:
+            value = row.get(key)
+            width = digits + 4
+            shown = " " * width if value is None else f"{value:+{width}.{digits}f}"
+            return f"{label} {shown}"
+
+        rate = row.get("decisions_per_s")
+        parts = [
+            f"{row['iteration']:>4}",
+            " " * 14 if rate is None else f"{rate:>6,.0f} decis./s",
+            signed("jct_vs_base_percent", "train"),
+            signed("validation_jct_percent", "valid"),
+            f"best {row['best_validation_percent']:+.2f} @{row['best_iteration']}",
+        ]
         if row.get("agent_return_mean") is not None:
-            parts.append(f"agents' return {row['agent_return_mean']:+.3f}")
-        if row.get("validation_jct_percent") is not None:
-            parts.append(f"validation {row['validation_jct_percent']:+.2f} %")
-        parts.append(
-            f"best {row['best_validation_percent']:+.2f} % (iteration {row['best_iteration']})"
-        )
+            parts.append(signed("agent_return_mean", "agents", 3))
         left = row.get("seconds_left")
         if left is not None:
             parts.append(f"{left / 60:.1f} min left")

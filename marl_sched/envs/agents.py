@@ -53,6 +53,11 @@ class Declarations:
     """What the module computed beside the action: log-probability, logits."""
     returns: np.ndarray
     """(D,) float64, the job's rewards from the declaration to its end."""
+    asked: np.ndarray
+    """(D,) float64, GPUs declared for each GPU that the trace requests."""
+
+    def __len__(self) -> int:
+        return len(self.actions)
 
 
 @dataclass(frozen=True)
@@ -145,12 +150,16 @@ class AgentDesk:
         levels = np.zeros(self._due.shape, dtype=np.int64)
         levels[envs, slots] = actions + 1
         for j, (b, k) in enumerate(zip(envs.tolist(), slots.tolist(), strict=True)):
+            demand = record_demand(world, game, b, k)
+            profile = world.slot_k[b, c.PROFILE, game.slot[b, k]]
+            level = min(int(levels[b, k]), int(world.num_levels[profile]))
             self._pending[b].append(
                 (
-                    record_demand(world, game, b, k),
+                    demand,
                     {name: value[j] for name, value in obs.items()},
                     int(actions[j]),
                     {name: value[j] for name, value in columns.items()},
+                    float(world.sizes[profile, level]) / demand.num_gpus,
                 )
             )
         for b in np.unique(envs):
@@ -158,9 +167,9 @@ class AgentDesk:
 
     def close_episode(self, b: int) -> None:
         """Settle the declarations of environment `b`, whose episode has ended."""
-        for demand, obs, action, columns in self._pending[b]:
+        for demand, *declared in self._pending[b]:
             value = reward_since(self._world, b, demand, self._price)
-            self._finished.append((obs, action, columns, value))
+            self._finished.append((*declared, value))
         self._pending[b] = []
 
     def pop(self) -> Declarations | None:
@@ -172,7 +181,8 @@ class AgentDesk:
             obs={name: np.stack([d[0][name] for d in done]) for name in done[0][0]},
             actions=np.array([d[1] for d in done], dtype=np.int64),
             columns={name: np.stack([d[2][name] for d in done]) for name in done[0][2]},
-            returns=np.array([d[3] for d in done]),
+            returns=np.array([d[4] for d in done]),
+            asked=np.array([d[3] for d in done]),
         )
 
     def get_state(self) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def load_part(config: Config, part: str) -> Workload:
 
 
 MIN_EPISODE_JOBS, MAX_EPISODE_JOBS = 128, 1024
-FILLS = 3.0
+FILLS = 2.0
 """An episode asks for this many times the cluster's GPUs: it starts and ends with an empty
 cluster, and jobs have to compete in between."""
 

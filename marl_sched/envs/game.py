@@ -105,6 +105,7 @@ class Game(NamedTuple):
 
     declared_s: np.ndarray  # (B, J) float64 when the job's agent last declared; NaN: never
     declared_level: np.ndarray  # (B, J) int64
+    redeclared: np.ndarray  # (B,) bool: since the expected cost was booked
 
     jobs: np.ndarray  # (B, K, F) float32 observation
     cluster: np.ndarray  # (B, C) float32
@@ -179,6 +180,7 @@ def build_game(config: Config, world: World, num_envs: int) -> Game:
         episode_return=np.zeros(b),
         declared_s=np.full((b, num_jobs), np.nan),
         declared_level=np.zeros((b, num_jobs), dtype=np.int64),
+        redeclared=np.zeros(b, dtype=np.bool_),
         jobs=np.zeros((b, shown, len(JOB_FEATURES)), dtype=np.float32),
         cluster=np.zeros((b, len(CLUSTER_FEATURES)), dtype=np.float32),
         globals=np.zeros((b, len(GLOBAL_FEATURES)), dtype=np.float32),

@@ -66,6 +66,7 @@ def begin(w: World, g: Game, b: int, first: int, end: int, stretch: float) -> bo
     """Start an episode and run to its first decision; False if it never needs one."""
     start(w, b, first, end, stretch)
     g.declared_s[b, :] = np.nan
+    g.redeclared[b] = False
     copy_env(w, b, spare(w))
     if play_base(w, g, b, spare(w)) == STUCK:
         return False
@@ -147,6 +148,7 @@ def declare(w: World, g: Game, b: int, due: np.ndarray, levels: np.ndarray) -> N
         most = w.num_levels[w.slot_k[b, c.PROFILE, i]]
         g.declared_s[b, row] = w.env_f[b, c.NOW_S]
         g.declared_level[b, row] = min(max(levels[k], 1), most)
+        g.redeclared[b] = True
     behave(w, g, b, b)
     open_round(w, g, b)
     write_observation(w, g, b)
@@ -245,6 +247,21 @@ def run_to_decision(w: World, g: Game, b: int) -> bool:
 
 
 @njit(cache=True)
+def expect_anew(w: World, g: Game, b: int) -> None:
+    """Book what the episode costs under the base schedule from this epoch on, as declared.
+
+    Agents that declare change that cost; the scheduler neither earns nor pays for it.
+    """
+    copy_env(w, b, spare(w))
+    target = np.zeros(w.env_k[b, c.NUM_ACTIVE], dtype=np.int64)
+    decide(g.base, make_view(w, spare(w)), g.base_params, target)
+    apply(w, spare(w), target)
+    play_base(w, g, b, spare(w))
+    g.expected_cost[b] = w.cost[spare(w)]
+    g.redeclared[b] = False
+
+
+@njit(cache=True)
 def book_reward(w: World, g: Game, b: int) -> float:
     """Reward of the allocation just applied, percent of the shadow's total cost.
 
@@ -254,7 +271,8 @@ def book_reward(w: World, g: Game, b: int) -> float:
     each decision is credited at once with what it changes: potential-based shaping (Ng,
     Harada and Russell, ICML 1999) with an input-dependent potential (Mao et al., "Variance
     reduction for reinforcement learning in input-driven environments", ICLR 2019).
-    Committing the base schedule earns exactly 0.
+    Committing the base schedule earns exactly 0. With learned agents the rewards add up to
+    what the scheduler's own decisions saved: see `expect_anew`.
     """
     copy_env(w, b, spare(w))
     play_base(w, g, b, spare(w))
@@ -301,6 +319,8 @@ def step(w: World, g: Game, b: int, action: int, with_reward: bool) -> tuple[flo
         write_observation(w, g, b)
         return 0.0, 0.0, False
     before = w.env_f[b, c.NOW_S]
+    if with_reward and g.changed[b] and g.redeclared[b]:
+        expect_anew(w, g, b)
     apply(w, b, g.proposal[b, : w.env_k[b, c.NUM_ACTIVE]])
     reward = book_reward(w, g, b) if with_reward and g.changed[b] else 0.0
     ended = not run_to_decision(w, g, b)

@@ -14,24 +14,31 @@ from marl_sched.evaluation.metrics import job_results
 Act = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 """A learned scheduler: observation arrays (B, ..) -> actions (B,) int64."""
 
+Demand = Callable[[Mapping[str, np.ndarray]], np.ndarray]
+"""Learned agents: observation arrays (D, ..) -> demands (D,) int64."""
+
 
 def play_learned(
-    config: Config, part: str, act: Act, episodes: list[Episode]
+    config: Config, part: str, act: Act, episodes: list[Episode], demand: Demand | None = None
 ) -> BatchedSchedulingEnv:
-    """All `episodes` played side by side to their end; the environment holds the outcome."""
+    """All `episodes` played side by side to their end; the environment holds the outcome.
+
+    Args:
+        demand: how agents declare where the configured ones are learned; None: honestly.
+    """
     jobs = max(episode.end - episode.first for episode in episodes)
     sized = config.env.model_copy(update={"jobs_per_episode": jobs})
     config = config.model_copy(update={"env": sized})
     env = BatchedSchedulingEnv(config, len(episodes), config.seed, part)
-    env.play_fixed(act, episodes)
+    env.play_fixed(act, episodes, demand if config.env.agents == "learned" else None)
     return env
 
 
 def run_learned(
-    config: Config, part: str, act: Act, episodes: list[Episode]
+    config: Config, part: str, act: Act, episodes: list[Episode], demand: Demand | None = None
 ) -> list[dict[str, float]]:
     """Metrics of a learned scheduler on each episode."""
-    env = play_learned(config, part, act, episodes)
+    env = play_learned(config, part, act, episodes, demand)
     return [
         job_results(
             env.workload.slice(episode.first, episode.end),
@@ -42,13 +49,14 @@ def run_learned(
     ]
 
 
-def validate(act: Act, config: Config) -> float:
+def validate(act: Act, config: Config, demand: Demand | None = None) -> float:
     """Mean JCT of a learned scheduler against the base schedule on validation, percent.
 
-    Lower is better; negative means shorter completion times than the base.
+    Lower is better; negative means shorter completion times than the base, which is run with
+    honest agents whatever `demand`.
     """
     episodes = part_episodes(config, "validation", config.training.validation_episodes)
-    env = play_learned(config, "validation", act, episodes)
+    env = play_learned(config, "validation", act, episodes, demand)
     summaries = [env.episode_summary(b) for b in range(len(episodes))]
     ours = sum(summary["avg_jct_s"] for summary in summaries)
     return 100.0 * (ours / sum(summary["shadow_avg_jct_s"] for summary in summaries) - 1.0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torch import nn
 
 from marl_sched.errors import UserError
 from marl_sched.files import replacing, write_text
+from marl_sched.models.agent import AgentNetwork, AgentSizes
 from marl_sched.models.network import ActionNetwork, DuelingNetwork, NetworkSizes, masked_logits
 
 FORMAT = "marl_sched.policy/1"
@@ -54,28 +55,64 @@ class Manifest:
     format: str = FORMAT
     weights: str = ""
     sha256: str = ""
+    agent_sizes: dict[str, int] | None = None
+    """Of the learned agents' network; None where agents follow a rule."""
+    agent_weights: str = ""
+    agent_sha256: str = ""
+
+
+Arrays = Mapping[str, np.ndarray]
 
 
 class LearnedPolicy:
-    """The greedy policy of one network: arrays in, actions out."""
+    """The greedy policy of one network: arrays in, actions out.
 
-    def __init__(self, manifest: Manifest, state: Mapping[str, np.ndarray]) -> None:
+    A run with learned agents has a second network, of what they declare.
+    """
+
+    def __init__(
+        self, manifest: Manifest, state: Arrays, agent_state: Arrays | None = None
+    ) -> None:
         self.manifest = manifest
         sizes = NetworkSizes(**manifest.sizes)
         self._network = _NETWORKS[manifest.algo][1](sizes)
         self._network.load_state_dict({n: torch.tensor(v) for n, v in state.items()})
         self._network.eval()
+        self._agent: AgentNetwork | None = None
+        if agent_state is not None:
+            self._agent = AgentNetwork(AgentSizes(**(manifest.agent_sizes or {})))
+            self._agent.load_state_dict({n: torch.tensor(v) for n, v in agent_state.items()})
+            self._agent.eval()
 
     @classmethod
-    def of_module(cls, manifest: Manifest, state: Mapping[str, np.ndarray]) -> LearnedPolicy:
-        """From the state of an RLlib module, of which only the acting network is kept."""
-        prefix = _NETWORKS[manifest.algo][0]
-        return cls(
-            manifest,
-            {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)},
-        )
+    def of_module(
+        cls, manifest: Manifest, state: Arrays, agent_state: Arrays | None = None
+    ) -> LearnedPolicy:
+        """From the states of RLlib modules, of which only the acting networks are kept."""
 
-    def act(self, obs: Mapping[str, np.ndarray]) -> np.ndarray:
+        def acting(state: Arrays, prefix: str) -> Arrays:
+            return {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
+
+        agents = None if agent_state is None else acting(agent_state, "policy.")
+        return cls(manifest, acting(state, _NETWORKS[manifest.algo][0]), agents)
+
+    @property
+    def demand(self) -> Callable[[Arrays], np.ndarray] | None:
+        """What learned agents declare; None: they are honest.
+
+        That is so too where the base schedule won on validation: it was judged with honest
+        agents.
+        """
+        return None if self._agent is None or self.manifest.is_base else self._demand
+
+    def _demand(self, obs: Arrays) -> np.ndarray:
+        """Levels (D,) int64 for the agents' observations {name: (D, ..)}, greedily."""
+        assert self._agent is not None
+        with torch.no_grad():
+            tensors = {name: torch.from_numpy(np.asarray(v)) for name, v in obs.items()}
+            return self._agent(tensors).argmax(dim=-1).numpy()
+
+    def act(self, obs: Arrays) -> np.ndarray:
         """Actions (B,) int64 for observations {name: (B, ...)}; always legal ones."""
         if self.manifest.is_base:
             return np.zeros(len(obs["mask"]), dtype=np.int64)  # commit
@@ -86,19 +123,31 @@ class LearnedPolicy:
                 scores = masked_logits(scores, tensors["mask"])
             return scores.argmax(dim=-1).numpy()
 
-    def check(self, observation_space: gym.Space, action_space: gym.Space) -> None:
-        """Raise a `UserError` when observations of these spaces do not fit the network.
+    def check(
+        self,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+        agent_space: gym.Space | None = None,
+    ) -> None:
+        """Raise a `UserError` when observations of these spaces do not fit the networks.
 
         The number of job slots may differ: the network's weights do not depend on it.
+
+        Args:
+            agent_space: of the agents' observations, where learned agents take part.
         """
         mine = NetworkSizes(**self.manifest.sizes)
         other = NetworkSizes.of_spaces(
             observation_space, action_space,
             job_hidden=mine.job_hidden, context_hidden=mine.context_hidden,
         )
-        if mine == other:
-            return
         trained, given = mine.as_dict(), other.as_dict()
+        if agent_space is not None and self.manifest.agent_sizes is not None:
+            assert isinstance(agent_space, gym.spaces.Dict)
+            trained["features of an agent"] = self.manifest.agent_sizes["features"]
+            given["features of an agent"] = (agent_space["own"].shape or ())[0]
+        if trained == given:
+            return
         name = next(key for key in trained if trained[key] != given[key])
         raise UserError(
             f"the checkpoint was trained on observations of {trained[name]} {name}, this "
@@ -108,26 +157,50 @@ class LearnedPolicy:
 
     def with_validation(self, score: float) -> LearnedPolicy:
         """The same policy, with its validation score on record."""
-        return LearnedPolicy(replace(self.manifest, validation=score), self.state())
+        manifest = replace(self.manifest, validation=score)
+        return LearnedPolicy(manifest, self.state(), self.agent_state())
 
     def state(self) -> dict[str, np.ndarray]:
-        return {n: v.detach().cpu().numpy() for n, v in self._network.state_dict().items()}
+        return _arrays(self._network)
+
+    def agent_state(self) -> dict[str, np.ndarray] | None:
+        return None if self._agent is None else _arrays(self._agent)
+
+
+def _arrays(network: nn.Module) -> dict[str, np.ndarray]:
+    return {n: v.detach().cpu().numpy() for n, v in network.state_dict().items()}
 
 
 def save_policy(policy: LearnedPolicy, folder: Path) -> Path:
-    """Write `folder/manifest.json` and its weights; a reader sees the old or the new pair."""
-    data = save(policy.state())
-    name = f"weights-{policy.manifest.iteration}.safetensors"
-    with replacing(folder / name) as temporary:
-        temporary.write_bytes(data)
+    """Write `folder/manifest.json` and its weights; a reader sees all old or all new files."""
     record = asdict(policy.manifest)
-    record |= {"weights": name, "sha256": hashlib.sha256(data).hexdigest()}
+    states = {"": policy.state(), "agent_": policy.agent_state()}
+    names = set()
+    for prefix, state in states.items():
+        if state is None:
+            continue
+        data = save(state)
+        name = f"{prefix.replace('_', '-')}weights-{policy.manifest.iteration}.safetensors"
+        with replacing(folder / name) as temporary:
+            temporary.write_bytes(data)
+        names.add(name)
+        record |= {f"{prefix}weights": name, f"{prefix}sha256": hashlib.sha256(data).hexdigest()}
     # The manifest is the switch: older weights go only once it names the new ones.
     write_text(folder / MANIFEST, json.dumps(record, indent=2) + "\n")
-    for old in folder.glob("weights-*.safetensors"):
-        if old.name != name:
+    for old in folder.glob("*weights-*.safetensors"):
+        if old.name not in names:
             old.unlink()
     return folder / MANIFEST
+
+
+def _read_weights(folder: Path, name: str, sha256: str) -> dict[str, np.ndarray]:
+    data = (folder / name).read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise UserError(
+            f"{folder / name}: does not match its manifest's SHA-256; the file is damaged: copy "
+            "it again or train again"
+        )
+    return load(data)
 
 
 def load_policy(path: Path, spaces: tuple[gym.Space, gym.Space] | None = None) -> LearnedPolicy:
@@ -154,13 +227,11 @@ def load_policy(path: Path, spaces: tuple[gym.Space, gym.Space] | None = None) -
                 "train again with this version"
             )
         manifest = Manifest(**record)
-        data = (folder / manifest.weights).read_bytes()
-        if hashlib.sha256(data).hexdigest() != manifest.sha256:
-            raise UserError(
-                f"{folder / manifest.weights}: does not match its manifest's SHA-256; the file "
-                "is damaged: copy it again or train again"
-            )
-        policy = LearnedPolicy(manifest, load(data))
+        state = _read_weights(folder, manifest.weights, manifest.sha256)
+        agents = None
+        if manifest.agent_weights:
+            agents = _read_weights(folder, manifest.agent_weights, manifest.agent_sha256)
+        policy = LearnedPolicy(manifest, state, agents)
     except (OSError, json.JSONDecodeError, AttributeError, TypeError, KeyError, RuntimeError,
             SafetensorError) as error:
         reason = " ".join(str(error).split())[:120]

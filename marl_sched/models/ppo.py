@@ -1,4 +1,4 @@
-"""PPO's RLlib module: a masked policy that starts at the base schedule, and a value."""
+"""PPO's RLlib modules: masked policies that start where nothing was learned, and values."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.utils.annotations import override
-from torch import Tensor
+from torch import Tensor, nn
 
+from marl_sched.models.agent import AgentNetwork, AgentSizes, AgentValueNetwork
 from marl_sched.models.draw import draw_categorical
 from marl_sched.models.network import ActionNetwork, ValueNetwork, masked_logits, sizes_from
 
 
-class PPOModule(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
-    """`model_config`: sizes (dict), commit_bias.
-
-    The policy's last layers start at zero but for commit's bias, so that the greedy action of
-    a fresh module is `commit`, which takes the base schedule.
+class MaskedPPOModule(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
+    """A policy and a value network of their own; subclasses say which.
 
     `compute_values` answers in units of the running spread of returns about their running
     mean (`value_mean`, `value_std`); the learner connector converts. Source of that and of
@@ -35,15 +33,19 @@ class PPOModule(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
 
     @override(RLModule)
     def setup(self) -> None:
-        config = self.model_config
-        sizes = sizes_from(config)
-        self.policy = ActionNetwork(sizes)
-        self.policy.initialise_heads(scale=0.0, commit=config["commit_bias"])
-        self.value = ValueNetwork(sizes)
+        self.policy, self.value = self.make_networks()
         self.register_buffer("value_mean", torch.zeros(()))
         self.register_buffer("value_std", torch.ones(()))
         self.register_buffer("value_updates", torch.zeros((), dtype=torch.int64))
         self.rng = np.random.default_rng(0)  # env runners put their own here
+
+    def make_networks(self) -> tuple[nn.Module, nn.Module]:
+        """The policy, and the value with a last linear layer `head`."""
+        raise NotImplementedError
+
+    def logits(self, obs: Any) -> Tensor:
+        """(B, M), illegal actions out of reach."""
+        raise NotImplementedError
 
     @override(InferenceOnlyAPI)
     def get_non_inference_attributes(self) -> list[str]:
@@ -51,8 +53,7 @@ class PPOModule(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
 
     @override(TorchRLModule)
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        obs = batch[Columns.OBS]
-        return {Columns.ACTION_DIST_INPUTS: masked_logits(self.policy(obs), obs["mask"])}
+        return {Columns.ACTION_DIST_INPUTS: self.logits(batch[Columns.OBS])}
 
     @override(TorchRLModule)
     def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -78,8 +79,46 @@ class PPOModule(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
     def rescale_values(self, mean: float, std: float) -> None:
         """Set the units of values, leaving the values themselves where they are."""
         head = self.value.head
+        assert isinstance(head, nn.Linear)
         ratio = float(self.value_std) / std
         head.weight.mul_(ratio)
         head.bias.mul_(ratio).add_((float(self.value_mean) - mean) / std)
         self.value_mean.fill_(mean)
         self.value_std.fill_(std)
+
+
+class PPOModule(MaskedPPOModule):
+    """The scheduler's. `model_config`: sizes (dict), commit_bias.
+
+    The policy's last layers start at zero but for commit's bias, so that the greedy action of
+    a fresh module is `commit`, which takes the base schedule.
+    """
+
+    @override(MaskedPPOModule)
+    def make_networks(self) -> tuple[nn.Module, nn.Module]:
+        sizes = sizes_from(self.model_config)
+        policy = ActionNetwork(sizes)
+        policy.initialise_heads(scale=0.0, commit=self.model_config["commit_bias"])
+        return policy, ValueNetwork(sizes)
+
+    @override(MaskedPPOModule)
+    def logits(self, obs: Any) -> Tensor:
+        return masked_logits(self.policy(obs), obs["mask"])
+
+
+class AgentModule(MaskedPPOModule):
+    """The one of all learned agents. `model_config`: sizes (dict), honest_bias.
+
+    The greedy action of a fresh module is to ask for all that the job can use.
+    """
+
+    @override(MaskedPPOModule)
+    def make_networks(self) -> tuple[nn.Module, nn.Module]:
+        sizes = AgentSizes(**self.model_config["sizes"])
+        policy = AgentNetwork(sizes)
+        policy.initialise_head(honest=self.model_config["honest_bias"])
+        return policy, AgentValueNetwork(sizes)
+
+    @override(MaskedPPOModule)
+    def logits(self, obs: Any) -> Tensor:
+        return self.policy(obs)

@@ -170,6 +170,8 @@ def arrive(w: World, b: int) -> None:
 def advance(w: World, b: int) -> int:
     """Run to the next decision epoch: arrivals and completions, or a round with neither.
 
+    A round comes `round_s` after the last epoch, while some active job could use more.
+
     Returns:
         EPOCH when active jobs wait for a decision, FINISHED when no job is left, STUCK when
         jobs waited on an idle cluster for MAX_IDLE_ROUNDS rounds.
@@ -326,8 +328,23 @@ def apply(w: World, b: int, target: np.ndarray) -> None:
             release(w, b, i)
             start_at_most(w, b, i, target[i])
             target[i] = w.slot_k[b, c.LEVEL, i]
-    if raised == 0:
-        return
+    if raised > 0:
+        raise_levels(w, b, target, raised)
+    for i in range(active):
+        if w.slot_k[b, c.LEVEL, i] < w.num_levels[w.slot_k[b, c.PROFILE, i]]:
+            return
+    # Everybody has the most it can use: nothing to decide before the next event.
+    w.env_f[b, c.ROUND_AT_S] = np.inf
+
+
+@njit(cache=True)
+def raise_levels(w: World, b: int, target: np.ndarray, raised: int) -> None:
+    """Start and grow the jobs whose target is above their level, larger gangs first.
+
+    Args:
+        raised: upper bound of their number.
+    """
+    active = w.env_k[b, c.NUM_ACTIVE]
     slots = np.empty(raised, dtype=np.int64)
     keys = np.empty(raised)
     n = 0

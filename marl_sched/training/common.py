@@ -12,7 +12,7 @@ from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 
 from marl_sched.config import Config
 from marl_sched.models.network import NetworkSizes
-from marl_sched.training.rollout import SCHEDULER
+from marl_sched.training.rollout import AGENT, SCHEDULER
 from marl_sched.training.runner import DEFAULT_ENV_CLASS, BatchedEnvRunner
 
 
@@ -45,18 +45,19 @@ def module_spec(
 
 
 def configure(
-    algorithm: Any, config: Config, spec: RLModuleSpec, env_class: str, fragment: int
+    algorithm: Any, config: Config, specs: dict[str, RLModuleSpec], env_class: str, fragment: int
 ) -> Any:
     """Fill an RLlib `AlgorithmConfig` with all that does not depend on the algorithm.
 
     Args:
+        specs: module id -> module; the environment's spaces are the scheduler's.
         fragment: steps of each environment in one call to a runner's `sample`.
     """
     training = config.training
     return (
         algorithm.environment(
-            observation_space=spec.observation_space,
-            action_space=spec.action_space,
+            observation_space=specs[SCHEDULER].observation_space,
+            action_space=specs[SCHEDULER].action_space,
             env_config={"config": config.model_dump(mode="json"), "env_class": env_class},
         )
         .framework("torch")
@@ -72,8 +73,8 @@ def configure(
             # be dropped, and the run would depend on timing.
             max_requests_in_flight_per_env_runner=100,
         )
-        .multi_agent(policies={SCHEDULER}, policy_mapping_fn=scheduler_only)
-        .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs={SCHEDULER: spec}))
+        .multi_agent(policies=set(specs), policy_mapping_fn=module_of)
+        .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
         .learners(num_learners=0, num_gpus_per_learner=training.num_gpus_per_learner)
         .fault_tolerance(
             restart_failed_env_runners=True, delay_between_env_runner_restarts_s=1.0
@@ -82,9 +83,9 @@ def configure(
     )
 
 
-def scheduler_only(agent_id: Any, episode: Any, **kwargs: Any) -> str:
-    """Policy mapping: every decision is the scheduler's."""
-    return SCHEDULER
+def module_of(agent_id: Any, episode: Any, **kwargs: Any) -> str:
+    """Policy mapping: the scheduler's own module, and one for all others."""
+    return SCHEDULER if agent_id == SCHEDULER else AGENT
 
 
 def to_device(value: np.ndarray, device: torch.device) -> torch.Tensor:

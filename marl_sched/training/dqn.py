@@ -156,7 +156,7 @@ def dqn_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> DQNConfig:
         epsilon=list(settings.epsilon), epsilon_decisions=settings.epsilon_decisions,
     )
     algorithm = common.configure(
-        DQNConfig(algo_class=SchedulingDQN), config, spec, env_class,
+        DQNConfig(algo_class=SchedulingDQN), config, {SCHEDULER: spec}, env_class,
         max(fragment, settings.n_step),
     )
     return algorithm.learners(learner_class=DQNLearner).training(

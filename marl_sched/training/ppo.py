@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,28 @@ from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import Learner
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.evaluation.postprocessing import Postprocessing
+from ray.rllib.policy.sample_batch import MultiAgentBatch
 from ray.rllib.utils.annotations import override
+from ray.rllib.utils.minibatch_utils import MiniBatchCyclicIterator
 
 from marl_sched.config import Config
-from marl_sched.models.ppo import PPOModule
+from marl_sched.envs.agents import Declarations, agent_action_space, agent_observation_space
+from marl_sched.models.agent import AgentSizes
+from marl_sched.models.ppo import AgentModule, MaskedPPOModule, PPOModule
 from marl_sched.training import common
 from marl_sched.training.common import to_device
 from marl_sched.training.continuing import ContinuingAlgorithm
 from marl_sched.training.gae import advantages, discounts
-from marl_sched.training.rollout import Arrays, ModuleRollout, Rollout
+from marl_sched.training.rollout import (
+    AGENT,
+    SCHEDULER,
+    Arrays,
+    ModuleRollout,
+    Rollout,
+    join,
+)
 from marl_sched.training.runner import DEFAULT_ENV_CLASS
 
 KL_COEFFICIENTS = "kl_coefficients"
@@ -43,37 +56,33 @@ class RolloutsToBatch(ConnectorV2):
         self, *, rl_module: Any, batch: dict[str, Any], episodes: list[Rollout], **kwargs: Any
     ) -> dict[str, Any]:
         module_ids = sorted({name for rollout in episodes for name in rollout.modules})
-        return {
+        batches = {
             module_id: self._module_batch(
                 rl_module[module_id].unwrapped(),
                 [r.modules[module_id] for r in episodes if module_id in r.modules],
             )
             for module_id in module_ids
         }
+        declared = [r.declarations for r in episodes if r.declarations is not None]
+        if declared:
+            batches[AGENT] = declarations_batch(rl_module[AGENT].unwrapped(), join(declared))
+        return batches
 
-    def _module_batch(self, module: PPOModule, parts: list[ModuleRollout]) -> dict[str, Any]:
+    def _module_batch(
+        self, module: MaskedPPOModule, parts: list[ModuleRollout]
+    ) -> dict[str, Any]:
         device = next(module.parameters()).device
         columns = [self._columns(module, part, device) for part in parts]
         flat = {name: np.concatenate([c[name] for c in columns]) for name in columns[0]}
-        targets = flat.pop("targets")
-        mean, std = update_value_scale(module, targets)
-        flat[Postprocessing.VALUE_TARGETS] = ((targets - mean) / std).astype(np.float32)
-        advantage = flat[Postprocessing.ADVANTAGES]
-        spread = max(1e-8, float(advantage.std()))
-        flat[Postprocessing.ADVANTAGES] = (
-            (advantage - advantage.mean()) / spread
-        ).astype(np.float32)
-        # RLlib's first epoch takes minibatches as they come: without this, in order of time.
-        order = np.random.permutation(len(advantage))
         obs = {
             name: np.concatenate([flatten(part, part.obs[name][:-1]) for part in parts])
             for name in parts[0].obs
         }
-        tensors: dict[str, Any] = {n: to_device(v[order], device) for n, v in flat.items()}
-        tensors[Columns.OBS] = {n: to_device(v[order], device) for n, v in obs.items()}
-        return tensors
+        return train_batch(module, obs, flat)
 
-    def _columns(self, module: PPOModule, part: ModuleRollout, device: torch.device) -> Arrays:
+    def _columns(
+        self, module: MaskedPPOModule, part: ModuleRollout, device: torch.device
+    ) -> Arrays:
         values = value_estimates(module, part.obs, part.actions.ndim, device)
         discount = discounts(part.dt_s, part.dones, self._gamma)
         advantage = advantages(part.rewards, values, discount, self._lambda, part.valid)
@@ -88,6 +97,46 @@ class RolloutsToBatch(ConnectorV2):
         return {name: flatten(part, value) for name, value in columns.items()}
 
 
+def declarations_batch(module: MaskedPPOModule, declared: Declarations) -> dict[str, Any]:
+    """Train batch of the agents' module: returns are known, so nothing is bootstrapped.
+
+    Log-probabilities are those of the weights that declared, an episode ago at most: PPO's
+    ratio corrects for that, and its clipping and KL penalty bound the correction.
+    """
+    device = next(module.parameters()).device
+    values = value_estimates(module, declared.obs, 1, device)
+    flat = {
+        Columns.ACTIONS: declared.actions,
+        Columns.ACTION_LOGP: declared.columns["logp"],
+        Columns.ACTION_DIST_INPUTS: declared.columns["logits"],
+        Postprocessing.ADVANTAGES: declared.returns - values,
+        "targets": declared.returns,
+    }
+    return train_batch(module, declared.obs, flat)
+
+
+def train_batch(module: MaskedPPOModule, obs: Arrays, flat: Arrays) -> dict[str, Any]:
+    """Shuffled tensors of decisions, with advantages and value targets in units of one.
+
+    Args:
+        obs: (D, ..) of each decision.
+        flat: (D, ..) columns; `targets` in units of the reward.
+    """
+    device = next(module.parameters()).device
+    flat = dict(flat)
+    targets = flat.pop("targets")
+    mean, std = update_value_scale(module, targets)
+    flat[Postprocessing.VALUE_TARGETS] = ((targets - mean) / std).astype(np.float32)
+    advantage = flat[Postprocessing.ADVANTAGES]
+    spread = max(1e-8, float(advantage.std()))
+    flat[Postprocessing.ADVANTAGES] = ((advantage - advantage.mean()) / spread).astype(np.float32)
+    # RLlib's first epoch takes minibatches as they come: without this, in order of time.
+    order = np.random.permutation(len(advantage))
+    tensors: dict[str, Any] = {n: to_device(v[order], device) for n, v in flat.items()}
+    tensors[Columns.OBS] = {n: to_device(v[order], device) for n, v in obs.items()}
+    return tensors
+
+
 def flatten(part: ModuleRollout, value: np.ndarray) -> np.ndarray:
     """(T, *rows, ...) -> (decisions, ...), leaving out rows that took none."""
     flat = value.reshape(-1, *value.shape[part.actions.ndim :])
@@ -96,7 +145,7 @@ def flatten(part: ModuleRollout, value: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def value_estimates(
-    module: PPOModule, obs: Arrays, num_axes: int, device: torch.device, chunk: int = 4096
+    module: MaskedPPOModule, obs: Arrays, num_axes: int, device: torch.device, chunk: int = 4096
 ) -> np.ndarray:
     """(T+1, *rows) float64, in units of the reward."""
     shape = next(iter(obs.values())).shape[:num_axes]
@@ -109,7 +158,7 @@ def value_estimates(
     return scaled * float(module.value_std) + float(module.value_mean)
 
 
-def update_value_scale(module: PPOModule, targets: np.ndarray) -> tuple[float, float]:
+def update_value_scale(module: MaskedPPOModule, targets: np.ndarray) -> tuple[float, float]:
     """Move the units of the value network towards this batch of targets; its new units."""
     module.value_updates += 1
     rate = max(VALUE_SCALE_RATE, 1.0 / float(module.value_updates))
@@ -123,7 +172,41 @@ def update_value_scale(module: PPOModule, targets: np.ndarray) -> tuple[float, f
 
 
 class PPOLearner(PPOTorchLearner):
-    """RLlib's PPO learner, with its KL coefficients in its checkpoints."""
+    """RLlib's PPO learner, with its KL coefficients in its checkpoints.
+
+    Modules train side by side but each for its own epochs: RLlib's own minibatches would
+    repeat the shorter batch until the longest one is through, and would move the KL
+    coefficient of a module that has no rows in this batch.
+    """
+
+    _modules_in_batch: frozenset[str] = frozenset()
+
+    @override(Learner)
+    def _create_iterator_if_necessary(
+        self, *, num_epochs: int = 1, minibatch_size: int | None = None,
+        shuffle_batch_per_epoch: bool = False, **kwargs: Any,
+    ) -> Iterable[MultiAgentBatch]:
+        whole = super()._create_iterator_if_necessary(
+            num_epochs=num_epochs, minibatch_size=minibatch_size,
+            shuffle_batch_per_epoch=shuffle_batch_per_epoch, **kwargs,
+        )
+        batch = whole._batch
+        self._modules_in_batch = frozenset(batch.policy_batches)
+        return chain.from_iterable(
+            MiniBatchCyclicIterator(
+                MultiAgentBatch({module_id: rows}, batch.env_steps()),
+                num_epochs=num_epochs,
+                minibatch_size=minibatch_size,
+                shuffle_batch_per_epoch=shuffle_batch_per_epoch,
+            )
+            # The scheduler comes last: the gradient's norm is recorded for all, at each step.
+            for module_id, rows in sorted(batch.policy_batches.items())
+        )
+
+    @override(PPOTorchLearner)
+    def _update_module_kl_coeff(self, *, module_id: str, **kwargs: Any) -> None:
+        if module_id in self._modules_in_batch:
+            super()._update_module_kl_coeff(module_id=module_id, **kwargs)
 
     @override(Learner)
     def get_state(
@@ -152,17 +235,33 @@ class SchedulingPPO(ContinuingAlgorithm, PPO):
     """RLlib's PPO, with checkpoints that continue exactly."""
 
 
+def agent_spec(config: Config) -> RLModuleSpec:
+    """The module that all learned agents share."""
+    spaces = agent_observation_space(), agent_action_space()
+    sizes = AgentSizes.of_spaces(*spaces, hidden=config.model.agent_hidden)
+    return RLModuleSpec(
+        module_class=AgentModule,
+        observation_space=spaces[0],
+        action_space=spaces[1],
+        model_config={"sizes": sizes.as_dict(), "honest_bias": config.model.honest_bias},
+    )
+
+
 def ppo_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> PPOConfig:
     """Our settings as RLlib's: `ppo_config(config).build_algo()` is ready to train."""
     settings = config.training.ppo
     num_envs = common.num_sampling_envs(config)
     fragment = -(-settings.batch_size // num_envs)
-    spec = common.module_spec(
-        config, PPOModule, common.spaces_of(config, env_class),
-        commit_bias=config.model.commit_bias,
-    )
+    specs = {
+        SCHEDULER: common.module_spec(
+            config, PPOModule, common.spaces_of(config, env_class),
+            commit_bias=config.model.commit_bias,
+        )
+    }
+    if config.env.agents == "learned":
+        specs[AGENT] = agent_spec(config)
     algorithm = common.configure(
-        PPOConfig(algo_class=SchedulingPPO), config, spec, env_class, fragment
+        PPOConfig(algo_class=SchedulingPPO), config, specs, env_class, fragment
     )
     gamma, lambda_ = settings.gamma, settings.lambda_
     return (

@@ -26,8 +26,11 @@ COLUMNS = (
     "episode_return_mean", "jct_vs_base_percent", "validation_jct_percent",
     "policy_loss", "value_loss", "explained_variance", "kl", "kl_coefficient", "entropy",
     "q_loss", "q_mean", "td_error", "epsilon", "gradient_norm", "sample_s", "update_s",
+    "agent_return_mean", "agent_demand_mean", "agent_entropy",
 )
-"""Columns of metrics.csv; those of the other algorithm stay empty."""
+"""Columns of metrics.csv; those of the other algorithm, or of learned agents without any, stay
+empty. `agent_return_mean` is over declarations in episodes that ended, `agent_demand_mean` is
+GPUs asked for per GPU requested in the trace, `agent_entropy` is of rows trained on."""
 
 CHECKPOINTS_KEPT = 2
 

@@ -6,8 +6,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from marl_sched.envs.agents import Declarations
+
 SCHEDULER = "scheduler"
 """Module id of the central scheduler."""
+AGENT = "agent"
+"""Module id that all learned agents share."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -44,6 +48,9 @@ class Rollout:
     num_envs: int
     num_steps: int
     modules: dict[str, ModuleRollout] = field(default_factory=dict)
+    declarations: Declarations | None = None
+    """What learned agents declared in episodes that have ended since; mostly under weights of
+    some fragments ago."""
 
     def __len__(self) -> int:
         return self.num_steps * self.num_envs
@@ -73,3 +80,28 @@ class RolloutRecorder:
             if name not in into:
                 into[name] = np.empty((length, *value.shape), dtype=value.dtype)
             into[name][step] = value
+
+
+def with_choice(declared: Declarations) -> Declarations | None:
+    """The declarations of jobs that could have asked for something else; None without any."""
+    rows = np.flatnonzero((declared.obs["mask"] > 0).sum(axis=-1) > 1)
+    if not rows.size:
+        return None
+    return Declarations(
+        obs={name: value[rows] for name, value in declared.obs.items()},
+        actions=declared.actions[rows],
+        columns={name: value[rows] for name, value in declared.columns.items()},
+        returns=declared.returns[rows],
+        asked=declared.asked[rows],
+    )
+
+
+def join(parts: list[Declarations]) -> Declarations:
+    """All rows of `parts`, in order."""
+    return Declarations(
+        obs={n: np.concatenate([p.obs[n] for p in parts]) for n in parts[0].obs},
+        actions=np.concatenate([p.actions for p in parts]),
+        columns={n: np.concatenate([p.columns[n] for p in parts]) for n in parts[0].columns},
+        returns=np.concatenate([p.returns for p in parts]),
+        asked=np.concatenate([p.asked for p in parts]),
+    )

@@ -16,13 +16,14 @@ from marl_sched.config import Config
 from marl_sched.models.policy import LearnedPolicy, Manifest, load_policy, save_policy
 from marl_sched.training.common import spaces_of
 from marl_sched.training.records import Row, RunFolder, git_commit, now, versions
-from marl_sched.training.rollout import SCHEDULER
-from marl_sched.training.runner import DEFAULT_ENV_CLASS, EPISODE_SUMS
+from marl_sched.training.rollout import AGENT, SCHEDULER
+from marl_sched.training.runner import AGENT_SUMS, DEFAULT_ENV_CLASS, EPISODE_SUMS
 from marl_sched.training.session import ray_session
 
 Act = Callable[[Mapping[str, np.ndarray]], np.ndarray]
-Validate = Callable[[Act, Config], float]
-"""Mean JCT of a policy against the base schedule on validation episodes, percent; lower wins."""
+Validate = Callable[..., float]
+"""(act, config) -> mean JCT of a policy against the base schedule on validation episodes, in
+percent; lower wins. With learned agents `demand`, how they declare, is given as third."""
 
 Progress = Callable[[Row], None]
 
@@ -137,7 +138,7 @@ class _Run:
         if checkpoint is None:
             self._folder.metrics.unlink(missing_ok=True)
             policy = self._policy(is_base=True)
-            score = self._validate(policy.act, self._config)
+            score = self._score(policy)
             self._keep_if_best(policy, score)
             row: Row = {"iteration": 0, "decisions": 0, "validation_jct_percent": score}
             row["elapsed_s"] = self._elapsed_s
@@ -161,7 +162,7 @@ class _Run:
             last = self._over()
             if last or self._iteration % every.validation_every == 0:
                 policy = self._policy()
-                score = self._validate(policy.act, self._config)
+                score = self._score(policy)
                 row["validation_jct_percent"] = score
                 self._keep_if_best(policy, score)
             row["elapsed_s"] = self._elapsed_s
@@ -190,11 +191,13 @@ class _Run:
 
     def _policy(self, is_base: bool = False) -> LearnedPolicy:
         config = self._config
-        weights = self._algorithm.learner_group.get_weights()[SCHEDULER]
-        sizes = self._algorithm.config.rl_module_spec.rl_module_specs[SCHEDULER].model_config
+        weights = self._algorithm.learner_group.get_weights()
+        specs = self._algorithm.config.rl_module_spec.rl_module_specs
+        sizes = {module_id: spec.model_config["sizes"] for module_id, spec in specs.items()}
         manifest = Manifest(
             algo=config.training.algo,
-            sizes=sizes["sizes"],
+            sizes=sizes[SCHEDULER],
+            agent_sizes=sizes.get(AGENT),
             actions=config.actions,
             algorithms=list(config.env.algorithms),
             base=config.env.base,
@@ -204,7 +207,12 @@ class _Run:
             config=config.model_dump(mode="json"),
             versions=versions(),
         )
-        return LearnedPolicy.of_module(manifest, weights)
+        return LearnedPolicy.of_module(manifest, weights[SCHEDULER], weights.get(AGENT))
+
+    def _score(self, policy: LearnedPolicy) -> float:
+        if policy.demand is None:
+            return self._validate(policy.act, self._config)
+        return self._validate(policy.act, self._config, policy.demand)
 
     def _keep_if_best(self, policy: LearnedPolicy, score: float) -> None:
         if not score < self._best_validation:
@@ -284,12 +292,24 @@ def row_of(result: Mapping[str, Any], config: Config) -> Row:
         "update_s": timers.get("learner_update_timer"),
     }
     row |= {name: learned.get(key) for name, key in _LEARNER_COLUMNS.items()}
+    if config.env.agents == "learned":
+        row |= _agent_columns(sampled.get(AGENT_SUMS, {}), result.get("learners", {}).get(AGENT))
     if config.training.algo == "dqn":
         from marl_sched.models.dqn import epsilon_at
 
         settings = config.training.dqn
         row["epsilon"] = epsilon_at(decisions, settings.epsilon, settings.epsilon_decisions)
     return row
+
+
+def _agent_columns(sums: Mapping[str, Any], learned: Mapping[str, Any] | None) -> Row:
+    count = float(sums.get("count") or 0)
+    trained = learned is not None and learned.get("num_module_steps_trained")
+    return {
+        "agent_return_mean": _mean(sums.get("return"), count),
+        "agent_demand_mean": _mean(sums.get("asked"), count),
+        "agent_entropy": learned.get("entropy") if learned is not None and trained else None,
+    }
 
 
 def _mean(total: Any, count: float) -> float | None:

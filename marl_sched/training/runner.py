@@ -29,10 +29,22 @@ from ray.rllib.utils.metrics import (
 )
 
 from marl_sched.config import Config
-from marl_sched.training.rollout import SCHEDULER, Arrays, Rollout, RolloutRecorder
+from marl_sched.envs.agents import Declarations
+from marl_sched.training.rollout import (
+    AGENT,
+    SCHEDULER,
+    Arrays,
+    Rollout,
+    RolloutRecorder,
+    join,
+    with_choice,
+)
 
 EPISODE_SUMS = "episode_sums"
 """Metrics key of sums over the episodes that ended; divide by `num_episodes`."""
+
+AGENT_SUMS = "agent_sums"
+"""Metrics key of sums over declarations in episodes that ended; divide by their `count`."""
 
 DEFAULT_ENV_CLASS = "marl_sched.envs.batched:BatchedSchedulingEnv"
 
@@ -60,6 +72,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         self.env: Any = None
         self.module: Any = None
         self._obs: Arrays | None = None
+        self._declared: list[Declarations] = []
         self._steps = 0
         self._weights_seq_no = 0
         # With remote workers the local runner only carries weights and counters.
@@ -107,22 +120,64 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         num_steps = self.config.get_rollout_fragment_length(self.worker_index)
         if num_timesteps is not None:
             num_steps = -(-num_timesteps // num_envs)
+        explore = explore is None or explore
         if self._obs is None or force_reset:
-            self._obs = self.env.reset()
+            self._obs = self._declare(self.env.reset(), explore)
         recorder = RolloutRecorder(num_steps)
         for step in range(num_steps):
             recorder.observe(step, self._obs)
-            columns = self._act(SCHEDULER, self._obs, explore is None or explore)
-            self._obs, rewards, dt_s, dones = self.env.step(columns["actions"])
+            columns = self._act(SCHEDULER, self._obs, explore)
+            obs, rewards, dt_s, dones = self.env.step(columns["actions"])
+            self._obs = self._declare(obs, explore)
             recorder.record(step, **columns, rewards=rewards, dt_s=dt_s, dones=dones)
             # All workers take as many decisions: the whole group's count, without asking it.
             self.num_env_steps_sampled_lifetime += num_envs * max(1, self.num_workers)
         recorder.observe(num_steps, self._obs)
         rollout = Rollout(self.worker_index, self._steps, num_envs, num_steps)
         rollout.modules[SCHEDULER] = recorder.finish()
+        rollout.declarations = self._take_declarations()
         self._steps += num_steps
         self._log_sampled(len(rollout))
         return [rollout]
+
+    def _declare(self, obs: Arrays, explore: bool) -> Arrays:
+        """Let the learned agents that are due declare; the scheduler's observation after it."""
+        if AGENT not in self.module.keys():
+            return obs
+        desk = self.env.agents
+        envs, slots = desk.due()
+        if not envs.size:
+            return obs
+        seen = desk.observe(envs, slots)
+        columns = self._act(AGENT, seen, explore)
+        desk.declare(envs, slots, seen, columns.pop("actions"), columns)
+        rows = np.unique(envs)
+        for name, value in self.env.observation(rows).items():
+            obs[name][rows] = value
+        return obs
+
+    def _take_declarations(self) -> Declarations | None:
+        """Declarations to learn from, once there are enough of them.
+
+        Their returns are known when their episodes end, so they come in bursts; what is left
+        waits here. All runners together hand over at least about one minibatch.
+        """
+        declared = self.env.agents.pop() if AGENT in self.module.keys() else None
+        if declared is not None:
+            for name, value in (
+                ("count", float(len(declared))),
+                ("return", float(declared.returns.sum())),
+                ("asked", float(declared.asked.sum())),
+            ):
+                self.metrics.log_value((AGENT_SUMS, name), value, reduce="sum")
+            chosen = with_choice(declared)
+            if chosen is not None:
+                self._declared.append(chosen)
+        waiting = sum(len(part) for part in self._declared)
+        if not waiting or waiting < self.config.minibatch_size // max(1, self.num_workers):
+            return None
+        parts, self._declared = self._declared, []
+        return join(parts)
 
     def _act(self, module_id: str, obs: Arrays, explore: bool) -> Arrays:
         """One forward pass: the module's actions and what its learner needs beside them."""
@@ -175,6 +230,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         return {
             "env": self.env.get_state(),
             "obs": self._obs,
+            "declared": list(self._declared),
             "steps": self._steps,
             "decisions": self.num_env_steps_sampled_lifetime,
             "draws": {
@@ -186,6 +242,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
     def set_world(self, world: dict[str, Any]) -> None:
         self.env.set_state(world["env"])
         self._obs = world["obs"]
+        self._declared = list(world["declared"])
         self._steps = world["steps"]
         self.num_env_steps_sampled_lifetime = world["decisions"]
         for module_id, state in world["draws"].items():

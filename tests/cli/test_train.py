@@ -1,0 +1,111 @@
+"""Training from the command line, end to end and as small as it gets."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.program import Outcome, call, files_in
+
+SMALL = (
+    "--cluster", "2x4", "--num-env-runners", "0", "--seed", "3",
+    "--set", "workload.synthetic.num_jobs=240",
+    "--set", "env.jobs_per_episode=16", "--set", "env.job_slots=8",
+    "--set", "training.num_envs_per_runner=4", "--set", "training.validation_episodes=2",
+    "--set", "training.checkpoint_every=1", "--set", "training.validation_every=1",
+    "--set", "training.ppo.batch_size=256", "--set", "training.ppo.minibatch_size=128",
+    "--set", "training.dqn.decisions_per_iteration=256",
+    "--set", "training.dqn.learning_starts=64",
+    "--set", "evaluation.episodes=3", "--set", "evaluation.schedulers=[fcfs, elastic_index]",
+)  # fmt: skip
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+def train(capsys: pytest.CaptureFixture[str], out: Path, iterations: int, *more: object) -> Outcome:
+    return call(capsys, "train", "--out", out, "--iterations", iterations, *SMALL, *more)
+
+
+def metrics(out: Path) -> list[dict[str, str]]:
+    with (out / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_train_resume_and_evaluate(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, ray_local: None
+) -> None:
+    out = tmp_path / "run"
+    seen = train(capsys, out, 1)
+    assert seen.code == 0, seen.err
+    assert "Traceback" not in seen.err
+    # Progress goes to standard error, the table of held-out jobs to standard output.
+    assert "decis" in seen.err and "iteration 1" in seen.err
+    for words in ("held-out jobs", "fcfs", "elastic_index", "best classic"):
+        assert words in seen.out
+    for name in ("config.yaml", "metrics.csv", "run.json", "evaluation.json"):
+        assert (out / name).is_file(), name
+    settings = yaml.safe_load((out / "config.yaml").read_text())
+    assert settings["cluster"] == "2x4" and settings["seed"] == 3
+    assert settings["training"]["minutes"] is None  # a count alone is reproducible
+    rows = metrics(out)
+    assert [row["iteration"] for row in rows] == ["0", "1"]
+    # Training starts at the base schedule, exactly.
+    assert float(rows[0]["validation_jct_percent"]) == 0.0
+
+    # Another run is not overwritten, and a resumed one keeps its settings.
+    before = files_in(out)
+    again = train(capsys, out, 1)
+    assert again.code == 2 and "--resume auto" in again.err.splitlines()[-1]
+    other = train(capsys, out, 2, "--resume", "auto", "--load", "0.4")
+    assert other.code == 2 and "workload.load" in other.err.splitlines()[-1]
+    assert files_in(out) == before
+
+    resumed = train(capsys, out, 2, "--resume", "auto")
+    assert resumed.code == 0, resumed.err
+    assert [row["iteration"] for row in metrics(out)] == ["0", "1", "2"]
+    assert metrics(out)[:2] == rows
+
+    judged = call(
+        capsys, "evaluate", "--scheduler", out, "--scheduler", "fcfs", "--episodes", "3", "--json"
+    )
+    assert judged.code == 0, judged.err
+    report = json.loads(judged.out)
+    assert set(report["schedulers"]) == {str(out), "fcfs"}
+    assert report["cluster"] == "2x4" and report["part"] == "test"
+    kept = json.loads((out / "evaluation.json").read_text())
+    assert report["schedulers"][str(out)] == kept["schedulers"][str(out)]
+
+    # Another number of slots is another observation: refused or served, never a traceback.
+    wider = call(
+        capsys, "evaluate", "--scheduler", out, "--episodes", "3", "--json",
+        "--set", "env.algorithms=[fcfs]",
+    )  # fmt: skip
+    assert wider.code == 2 and len(wider.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("more", [("--algo", "dqn"), ("--agents", "learned")])
+def test_the_other_ways_to_train(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, ray_local: None, more: tuple[str, ...]
+) -> None:
+    out = tmp_path / "run"
+    seen = train(capsys, out, 1, *more)
+    assert seen.code == 0, seen.err
+    assert [row["iteration"] for row in metrics(out)] == ["0", "1"]
+    assert str(out) in json.loads((out / "evaluation.json").read_text())["schedulers"]
+
+
+def test_the_same_seed_gives_the_same_curve(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, ray_local: None
+) -> None:
+    clocks = {"elapsed_s", "decisions_per_s", "sample_s", "update_s"}
+    curves = []
+    for name in ("one", "two"):
+        assert train(capsys, tmp_path / name, 2).code == 0
+        rows = metrics(tmp_path / name)
+        curves.append([{k: v for k, v in row.items() if k not in clocks} for row in rows])
+    assert curves[0] == curves[1]
+    assert len(curves[0]) == 3

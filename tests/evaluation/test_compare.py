@@ -1,0 +1,199 @@
+"""Paired comparisons: intervals, the report, and which jobs may be judged on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from marl_sched.config import Config
+from marl_sched.envs.batched import BatchedSchedulingEnv, Episode, load_part
+from marl_sched.evaluation import compare as compare_module
+from marl_sched.evaluation import learned as learned_module
+from marl_sched.evaluation.compare import (
+    bootstrap,
+    bootstrap_ratio,
+    compare,
+    job_overlap,
+    part_episodes,
+    resamples,
+    run_classic,
+)
+from marl_sched.evaluation.learned import run_learned, validate
+from marl_sched.evaluation.metrics import job_results
+from marl_sched.evaluation.simulate import simulate
+from marl_sched.schedulers import get_scheduler
+from marl_sched.types import Cluster
+from marl_sched.workload import Workload
+from tests.envs.games import config
+
+
+def commit(obs: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.zeros(len(obs["mask"]), np.int64)
+
+
+def judged(**evaluation: object) -> Config:
+    settings = config("full")
+    return settings.model_copy(
+        update={"evaluation": settings.evaluation.model_copy(update=evaluation)}
+    )
+
+
+# Intervals
+
+
+def test_an_interval_holds_its_mean_and_shrinks_with_evidence() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.lognormal(0, 1, 400)
+    few = bootstrap(values[:25], resamples(25, 1.0, 0))
+    many = bootstrap(values, resamples(400, 1.0, 0))
+    for interval, sample in ((few, values[:25]), (many, values)):
+        assert interval.low < interval.mean < interval.high
+        assert interval.mean == pytest.approx(sample.mean())
+    # Sixteen times the episodes: a quarter of the width, roughly.
+    assert 2.0 < (few.high - few.low) / (many.high - many.low) < 8.0
+
+
+def test_intervals_cover_the_truth_about_19_times_in_20() -> None:
+    rng = np.random.default_rng(1)
+    hits = 0
+    for trial in range(300):
+        interval = bootstrap(rng.normal(5.0, 2.0, 40), resamples(40, 1.0, trial))
+        hits += interval.low <= 5.0 <= interval.high
+    assert 0.90 < hits / 300 < 0.98
+
+
+def test_equal_episodes_leave_no_doubt() -> None:
+    interval = bootstrap(np.full(7, 3.0), resamples(7, 1.0, 0))
+    assert (interval.low, interval.mean, interval.high) == (3.0, 3.0, 3.0)
+
+
+def test_shared_jobs_widen_an_interval() -> None:
+    values = np.random.default_rng(2).normal(size=64)
+    apart = bootstrap(values, resamples(64, 1.0, 0))
+    shared = bootstrap(values, resamples(64, 4.0, 0))
+    # Evidence of a quarter of the episodes: twice the width.
+    assert shared.mean == apart.mean
+    assert (shared.high - shared.low) / (apart.high - apart.low) == pytest.approx(2.0, rel=0.15)
+
+
+def test_pairing_cancels_what_schedulers_share() -> None:
+    theirs = np.random.default_rng(3).lognormal(8, 2, 30)
+    draws = resamples(30, 1.0, 0)
+    exact = bootstrap_ratio(0.9 * theirs, theirs, draws)
+    assert exact.as_dict() == pytest.approx({"mean": -10.0, "low": -10.0, "high": -10.0})
+    # By hand: (100 + 300) / (200 + 200) - 1 = 0; drawn alone, -50 % or +50 %.
+    wide = bootstrap_ratio(np.array([100.0, 300.0]), np.array([200.0, 200.0]), resamples(2, 1, 0))
+    assert wide.as_dict() == pytest.approx({"mean": 0.0, "low": -50.0, "high": 50.0})
+
+
+def test_overlap_counts_how_often_a_job_is_used() -> None:
+    assert job_overlap([Episode(0, 10), Episode(10, 20)]) == 1.0
+    assert job_overlap([Episode(0, 10), Episode(5, 15)]) == pytest.approx(20 / 15)
+    assert job_overlap([Episode(0, 10)] * 3) == 3.0
+
+
+# The report
+
+
+def test_the_report_has_the_shape_of_the_issue() -> None:
+    runs = {
+        "mine": [{"avg_jct_s": 80.0, "num_jobs": 5}, {"avg_jct_s": 100.0, "num_jobs": 5}],
+        "fcfs": [{"avg_jct_s": 200.0, "num_jobs": 5}, {"avg_jct_s": 100.0, "num_jobs": 5}],
+        "srtf": [{"avg_jct_s": 100.0, "num_jobs": 5}, {"avg_jct_s": 100.0, "num_jobs": 5}],
+    }
+    report = json.loads(json.dumps(compare(runs, ("fcfs", "srtf"))))
+    assert {"schedulers", "best_classic", "vs_best_classic"} <= set(report)
+    assert set(report["schedulers"]) == set(report["vs_best_classic"]) == set(runs)
+    assert set(report["schedulers"]["mine"]) == {"avg_jct_s", "num_jobs"}
+    assert set(report["schedulers"]["mine"]["avg_jct_s"]) == {"mean", "low", "high"}
+    assert report["schedulers"]["mine"]["avg_jct_s"]["mean"] == 90.0
+    assert report["best_classic"] == "srtf"
+    versus = {name: v["avg_jct_percent"]["mean"] for name, v in report["vs_best_classic"].items()}
+    # Negative: shorter completion times.
+    assert versus == pytest.approx({"mine": -10.0, "fcfs": 50.0, "srtf": 0.0})
+    mine = report["vs_best_classic"]["mine"]["avg_jct_percent"]
+    assert (mine["low"], mine["high"]) == pytest.approx((-20.0, 0.0))
+
+
+def test_a_trained_scheduler_is_never_the_best_classic() -> None:
+    runs = {"mine": [{"avg_jct_s": 1.0}], "fcfs": [{"avg_jct_s": 2.0}]}
+    assert compare(runs, ("fcfs",))["best_classic"] == "fcfs"
+    alone = compare({"mine": runs["mine"]}, ())
+    assert alone["best_classic"] is None and alone["vs_best_classic"] == {}
+
+
+# Episodes
+
+
+def test_a_classic_run_is_a_simulation_of_each_episode() -> None:
+    settings = judged(jobs_per_episode=20)
+    episodes = part_episodes(settings, "test", 4)
+    runs = run_classic(settings, "test", get_scheduler("las"), episodes)
+    part = load_part(settings, "test")
+    cluster = Cluster.parse(settings.cluster)
+    for episode, summary in zip(episodes, runs, strict=True):
+        jobs = part.slice(episode.first, episode.end)
+        # LAS needs no estimates, so another draw of their error changes nothing.
+        again = simulate(jobs, cluster, get_scheduler("las"), settings.sim).summary()
+        assert summary == pytest.approx(again)
+
+
+def test_a_learned_scheduler_that_commits_is_the_base_schedule() -> None:
+    settings = judged()
+    episodes = part_episodes(settings, "test", 5)
+    base = run_classic(settings, "test", get_scheduler("elastic_index"), episodes)
+    assert run_learned(settings, "test", commit, episodes) == base
+    other = run_classic(settings, "test", get_scheduler("fcfs"), episodes)
+    assert other != base
+    assert validate(commit, settings) == 0.0
+
+
+def test_validation_rewards_shorter_completion_times() -> None:
+    settings = judged()
+
+    def first_edit(obs: Mapping[str, np.ndarray]) -> np.ndarray:
+        return np.array([np.flatnonzero(mask)[-1] for mask in obs["mask"]])
+
+    score = validate(first_edit, settings)
+    episodes = part_episodes(settings, "validation", settings.training.validation_episodes)
+    ours = run_learned(settings, "validation", first_edit, episodes)
+    base = run_classic(settings, "validation", get_scheduler("elastic_index"), episodes)
+    total = sum(run["avg_jct_s"] for run in ours) / sum(run["avg_jct_s"] for run in base)
+    assert score == pytest.approx(100 * (total - 1))
+    assert abs(score) > 0.1
+
+
+def test_episodes_spread_over_the_part() -> None:
+    settings = judged(jobs_per_episode=20)
+    episodes = part_episodes(settings, "test", 5)
+    jobs = len(load_part(settings, "test"))
+    assert [e.first for e in episodes] == [0, 10, 20, 30, 40]
+    assert all(e.end - e.first == 20 and e.end <= jobs and e.stretch == 1.0 for e in episodes)
+    # No more than there are; never more jobs than the part has.
+    whole = part_episodes(judged(jobs_per_episode=10_000), "test", 5)
+    assert whole == [Episode(0, jobs)]
+
+
+def test_evaluation_never_touches_the_training_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = judged()
+    training = set(BatchedSchedulingEnv(settings, 1, 0, "train").workload.job_id)
+    used: dict[str, set[str]] = {}
+    part = ""
+
+    def spy(workload: Workload, num_gpus: int, result: np.ndarray) -> object:
+        used.setdefault(part, set()).update(workload.job_id)
+        return job_results(workload, num_gpus, result)
+
+    monkeypatch.setattr(compare_module, "job_results", spy)
+    monkeypatch.setattr(learned_module, "job_results", spy)
+    for part in ("validation", "test"):
+        episodes = part_episodes(settings, part, 8)
+        run_classic(settings, part, get_scheduler("fcfs"), episodes)
+        run_learned(settings, part, commit, episodes)
+    assert len(used["test"]) > 30 and len(used["validation"]) > 30
+    assert not training & used["test"]
+    assert not training & used["validation"]
+    assert not used["validation"] & used["test"]
