@@ -138,8 +138,10 @@ class LearnedPolicy:
         """
         mine = NetworkSizes(**self.manifest.sizes)
         other = NetworkSizes.of_spaces(
-            observation_space, action_space,
-            job_hidden=mine.job_hidden, context_hidden=mine.context_hidden,
+            observation_space,
+            action_space,
+            job_hidden=mine.job_hidden,
+            context_hidden=mine.context_hidden,
         )
         trained, given = mine.as_dict(), other.as_dict()
         if agent_space is not None and self.manifest.agent_sizes is not None:
@@ -232,8 +234,15 @@ def load_policy(path: Path, spaces: tuple[gym.Space, gym.Space] | None = None) -
         if manifest.agent_weights:
             agents = _read_weights(folder, manifest.agent_weights, manifest.agent_sha256)
         policy = LearnedPolicy(manifest, state, agents)
-    except (OSError, json.JSONDecodeError, AttributeError, TypeError, KeyError, RuntimeError,
-            SafetensorError) as error:
+    except (
+        OSError,
+        json.JSONDecodeError,
+        AttributeError,
+        TypeError,
+        KeyError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(
             f"{folder}: not a readable trained scheduler ({reason}); copy it again or train again"

@@ -29,7 +29,9 @@ def spaces_of(config: Config, env_class: str) -> tuple[gym.Space, gym.Space]:
 
 
 def module_spec(
-    config: Config, module_class: type[RLModule], spaces: tuple[gym.Space, gym.Space],
+    config: Config,
+    module_class: type[RLModule],
+    spaces: tuple[gym.Space, gym.Space],
     **settings: Any,
 ) -> RLModuleSpec:
     """The scheduler's module, with its sizes as plain numbers."""
@@ -76,9 +78,7 @@ def configure(
         .multi_agent(policies=set(specs), policy_mapping_fn=module_of)
         .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
         .learners(num_learners=0, num_gpus_per_learner=training.num_gpus_per_learner)
-        .fault_tolerance(
-            restart_failed_env_runners=True, delay_between_env_runner_restarts_s=1.0
-        )
+        .fault_tolerance(restart_failed_env_runners=True, delay_between_env_runner_restarts_s=1.0)
         .debugging(seed=config.seed, log_level="ERROR")
     )
 

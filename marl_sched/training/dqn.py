@@ -54,9 +54,7 @@ class ReplayToBatch(ConnectorV2):
         device = next(rl_module[SCHEDULER].parameters()).device
         columns: dict[str, Any] = {n: to_device(v, device) for n, v in replayed.columns.items()}
         columns[Columns.OBS] = {n: to_device(v, device) for n, v in replayed.obs.items()}
-        columns[Columns.NEXT_OBS] = {
-            n: to_device(v, device) for n, v in replayed.next_obs.items()
-        }
+        columns[Columns.NEXT_OBS] = {n: to_device(v, device) for n, v in replayed.next_obs.items()}
         return {SCHEDULER: columns}
 
 
@@ -152,40 +150,48 @@ def dqn_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> DQNConfig:
     num_envs = common.num_sampling_envs(config)
     fragment = min(FRAGMENT_STEPS, max(1, settings.decisions_per_iteration // num_envs))
     spec = common.module_spec(
-        config, DQNModule, common.spaces_of(config, env_class),
-        epsilon=list(settings.epsilon), epsilon_decisions=settings.epsilon_decisions,
+        config,
+        DQNModule,
+        common.spaces_of(config, env_class),
+        epsilon=list(settings.epsilon),
+        epsilon_decisions=settings.epsilon_decisions,
     )
     algorithm = common.configure(
-        DQNConfig(algo_class=SchedulingDQN), config, {SCHEDULER: spec}, env_class,
+        DQNConfig(algo_class=SchedulingDQN),
+        config,
+        {SCHEDULER: spec},
+        env_class,
         max(fragment, settings.n_step),
     )
-    return algorithm.learners(learner_class=DQNLearner).training(
-        lr=settings.lr,
-        gamma=settings.gamma,
-        n_step=settings.n_step,
-        double_q=True,
-        dueling=True,
-        num_atoms=1,
-        td_error_loss_fn="huber",
-        train_batch_size_per_learner=settings.batch_size,
-        num_steps_sampled_before_learning_starts=settings.learning_starts,
-        target_network_update_freq=settings.target_update,
-        training_intensity=settings.training_intensity,
-        grad_clip=settings.grad_clip,
-        grad_clip_by="global_norm",
-        # By name: RLlib looks for "EpisodeReplayBuffer" in it, and a class would not do.
-        replay_buffer_config={
-            "type": "marl_sched.training.replay.ArrayReplayBuffer",
-            "capacity": settings.buffer_size,
-            "n_step": settings.n_step,
-            "gamma": settings.gamma,
-            "alpha": settings.alpha,
-            "beta": settings.beta,
-            "seed": config.seed,
-        },
-    ).reporting(
-        min_time_s_per_iteration=None,
-        min_sample_timesteps_per_iteration=settings.decisions_per_iteration,
+    return (
+        algorithm.learners(learner_class=DQNLearner)
+        .training(
+            lr=settings.lr,
+            gamma=settings.gamma,
+            n_step=settings.n_step,
+            double_q=True,
+            dueling=True,
+            num_atoms=1,
+            td_error_loss_fn="huber",
+            train_batch_size_per_learner=settings.batch_size,
+            num_steps_sampled_before_learning_starts=settings.learning_starts,
+            target_network_update_freq=settings.target_update,
+            training_intensity=settings.training_intensity,
+            grad_clip=settings.grad_clip,
+            grad_clip_by="global_norm",
+            # By name: RLlib looks for "EpisodeReplayBuffer" in it, and a class would not do.
+            replay_buffer_config={
+                "type": "marl_sched.training.replay.ArrayReplayBuffer",
+                "capacity": settings.buffer_size,
+                "n_step": settings.n_step,
+                "gamma": settings.gamma,
+                "alpha": settings.alpha,
+                "beta": settings.beta,
+                "seed": config.seed,
+            },
+        )
+        .reporting(
+            min_time_s_per_iteration=None,
+            min_sample_timesteps_per_iteration=settings.decisions_per_iteration,
+        )
     )
-
-

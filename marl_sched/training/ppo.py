@@ -68,9 +68,7 @@ class RolloutsToBatch(ConnectorV2):
             batches[AGENT] = declarations_batch(rl_module[AGENT].unwrapped(), join(declared))
         return batches
 
-    def _module_batch(
-        self, module: MaskedPPOModule, parts: list[ModuleRollout]
-    ) -> dict[str, Any]:
+    def _module_batch(self, module: MaskedPPOModule, parts: list[ModuleRollout]) -> dict[str, Any]:
         device = next(module.parameters()).device
         columns = [self._columns(module, part, device) for part in parts]
         flat = {name: np.concatenate([c[name] for c in columns]) for name in columns[0]}
@@ -183,12 +181,18 @@ class PPOLearner(PPOTorchLearner):
 
     @override(Learner)
     def _create_iterator_if_necessary(
-        self, *, num_epochs: int = 1, minibatch_size: int | None = None,
-        shuffle_batch_per_epoch: bool = False, **kwargs: Any,
+        self,
+        *,
+        num_epochs: int = 1,
+        minibatch_size: int | None = None,
+        shuffle_batch_per_epoch: bool = False,
+        **kwargs: Any,
     ) -> Iterable[MultiAgentBatch]:
         whole = super()._create_iterator_if_necessary(
-            num_epochs=num_epochs, minibatch_size=minibatch_size,
-            shuffle_batch_per_epoch=shuffle_batch_per_epoch, **kwargs,
+            num_epochs=num_epochs,
+            minibatch_size=minibatch_size,
+            shuffle_batch_per_epoch=shuffle_batch_per_epoch,
+            **kwargs,
         )
         batch = whole._batch
         self._modules_in_batch = frozenset(batch.policy_batches)
@@ -254,7 +258,9 @@ def ppo_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> PPOConfig:
     fragment = -(-settings.batch_size // num_envs)
     specs = {
         SCHEDULER: common.module_spec(
-            config, PPOModule, common.spaces_of(config, env_class),
+            config,
+            PPOModule,
+            common.spaces_of(config, env_class),
             commit_bias=config.model.commit_bias,
         )
     }
@@ -264,27 +270,24 @@ def ppo_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> PPOConfig:
         PPOConfig(algo_class=SchedulingPPO), config, specs, env_class, fragment
     )
     gamma, lambda_ = settings.gamma, settings.lambda_
-    return (
-        algorithm.training(
-            lr=settings.lr,
-            gamma=gamma,
-            lambda_=lambda_,
-            clip_param=settings.clip,
-            use_kl_loss=True,
-            kl_coeff=0.2,
-            kl_target=settings.kl_target,
-            entropy_coeff=settings.entropy,
-            vf_loss_coeff=settings.value_loss_coeff,
-            vf_clip_param=float("inf"),
-            num_epochs=settings.epochs,
-            train_batch_size_per_learner=fragment * num_envs,
-            minibatch_size=min(settings.minibatch_size, fragment * num_envs),
-            grad_clip=settings.grad_clip,
-            grad_clip_by="global_norm",
-        )
-        .learners(
-            learner_class=PPOLearner,
-            learner_connector=lambda *_: RolloutsToBatch(gamma, lambda_),
-            add_default_connectors_to_learner_pipeline=False,
-        )
+    return algorithm.training(
+        lr=settings.lr,
+        gamma=gamma,
+        lambda_=lambda_,
+        clip_param=settings.clip,
+        use_kl_loss=True,
+        kl_coeff=0.2,
+        kl_target=settings.kl_target,
+        entropy_coeff=settings.entropy,
+        vf_loss_coeff=settings.value_loss_coeff,
+        vf_clip_param=float("inf"),
+        num_epochs=settings.epochs,
+        train_batch_size_per_learner=fragment * num_envs,
+        minibatch_size=min(settings.minibatch_size, fragment * num_envs),
+        grad_clip=settings.grad_clip,
+        grad_clip_by="global_norm",
+    ).learners(
+        learner_class=PPOLearner,
+        learner_connector=lambda *_: RolloutsToBatch(gamma, lambda_),
+        add_default_connectors_to_learner_pipeline=False,
     )

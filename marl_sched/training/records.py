@@ -22,20 +22,43 @@ from marl_sched.files import write_text
 Row = dict[str, Any]
 
 COLUMNS = (
-    "iteration", "elapsed_s", "decisions", "decisions_per_s", "num_episodes",
-    "episode_return_mean", "jct_vs_base_percent", "validation_jct_percent",
-    "policy_loss", "value_loss", "explained_variance", "kl", "kl_coefficient", "entropy",
-    "q_loss", "q_mean", "td_error", "epsilon", "gradient_norm", "sample_s", "update_s",
-    "agent_return_mean", "agent_demand_mean", "agent_entropy",
+    "iteration",
+    "elapsed_s",
+    "decisions",
+    "decisions_per_s",
+    "num_episodes",
+    "episode_return_mean",
+    "jct_vs_base_percent",
+    "validation_jct_percent",
+    "policy_loss",
+    "value_loss",
+    "explained_variance",
+    "kl",
+    "kl_coefficient",
+    "entropy",
+    "q_loss",
+    "q_mean",
+    "td_error",
+    "epsilon",
+    "gradient_norm",
+    "sample_s",
+    "update_s",
+    "agent_return_mean",
+    "agent_demand_mean",
+    "agent_entropy",
 )
 """Columns of metrics.csv; those of the other algorithm, or of learned agents without any, stay
 empty. `agent_return_mean` is over declarations in episodes that ended, `agent_demand_mean` is
-GPUs asked for per GPU requested in the trace, `agent_entropy` is of rows trained on."""
+the most GPUs accepted per GPU requested in the trace, `agent_entropy` is of rows trained on."""
 
 CHECKPOINTS_KEPT = 2
 
 _FREE_ON_RESUME = {
-    "minutes", "iterations", "validation_every", "validation_episodes", "checkpoint_every",
+    "minutes",
+    "iterations",
+    "validation_every",
+    "validation_episodes",
+    "checkpoint_every",
     "num_env_runners",
 }
 """Settings of `training` that a resumed run may change."""
@@ -177,10 +200,15 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """Commit of the source tree, with `-dirty` if it has changes; None outside of git."""
+
     def git(*command: str) -> str:
         return subprocess.run(
-            ["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True,
-            check=True, timeout=10,
+            ["git", *command],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
         ).stdout.strip()
 
     try:

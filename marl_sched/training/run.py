@@ -78,8 +78,11 @@ def train(
     with ray_session(address, config.training.num_env_runners):
         checkpoint = folder.prepare(config, resume, overwrite)
         folder.write_run(
-            seed=config.seed, algo=config.training.algo, versions=versions(),
-            git_commit=git_commit(), finished=None,
+            seed=config.seed,
+            algo=config.training.algo,
+            versions=versions(),
+            git_commit=git_commit(),
+            finished=None,
             **({"resumed": now()} if checkpoint else {"started": now()}),
         )
         run = _Run(config, folder, env_class, progress, validate or _default_validate())
@@ -112,7 +115,11 @@ class _Run:
     """The state of a run between two iterations."""
 
     def __init__(
-        self, config: Config, folder: RunFolder, env_class: str, progress: Progress | None,
+        self,
+        config: Config,
+        folder: RunFolder,
+        env_class: str,
+        progress: Progress | None,
         validate: Validate,
     ) -> None:
         self._config = config
@@ -247,12 +254,19 @@ class _Run:
 
     def finish(self) -> TrainResult:
         result = TrainResult(
-            self._folder.out, self._iteration, self._decisions, self._elapsed_s,
-            self._best_iteration, self._best_validation,
+            self._folder.out,
+            self._iteration,
+            self._decisions,
+            self._elapsed_s,
+            self._best_iteration,
+            self._best_validation,
         )
         self._folder.write_run(
-            finished=now(), iteration=result.iteration, decisions=result.decisions,
-            elapsed_s=round(result.elapsed_s, 3), best_iteration=result.best_iteration,
+            finished=now(),
+            iteration=result.iteration,
+            decisions=result.decisions,
+            elapsed_s=round(result.elapsed_s, 3),
+            best_iteration=result.best_iteration,
             best_validation=result.best_validation,
         )
         return result
@@ -304,11 +318,12 @@ def row_of(result: Mapping[str, Any], config: Config) -> Row:
 
 def _agent_columns(sums: Mapping[str, Any], learned: Mapping[str, Any] | None) -> Row:
     count = float(sums.get("count") or 0)
-    trained = learned is not None and learned.get("num_module_steps_trained")
+    learned = learned or {}
+    trained = (learned.get("num_module_steps_trained") or 0) > 0  # NaN: no rows this time
     return {
         "agent_return_mean": _mean(sums.get("return"), count),
         "agent_demand_mean": _mean(sums.get("asked"), count),
-        "agent_entropy": learned.get("entropy") if learned is not None and trained else None,
+        "agent_entropy": learned.get("entropy") if trained else None,
     }
 
 

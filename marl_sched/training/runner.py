@@ -195,9 +195,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
 
     def _log_sampled(self, num_decisions: int) -> None:
         self.metrics.log_value(NUM_ENV_STEPS_SAMPLED, num_decisions, reduce="sum")
-        self.metrics.log_value(
-            NUM_ENV_STEPS_SAMPLED_LIFETIME, num_decisions, reduce="lifetime_sum"
-        )
+        self.metrics.log_value(NUM_ENV_STEPS_SAMPLED_LIFETIME, num_decisions, reduce="lifetime_sum")
         episodes = self.env.pop_episodes()
         self.metrics.log_value(NUM_EPISODES, len(episodes), reduce="sum")
         window = self.config.metrics_num_episodes_for_smoothing
@@ -219,9 +217,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             return dict(self.spaces)
         modules = self.config.rl_module_spec.rl_module_specs
         return {INPUT_ENV_SPACES: spaces, INPUT_ENV_SINGLE_SPACES: spaces} | {
-            module_id: (
-                spec.observation_space or spaces[0], spec.action_space or spaces[1]
-            )
+            module_id: (spec.observation_space or spaces[0], spec.action_space or spaces[1])
             for module_id, spec in modules.items()
         }
 

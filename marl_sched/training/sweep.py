@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from ray import tune
 
 from marl_sched.config import Config, validate_config
-from marl_sched.envs.batched import load_part
+from marl_sched.envs.batched import BatchedSchedulingEnv, load_part
 from marl_sched.errors import UserError
 from marl_sched.evaluation.compare import part_episodes, run_classic
 from marl_sched.evaluation.learned import Act, Demand, play_learned, run_learned
@@ -26,6 +27,7 @@ from marl_sched.files import write_text
 from marl_sched.models.policy import LearnedPolicy, load_policy
 from marl_sched.perf.profiles import build_profiles
 from marl_sched.schedulers import get_scheduler
+from marl_sched.training.records import RunFolder
 from marl_sched.training.run import train
 from marl_sched.training.session import ray_session
 from marl_sched.types import Cluster
@@ -100,7 +102,10 @@ def run_sweep(
     """
     out = out.absolute()
     folder = out / _TUNE
+    _warm_up(trials[0].config)
     _claim(trials, out)
+    # Tune's newer output prints banners even when it is told to be silent.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     with ray_session(address, concurrent):
         if tune.Tuner.can_restore(str(folder)):
             tuner = tune.Tuner.restore(
@@ -111,10 +116,11 @@ def run_sweep(
         results = tuner.fit()
     for result in results:
         if result.error is not None:
+            name = result.config[_TRIAL]["name"]
             reason = str(result.error).strip().splitlines()[-1][:200]
             raise UserError(
-                f"trial {result.config[_TRIAL]['name']!r} failed ({reason}); details in {result.path}; "
-                "the same command tries it again"
+                f"trial {name!r} failed ({reason}); details in {result.path}; the same command "
+                "tries it again"
             )
     return [_trained(trial, out / _TRIALS / trial.name) for trial in trials]
 
@@ -153,6 +159,13 @@ def _least_gpu_s(config: Config, part: str) -> np.ndarray:
     profiles = build_profiles(workload, Cluster.parse(config.cluster))
     efficiency = np.max(profiles.nominal_rates[:, 1:] / profiles.sizes[:, 1:], axis=1)
     return workload.duration_s / efficiency[profiles.job_profile]
+
+
+def _warm_up(config: Config) -> None:
+    """Compile the kernels before all trials would, and fail on bad input with nothing written."""
+    env = BatchedSchedulingEnv(config, 1, config.seed)
+    env.reset()
+    env.step(np.zeros(1, dtype=np.int64))
 
 
 def _train_trial(space: dict[str, Any]) -> None:
@@ -244,12 +257,11 @@ def _lasting(config: Config) -> dict[str, Any]:
 
 def _trained(trial: Trial, folder: Path) -> Trained:
     policy = load_policy(folder)
-    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     score = policy.manifest.validation
     return Trained(
         trial=trial,
         folder=folder,
-        decisions=int(record["decisions"]),
+        decisions=int(RunFolder(folder).rows()[-1]["decisions"]),
         best_iteration=policy.manifest.iteration,
         validation=math.nan if score is None else score,
         policy=policy,

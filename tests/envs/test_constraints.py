@@ -145,7 +145,7 @@ def test_an_illegal_action_counts_as_commit() -> None:
     one.reset()
     other.reset()
     for illegal in (UP, UP + 9, -1, 10_000):
-        assert illegal >= one.action_space.n or illegal < 0 or one.game.mask[0, illegal] == 0
+        assert illegal >= int(one.action_space.n) or illegal < 0 or one.game.mask[0, illegal] == 0
         mine = one.step(np.array([illegal]))
         theirs = other.step(np.array([0]))
         for key in mine[0]:

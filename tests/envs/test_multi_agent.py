@@ -16,7 +16,7 @@ from marl_sched.envs.batched import BatchedSchedulingEnv
 from marl_sched.envs.multi_agent import ENV_NAME, SCHEDULER
 from tests.envs.games import UP, config, masked_action
 
-LEARNED = {"agents": "learned", "demand_period_s": 1500.0}
+LEARNED: dict[str, Any] = {"agents": "learned", "demand_period_s": 1500.0}
 
 
 def assert_same_observation(mine: dict[str, Any], theirs: dict[str, Any]) -> None:

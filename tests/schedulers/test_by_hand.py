@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from tests.schedulers.views import JobRow, gpus, make_view
 
-ELASTIC = {"sizes": (1, 2, 4), "rates": (1.0, 1.8, 3.0)}
+ELASTIC: dict[str, Any] = {"sizes": (1, 2, 4), "rates": (1.0, 1.8, 3.0)}
 
 
 def test_two_agents_and_three_gpus() -> None:
@@ -137,6 +139,11 @@ def test_las_serves_the_lowest_queue() -> None:
     # 7199 is queue 1 and goes first; 7200 is queue 2.
     second = make_view(1, JobRow(attained_gpu_s=7200.0), JobRow(attained_gpu_s=7199.0))
     assert gpus("las", second) == [0, 1]
+    # Queue 2 reaches to 14400, twice the end of queue 1: both are in it, so by arrival.
+    third = make_view(
+        1, JobRow(attained_gpu_s=14_399.0), JobRow(arrival_s=1.0, attained_gpu_s=7200.0)
+    )
+    assert gpus("las", third) == [1, 0]
     # With a larger quantum all are in queue 0: by arrival.
     assert gpus("las:quantum_gpu_s=1e4", view) == [1, 0, 0]
 

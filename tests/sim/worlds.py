@@ -36,7 +36,7 @@ def make_workload(arrival_s: Any, duration_s: Any, demand: Any = None, **given: 
     num_gpus = np.asarray(given.pop("num_gpus", np.ones(jobs)), np.int64)
     tenant = np.asarray(given.pop("tenant", np.zeros(jobs)), np.int64)
     plain = np.tile([1.0, 0.0, 0.0, 0.0], (jobs, 1))
-    fields = {
+    fields: dict[str, Any] = {
         "job_id": np.array([f"job-{j}" for j in range(jobs)], object),
         "model": np.zeros(jobs, np.int64),
         "models": ("resnet18",),
