@@ -9,7 +9,7 @@ at a time, one core each. Then the best policy of every trial and the classic sc
 the same held-out episodes and are judged by raw metrics, never by their own weighted reward.
 
 Result, in --out: results.parquet, summary.md, tradeoff.png, and trials/NAME, a run's folder
-each (`marl-sched evaluate --scheduler runs/reward-weights/trials/slowdown ...`).
+each (`marl-sched evaluate --scheduler runs/reward-weights/trials/fairness ...`).
 Expected: the rigid classic schedulers are far behind in completion times; the elastic ones and
 the trained schedulers lie close together, where a few percent of one metric buy another one.
 Duration with the defaults: about 4 minutes on 2 cores. The same command goes on after a kill.
@@ -37,21 +37,28 @@ TERMS = ("completion_time", "slowdown", "fairness", "utilisation")
 
 POINTS: dict[str, tuple[float, float, float, float]] = {
     "completion_time": (1.0, 0.0, 0.0, 0.0),
-    "slowdown": (0.0, 1.0, 0.0, 0.0),
-    "utilisation": (0.0, 0.0, 0.0, 1.0),
-    "balanced": (0.25, 0.25, 0.25, 0.25),
     "fairness": (0.0, 0.0, 1.0, 0.0),
+    "utilisation": (0.0, 0.0, 0.0, 1.0),
+    "time_and_use": (0.5, 0.0, 0.0, 0.5),
+    "slowdown": (0.0, 1.0, 0.0, 0.0),
+    "balanced": (0.25, 0.25, 0.25, 0.25),
 }
 """The first trials, in this order; further ones are drawn evenly from the simplex."""
 
 SETTINGS: dict[str, Any] = {
-    "cluster": "2x8",
-    "workload": {"load": 1.0},
+    "cluster": "4x4",
+    "workload": {"load": 1.3, "synthetic": {"max_duration_s": 86400.0}},
     "env": {
         "actions": "meta",
-        "algorithms": ["elastic_index:p=0.3", "elastic_index:h=0.1,b=1", "equi"],
+        "algorithms": [
+            "elastic_index:p=0.2",
+            "elastic_index:p=0.4",
+            "elastic_index:h=0.1,b=1",
+            "equi",
+        ],
         "job_slots": 16,
-        "jobs_per_episode": 128,
+        "jobs_per_episode": 160,
+        "train_load": [1.0, 1.5],
     },
     "model": {"commit_bias": -1.0},
     "training": {
@@ -60,9 +67,10 @@ SETTINGS: dict[str, Any] = {
         "ppo": {"lr": 0.003, "entropy": 0.0, "batch_size": 1024, "minibatch_size": 256},
     },
 }
-"""What differs from the project's defaults, so that a minute of training shows something: jobs
-that compete, a cluster small enough for many episodes a minute, a choice among four schedules,
-and PPO in small quick steps. Options and --config go before it."""
+"""What differs from the project's defaults, so that a minute of training shows something: an
+overload that forces a choice between objectives, a cluster small enough for many episodes a
+minute, schedules that differ in what they favour (`p`: weight on short jobs, `h` and `b`: on
+keeping what runs), and PPO in small quick steps. Options and --config go before it."""
 
 METRICS = {
     "avg_jct_s": "mean JCT",

@@ -125,7 +125,7 @@ def _panel(ax: Axes, table: Sequence[Mapping[str, Any]], x: Axis, y: Axis) -> No
         ax.scatter(
             points[kinds == kind, 0],
             points[kinds == kind, 1],
-            s=56,
+            s=46 if kind == "trained" else 84,  # a classic one below stays visible
             color=colour,
             marker=marker,
             label=label,

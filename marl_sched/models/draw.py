@@ -8,9 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def draw_categorical(
-    logits: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def draw_categorical(logits: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Actions (B,) int64 drawn from softmax of logits (B, M), and their log-probabilities.
 
     Gumbel-max: argmax of logits plus independent Gumbel noise is a draw from the softmax.

@@ -69,8 +69,10 @@ class JobSetEncoder(nn.Module):
             nn.Linear(sizes.job_features, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
         )
         self.context = nn.Sequential(
-            nn.Linear(2 * width + plain, context), nn.ReLU(),
-            nn.Linear(context, context), nn.ReLU(),
+            nn.Linear(2 * width + plain, context),
+            nn.ReLU(),
+            nn.Linear(context, context),
+            nn.ReLU(),
         )
 
     def forward(self, obs: Observation) -> tuple[Tensor, Tensor]:

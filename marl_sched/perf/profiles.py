@@ -61,8 +61,13 @@ def build_profiles(
     catalogue = catalogue or Catalogue.load()
     kinds, job_profile = np.unique(
         np.stack(
-            [workload.model, workload.num_gpus, workload.min_gpus, workload.max_gpus,
-             workload.elastic.astype(np.int64)],
+            [
+                workload.model,
+                workload.num_gpus,
+                workload.min_gpus,
+                workload.max_gpus,
+                workload.elastic.astype(np.int64),
+            ],
             axis=1,
         ),
         axis=0,

@@ -152,7 +152,9 @@ class ArrayReplayBuffer(PrioritizedEpisodeReplayBuffer):
     def _close(self, part: ModuleRollout, rollout: Rollout, slots: np.ndarray) -> None:
         """Complete the transitions whose n-th next observation has now been taken."""
         steps = {
-            "slots": slots, "rewards": part.rewards, "discounted": part.dt_s > 0,
+            "slots": slots,
+            "rewards": part.rewards,
+            "discounted": part.dt_s > 0,
             "dones": part.dones,
         }
         before = self._open.get(rollout.worker_index)

@@ -31,15 +31,27 @@ CLASSES = ("small", "medium", "large", "xlarge")
 
 MODEL_WEIGHTS: dict[str, dict[str, float]] = {
     "small": {
-        "resnet18": 0.30, "lstm": 0.20, "ncf": 0.15, "transformer": 0.15, "deepspeech2": 0.10,
+        "resnet18": 0.30,
+        "lstm": 0.20,
+        "ncf": 0.15,
+        "transformer": 0.15,
+        "deepspeech2": 0.10,
         "bert": 0.10,
     },
     "medium": {
-        "deepspeech2": 0.25, "bert": 0.25, "transformer": 0.15, "resnet18": 0.15, "lstm": 0.10,
+        "deepspeech2": 0.25,
+        "bert": 0.25,
+        "transformer": 0.15,
+        "resnet18": 0.15,
+        "lstm": 0.10,
         "yolov3": 0.10,
     },
     "large": {
-        "yolov3": 0.25, "vgg16": 0.25, "inception3": 0.20, "bert": 0.10, "resnet50": 0.10,
+        "yolov3": 0.25,
+        "vgg16": 0.25,
+        "inception3": 0.20,
+        "bert": 0.10,
+        "resnet50": 0.10,
         "gpt2": 0.10,
     },
     "xlarge": {"resnet50": 0.40, "gpt2": 0.25, "vgg16": 0.20, "inception3": 0.15},
@@ -119,9 +131,7 @@ def _elastic(raw: RawTrace, seed: int, fraction: float) -> np.ndarray:
     return np.asarray(np.where(raw.elastic < 0, open_, raw.elastic == 1))
 
 
-def draw_models(
-    raw: RawTrace, cluster: Cluster, seed: int, catalogue: Catalogue
-) -> np.ndarray:
+def draw_models(raw: RawTrace, cluster: Cluster, seed: int, catalogue: Catalogue) -> np.ndarray:
     """(J,) int64, a model for every job by the rule above."""
     uniform = _uniform(seed, _MODEL_STREAM, len(raw))
     gpu_class = np.searchsorted(CLASS_LIMITS_GPU_S, raw.num_gpus * raw.duration_s, side="right")

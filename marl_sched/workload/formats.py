@@ -29,8 +29,17 @@ REQUIRED = {
 """Columns by which a format is recognised, and which it needs."""
 
 OWN_OPTIONAL = (
-    "job_id", "model", "elastic", "min_gpus", "max_gpus", "cpus_per_gpu", "memory_gb_per_gpu",
-    "network_gbps_per_gpu", "priority", "tenant", "deadline_s",
+    "job_id",
+    "model",
+    "elastic",
+    "min_gpus",
+    "max_gpus",
+    "cpus_per_gpu",
+    "memory_gb_per_gpu",
+    "network_gbps_per_gpu",
+    "priority",
+    "tenant",
+    "deadline_s",
 )
 """Further columns of the own format. An empty cell leaves the matter open, as an absent column."""
 
@@ -105,8 +114,13 @@ class RawTrace:
 
 
 def plain(
-    name: str, where: str, row: np.ndarray, job_id: np.ndarray, arrival_s: np.ndarray,
-    duration_s: np.ndarray, num_gpus: np.ndarray,
+    name: str,
+    where: str,
+    row: np.ndarray,
+    job_id: np.ndarray,
+    arrival_s: np.ndarray,
+    duration_s: np.ndarray,
+    num_gpus: np.ndarray,
 ) -> RawTrace:
     """A trace that states nothing but arrivals, run times and GPUs."""
     count = len(row)
@@ -115,9 +129,22 @@ def plain(
     empty = np.full(count, "", dtype=object)
     zeros = np.zeros(count, dtype=np.int64)
     return RawTrace(
-        name, where, row, job_id, arrival_s, duration_s, num_gpus,
-        model=empty, elastic=zeros - 1, min_gpus=zeros, max_gpus=zeros, demand=demand,
-        priority=np.zeros(count), tenant=empty, deadline_s=np.full(count, np.inf), skipped={},
+        name,
+        where,
+        row,
+        job_id,
+        arrival_s,
+        duration_s,
+        num_gpus,
+        model=empty,
+        elastic=zeros - 1,
+        min_gpus=zeros,
+        max_gpus=zeros,
+        demand=demand,
+        priority=np.zeros(count),
+        tenant=empty,
+        deadline_s=np.full(count, np.inf),
+        skipped={},
     )
 
 
@@ -187,8 +214,13 @@ def _plain(table: Table, arrival_s: np.ndarray, duration: str, gpus: str) -> Raw
         blank = job_id == ""
         job_id[blank] = _row_names(table)[blank]
     return plain(
-        table.path.stem, str(table.path), table.row, job_id, arrival_s,
-        table.positive(duration), table.counts(gpus),
+        table.path.stem,
+        str(table.path),
+        table.row,
+        job_id,
+        arrival_s,
+        table.positive(duration),
+        table.counts(gpus),
     )
 
 

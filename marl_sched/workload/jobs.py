@@ -78,9 +78,7 @@ class Workload:
         }
         return replace(self, **arrays)
 
-    def split(
-        self, fractions: tuple[float, float, float]
-    ) -> tuple[Workload, Workload, Workload]:
+    def split(self, fractions: tuple[float, float, float]) -> tuple[Workload, Workload, Workload]:
         """Chronological training, validation and test parts by number of jobs.
 
         The fractions sum to 1.

@@ -29,8 +29,11 @@ def generate(config: SyntheticConfig, cluster_gpus: int, seed: int) -> Workload:
     text = f"{cluster_gpus // 8}x8" if cluster_gpus % 8 == 0 else f"1x{cluster_gpus}"
     rule = WorkloadConfig()
     return assign(
-        synthetic_trace(config, cluster_gpus, seed), Cluster.parse(text), seed,
-        rule.elastic_fraction, rule.elastic_max_factor,
+        synthetic_trace(config, cluster_gpus, seed),
+        Cluster.parse(text),
+        seed,
+        rule.elastic_fraction,
+        rule.elastic_max_factor,
     )
 
 

@@ -20,8 +20,15 @@ def make_policy(algo: str, **changes: object) -> LearnedPolicy:
     network = ActionNetwork(SIZES) if algo == "ppo" else DuelingNetwork(SIZES)
     state = {name: value.detach().numpy() for name, value in network.state_dict().items()}
     manifest = Manifest(
-        algo=algo, sizes=SIZES.as_dict(), actions="edit", algorithms=["a", "b", "c"], base="a",
-        is_base=False, iteration=7, validation=-1.5, config={},
+        algo=algo,
+        sizes=SIZES.as_dict(),
+        actions="edit",
+        algorithms=["a", "b", "c"],
+        base="a",
+        is_base=False,
+        iteration=7,
+        validation=-1.5,
+        config={},
     )
     return LearnedPolicy(replace(manifest, **changes), state)  # type: ignore[arg-type]
 
@@ -38,8 +45,10 @@ def spaces(sizes: NetworkSizes, num_slots: int = 6) -> tuple[gym.Space, gym.Spac
 
     observations = gym.spaces.Dict(
         {
-            "jobs": box(num_slots, sizes.job_features), "cluster": box(sizes.cluster_features),
-            "globals": box(sizes.global_features), "weights": box(sizes.weight_features),
+            "jobs": box(num_slots, sizes.job_features),
+            "cluster": box(sizes.cluster_features),
+            "globals": box(sizes.global_features),
+            "weights": box(sizes.weight_features),
             "mask": box(num_actions),
         }
     )

@@ -55,9 +55,13 @@ def test_a_rigid_job_has_its_request_alone_at_rate_one():
 
 
 def test_equal_kinds_share_a_profile_and_rows_are_padded():
-    workload = made([
-        ("resnet50", 2, 1, 8, True), ("resnet50", 2, 2, 2, False), ("resnet50", 2, 1, 8, True),
-    ])
+    workload = made(
+        [
+            ("resnet50", 2, 1, 8, True),
+            ("resnet50", 2, 2, 2, False),
+            ("resnet50", 2, 1, 8, True),
+        ]
+    )
     table = build_profiles(workload, Cluster.parse("4x8"))
     assert len(table.sizes) == 2
     first, rigid, again = table.job_profile
@@ -85,9 +89,7 @@ def test_normalised_on_the_first_gpu_type():
     assert table.rates[0, 0, request, 0] == pytest.approx(1.0)
     assert table.rates[0, 1, request, 0] > 1.5
     share = np.array([8, 16]) / 24
-    assert table.nominal_rates == pytest.approx(
-        np.einsum("t,ptl->pl", share, table.rates[..., 0])
-    )
+    assert table.nominal_rates == pytest.approx(np.einsum("t,ptl->pl", share, table.rates[..., 0]))
 
 
 def test_sizes_stop_at_the_peak_and_at_the_largest_pool():
@@ -118,7 +120,10 @@ def test_unknown_gpu_type_is_named():
 
 
 jobs = st.tuples(
-    st.sampled_from(CATALOGUE.models), st.integers(1, 24), st.integers(1, 24), st.integers(0, 48),
+    st.sampled_from(CATALOGUE.models),
+    st.integers(1, 24),
+    st.integers(1, 24),
+    st.integers(0, 48),
     st.booleans(),
 ).map(lambda job: (job[0], job[1], min(job[1], job[2]), job[1] + job[3], job[4]))
 

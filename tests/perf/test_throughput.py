@@ -11,7 +11,13 @@ SPEED = Throughput(a_c=0.1, b_c=0.01, a_r=0.2, b_r=0.05, a_n=0.4, b_n=0.1, gamma
 
 seconds = st.floats(1e-5, 10.0)
 speeds = st.builds(
-    Throughput, a_c=seconds, b_c=seconds, a_r=seconds, b_r=seconds, a_n=seconds, b_n=seconds,
+    Throughput,
+    a_c=seconds,
+    b_c=seconds,
+    a_r=seconds,
+    b_r=seconds,
+    a_n=seconds,
+    b_n=seconds,
     gamma=st.floats(1.0, 10.0),
 )
 
@@ -54,8 +60,13 @@ def test_fixed_batch_goodput_by_hand():
 
 
 @given(
-    speed=speeds, low=st.integers(1, 512), factor=st.integers(1, 64), scale=st.floats(1.0, 1e6),
-    memory=st.integers(1, 512), gpus=st.integers(1, 64), nodes=st.integers(1, 2),
+    speed=speeds,
+    low=st.integers(1, 512),
+    factor=st.integers(1, 64),
+    scale=st.floats(1.0, 1e6),
+    memory=st.integers(1, 512),
+    gpus=st.integers(1, 64),
+    nodes=st.integers(1, 2),
 )
 def test_search_finds_the_best_of_all_integer_batches(
     speed, low, factor, scale, memory, gpus, nodes

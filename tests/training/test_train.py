@@ -25,13 +25,19 @@ TIMES = {"elapsed_s", "decisions_per_s", "sample_s", "update_s"}
 
 SMALL = {
     "ppo": [
-        "training.ppo.lr=0.003", "training.ppo.batch_size=2048",
-        "training.ppo.minibatch_size=256", "training.ppo.entropy=0", "model.commit_bias=0",
+        "training.ppo.lr=0.003",
+        "training.ppo.batch_size=2048",
+        "training.ppo.minibatch_size=256",
+        "training.ppo.entropy=0",
+        "model.commit_bias=0",
     ],
     "dqn": [
-        "training.dqn.lr=0.002", "training.dqn.decisions_per_iteration=2048",
-        "training.dqn.learning_starts=1000", "training.dqn.target_update=500",
-        "training.dqn.epsilon_decisions=10000", "training.dqn.gamma=0.9",
+        "training.dqn.lr=0.002",
+        "training.dqn.decisions_per_iteration=2048",
+        "training.dqn.learning_starts=1000",
+        "training.dqn.target_update=500",
+        "training.dqn.epsilon_decisions=10000",
+        "training.dqn.gamma=0.9",
     ],
 }
 
@@ -39,9 +45,15 @@ SMALL = {
 def settings(algo: str, iterations: int, *more: str) -> Config:
     return load_config(
         overrides=[
-            f"training.algo={algo}", f"training.iterations={iterations}",
-            "training.minutes=null", "training.num_env_runners=0", "env.job_slots=6",
-            "training.validation_every=2", "training.checkpoint_every=2", *SMALL[algo], *more,
+            f"training.algo={algo}",
+            f"training.iterations={iterations}",
+            "training.minutes=null",
+            "training.num_env_runners=0",
+            "env.job_slots=6",
+            "training.validation_every=2",
+            "training.checkpoint_every=2",
+            *SMALL[algo],
+            *more,
         ]
     )
 

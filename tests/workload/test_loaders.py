@@ -42,8 +42,18 @@ def written(folder: Path, text: str, name: str = "trace.csv") -> Path:
 
 def same(one: Workload, other: Workload) -> None:
     assert one.job_id.tolist() == other.job_id.tolist()
-    for name in ("arrival_s", "duration_s", "num_gpus", "elastic", "min_gpus", "max_gpus",
-                 "demand", "priority", "deadline_s", "model"):
+    for name in (
+        "arrival_s",
+        "duration_s",
+        "num_gpus",
+        "elastic",
+        "min_gpus",
+        "max_gpus",
+        "demand",
+        "priority",
+        "deadline_s",
+        "model",
+    ):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
     assert [one.job(i).tenant for i in range(len(one))] == [
         other.job(i).tenant for i in range(len(other))
@@ -157,7 +167,8 @@ def test_the_first_bad_row_is_the_one_named(tmp_path):
     with pytest.raises(UserError, match="row 2, column 'arrival_s'"):
         load(path)
     assert load(path, skip_bad_rows=True).skipped == {
-        "arrival_s: not a number": 1, "duration_s: not positive": 1,
+        "arrival_s: not a number": 1,
+        "duration_s: not positive": 1,
     }
 
 
@@ -223,9 +234,7 @@ def test_arrivals_start_at_zero_after_skipping(tmp_path):
 @settings(max_examples=15)
 @given(seed=st.integers(0, 10**6), jobs=st.integers(1, 30), elastic=st.floats(0, 1))
 def test_what_is_written_reads_back_the_same(tmp_path_factory, suffix, seed, jobs, elastic):
-    config = WorkloadConfig(
-        synthetic=SyntheticConfig(num_jobs=jobs), elastic_fraction=elastic
-    )
+    config = WorkloadConfig(synthetic=SyntheticConfig(num_jobs=jobs), elastic_fraction=elastic)
     workload = load_workload(config, CLUSTER, seed)
     path = tmp_path_factory.mktemp("round") / f"trace.{suffix}"
     write_trace(workload, path)

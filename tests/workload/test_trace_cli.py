@@ -30,9 +30,7 @@ def trace(tmp_path):
 
 
 def test_stats_as_json(trace):
-    found = json.loads(
-        run("stats", str(trace), "--cluster", "2x4", "--skip-bad-rows", "--json")
-    )
+    found = json.loads(run("stats", str(trace), "--cluster", "2x4", "--skip-bad-rows", "--json"))
     assert found["num_jobs"] == 3
     assert found["skipped"] == {"duration_s: not a number": 1}
     assert found["span_s"] == 7200.0

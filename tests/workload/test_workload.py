@@ -138,8 +138,12 @@ def test_elasticity():
 
 
 @given(
-    jobs=st.integers(2, 300), load=st.floats(0.05, 3.0), gpus=st.integers(1, 200),
-    seed=st.integers(0, 99), swing=st.floats(0, 1), sigma=st.floats(0, 3),
+    jobs=st.integers(2, 300),
+    load=st.floats(0.05, 3.0),
+    gpus=st.integers(1, 200),
+    seed=st.integers(0, 99),
+    swing=st.floats(0, 1),
+    sigma=st.floats(0, 3),
 )
 @settings(max_examples=40)
 def test_synthetic_load_is_exact(jobs, load, gpus, seed, swing, sigma):
