@@ -122,11 +122,10 @@ class EnvConfig(_Section):
         "elastic_index:b=20",
         "elastic_index:h=0.1,b=1",
         "equi",
-        "srtf",
     )
     """What `take algorithm a` chooses among besides the base: the index with more or less
-    weight on short jobs and on keeping what runs, and two rules unlike it. The other rigid
-    rules cost about twice the base and would only be unlearned."""
+    weight on short jobs and on keeping what runs, and EQUI. The rigid rules cost about twice
+    the base and would only be unlearned."""
     job_slots: Count = 32
     """Jobs that the observation shows one by one; the rest is pooled."""
     max_edits: Count = 4
@@ -141,8 +140,8 @@ class EnvConfig(_Section):
     demand_period_s: Positive = 7200.0
     """A learned agent declares its demand on arrival and again after this time."""
     demand_price: NonNegative = 0.0
-    """Price of a GPU to a learned agent, in isolated seconds per GPU-second beyond its
-    request while others wait; 0 lets selfish agents ask for all they can use."""
+    """Price of GPUs to a learned agent: isolated seconds for each GPU-second that its job
+    holds, over its request; 0 lets selfish agents ask for all they can use."""
     reward: RewardWeights = RewardWeights()
 
 
@@ -194,8 +193,8 @@ class DQNSettings(_Section):
     """Decisions between copies to the target network."""
     training_intensity: Positive = 4.0
     """Replayed decisions per sampled decision."""
-    epsilon: tuple[Fraction, Fraction] = (0.3, 0.02)
-    epsilon_decisions: Count = 100_000
+    epsilon: tuple[Fraction, Fraction] = (0.15, 0.02)
+    epsilon_decisions: Count = 50_000
     grad_clip: Positive = 10.0
     alpha: NonNegative = 0.6
     beta: NonNegative = 0.4

@@ -50,21 +50,16 @@ SETTINGS: dict[str, Any] = {
     "workload": {"load": 1.3, "synthetic": {"max_duration_s": 86400.0}},
     "env": {
         "actions": "meta",
-        "algorithms": [
-            "elastic_index:p=0.2",
-            "elastic_index:p=0.4",
-            "elastic_index:h=0.1,b=1",
-            "equi",
-        ],
+        "algorithms": ["elastic_index:p=0.2", "elastic_index:p=0.4", "elastic_index:h=0.1,b=1"],
         "job_slots": 16,
-        "jobs_per_episode": 160,
+        "jobs_per_episode": 128,
         "train_load": [1.0, 1.5],
     },
     "model": {"commit_bias": -1.0},
     "training": {
         "num_env_runners": 0,
-        "validation_every": 4,
-        "ppo": {"lr": 0.003, "entropy": 0.0, "batch_size": 1024, "minibatch_size": 256},
+        "validation_every": 8,
+        "ppo": {"lr": 0.003, "entropy": 0.0, "batch_size": 512, "minibatch_size": 128},
     },
 }
 """What differs from the project's defaults, so that a minute of training shows something: an
@@ -128,7 +123,7 @@ def sweep(
     """Train one scheduler for each point of the reward's simplex and draw the trade-off."""
     from marl_sched.cli import tables
     from marl_sched.envs.batched import load_part
-    from marl_sched.training.sweep import Trial, judge, run_sweep
+    from marl_sched.training.sweep import Trial, judge, run_sweep, warm_up
 
     given = o.workload_options(trace, format, cluster, load, estimate_noise, seed, skip_bad_rows)
     given |= {
@@ -146,8 +141,12 @@ def sweep(
         for name, weights in points(trials, settings.seed).items()
     ]
     tables.report_skipped(load_part(settings, "train").skipped)
+    with tables.status("compiling the simulator (once on a machine, under a minute)"):
+        warm_up(settings)
     tables.notices.print(f"{trials} trials, {concurrent} at a time, in {out}", highlight=False)
-    tables.notices.print("weighted cost: validation, against the base schedule; lower is better")
+    tables.notices.print(
+        "cost: weighted, on validation, against the base schedule; lower is better"
+    )
     trained = run_sweep(runs, out, address=address, concurrent=concurrent, report=show_progress)
     with tables.status("judging on held-out episodes"):
         judged = judge(trained, settings.evaluation.schedulers, settings)
@@ -167,13 +166,13 @@ def show_progress(name: str, figures: Mapping[str, Any]) -> None:
     """A line whenever a trial was validated."""
     from marl_sched.cli import tables
 
-    if figures.get("validation_jct_percent") is None:
+    if figures.get("validation_percent") is None:
         return
-    line = f"{name:<16} iteration {figures['iteration']:>4}"
-    line += f"  weighted cost {figures['validation_jct_percent']:+6.2f} %"
+    line = f"{name:<16} iteration {figures['iteration']:>3}"
+    line += f"  cost {figures['validation_percent']:+6.2f} %"
     line += f"  best {figures['best_validation_percent']:+6.2f} %"
     if figures.get("seconds_left") is not None:
-        line += f"  {figures['seconds_left']:3.0f} s left"
+        line += f"  {figures['seconds_left']:4.0f} s left"
     tables.notices.print(line, highlight=False)
 
 

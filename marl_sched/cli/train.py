@@ -133,7 +133,7 @@ def _run_with_progress(
 
     tables.notices.print(classic, highlight=False)
     tables.notices.print(
-        "iteration, speed, mean JCT against the base in %: training, validation, best so far",
+        "iteration, speed, cost against the base in %: training JCT, validation, best so far",
         highlight=False,
     )
     with Progress(
@@ -187,7 +187,7 @@ class _Reporter:
             f"{row['iteration']:>4}",
             " " * 14 if rate is None else f"{rate:>6,.0f} decis./s",
             signed("jct_vs_base_percent", "train"),
-            signed("validation_jct_percent", "valid"),
+            signed("validation_percent", "valid"),
             f"best {row['best_validation_percent']:+.2f} @{row['best_iteration']}",
         ]
         if row.get("agent_return_mean") is not None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from marl_sched.envs.game import Game
+from marl_sched.jit import kernel
 from marl_sched.schedulers.elastic_index import MIN_REMAINING_S, log_rank_weights
 from marl_sched.sim import columns as c
 from marl_sched.sim.world import World
@@ -14,21 +14,21 @@ BID_RANGE = 4.0
 """Bids further from the price than this look the same."""
 
 
-@njit(cache=True)
+@kernel
 def bid_up(w: World, g: Game, b: int, i: int) -> float:
     """Index score of one level more than proposed for row `i`; -inf where there is none."""
     level = g.proposal[b, i]
     return g.score[b, i, level] if level < w.slot_k[b, c.LIMIT_LEVEL, i] else -np.inf
 
 
-@njit(cache=True)
+@kernel
 def bid_down(g: Game, b: int, i: int) -> float:
     """Index score of the last level proposed for row `i`; +inf where it has none."""
     level = g.proposal[b, i]
     return g.score[b, i, level - 1] if level > 0 else np.inf
 
 
-@njit(cache=True)
+@kernel
 def choose_slots(w: World, g: Game, b: int) -> None:
     """Rank the active jobs by work left, find the price, and pick the jobs that get a slot.
 
@@ -70,7 +70,7 @@ def choose_slots(w: World, g: Game, b: int) -> None:
         g.slot[b, k] = best
 
 
-@njit(cache=True)
+@kernel
 def proposed_gpus(w: World, g: Game, b: int) -> int:
     """GPUs that the proposal hands out."""
     total = 0
@@ -79,7 +79,7 @@ def proposed_gpus(w: World, g: Game, b: int) -> int:
     return total
 
 
-@njit(cache=True)
+@kernel
 def write_mask(w: World, g: Game, b: int, free: float) -> None:
     """Legal actions: commit always; algorithms at a round's start; edits that can be served.
 
@@ -109,7 +109,7 @@ def write_mask(w: World, g: Game, b: int, free: float) -> None:
             g.mask[b, 1 + num_algorithms + shown + k] = 1
 
 
-@njit(cache=True)
+@kernel
 def write_observation(w: World, g: Game, b: int) -> None:
     """Fill the observation and the mask of environment `b` from world and proposal."""
     gpus = w.total[0]
@@ -120,7 +120,7 @@ def write_observation(w: World, g: Game, b: int) -> None:
     write_cluster(w, g, b, free)
 
 
-@njit(cache=True)
+@kernel
 def write_jobs(w: World, g: Game, b: int, mean_left_s: float) -> None:
     """Per-job features in the order of `game.JOB_FEATURES`."""
     n = w.env_k[b, c.NUM_ACTIVE]
@@ -170,7 +170,7 @@ def write_jobs(w: World, g: Game, b: int, mean_left_s: float) -> None:
         x[20] = 1.0 if g.pinned[b, i] else 0.0
 
 
-@njit(cache=True)
+@kernel
 def write_globals(w: World, g: Game, b: int) -> float:
     """Global features in the order of `game.GLOBAL_FEATURES`; the mean run time left, s."""
     n = w.env_k[b, c.NUM_ACTIVE]
@@ -213,7 +213,7 @@ def write_globals(w: World, g: Game, b: int) -> float:
     return mean_left_s
 
 
-@njit(cache=True)
+@kernel
 def write_cluster(w: World, g: Game, b: int, free_proposed: float) -> None:
     """Cluster features in the order of `game.CLUSTER_FEATURES`."""
     nodes = w.capacity.shape[0]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from marl_sched.jit import kernel
 from marl_sched.schedulers.dispatch import decide
 from marl_sched.sim import columns as c
 from marl_sched.sim.kernels import EPOCH, advance, apply, make_view
 from marl_sched.sim.world import World
 
 
-@njit(cache=True)
+@kernel
 def play(w: World, b: int, number: int, params: np.ndarray) -> int:
     """Run scheduler `number` until every job of environment `b` has finished.
 

@@ -7,7 +7,6 @@ algorithm's until it commits, the simulator runs to the next epoch with somethin
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from marl_sched.envs.game import COMMIT, GREEDY, LEARNED, NUM_TERMS, YIELDING, Game
 from marl_sched.envs.observe import (
@@ -17,6 +16,7 @@ from marl_sched.envs.observe import (
     proposed_gpus,
     write_observation,
 )
+from marl_sched.jit import kernel
 from marl_sched.schedulers.dispatch import decide
 from marl_sched.schedulers.elastic_index import level_scores
 from marl_sched.sim import columns as c
@@ -26,7 +26,7 @@ from marl_sched.sim.world import World
 PERCENT = 100.0
 
 
-@njit(cache=True)
+@kernel
 def copy_env(w: World, source: int, target: int) -> None:
     """Copy the running state of one environment onto another; results stay behind."""
     n = w.env_k[source, c.NUM_ACTIVE]
@@ -40,7 +40,7 @@ def copy_env(w: World, source: int, target: int) -> None:
     w.cost[target] = w.cost[source]
 
 
-@njit(cache=True)
+@kernel
 def play_base(w: World, g: Game, b: int, at: int) -> int:
     """Run the base schedule to the end in world `at`, with the agents of environment `b`."""
     # Whoever left the jobs waiting before: the base schedule is not stuck yet.
@@ -55,13 +55,13 @@ def play_base(w: World, g: Game, b: int, at: int) -> int:
         apply(w, at, target)
 
 
-@njit(cache=True)
+@kernel
 def spare(w: World) -> int:
     """The last environment of the world: room for looking ahead."""
     return w.env_f.shape[0] - 1
 
 
-@njit(cache=True)
+@kernel
 def begin(w: World, g: Game, b: int, first: int, end: int, stretch: float) -> bool:
     """Start an episode and run to its first decision; False if it never needs one."""
     start(w, b, first, end, stretch)
@@ -85,7 +85,7 @@ def begin(w: World, g: Game, b: int, first: int, end: int, stretch: float) -> bo
     return run_to_decision(w, g, b)
 
 
-@njit(cache=True)
+@kernel
 def behave(w: World, g: Game, b: int, at: int) -> None:
     """Declare every active job's demand by the rule of the agents' behaviour.
 
@@ -116,7 +116,7 @@ def behave(w: World, g: Game, b: int, at: int) -> None:
         w.slot_k[at, c.LIMIT_LEVEL, i] = limit
 
 
-@njit(cache=True)
+@kernel
 def agents_due(w: World, g: Game, b: int, due: np.ndarray) -> int:
     """Mark the slots (K,) whose agents have to declare a demand now; their number."""
     count = 0
@@ -132,7 +132,7 @@ def agents_due(w: World, g: Game, b: int, due: np.ndarray) -> int:
     return count
 
 
-@njit(cache=True)
+@kernel
 def declare(w: World, g: Game, b: int, due: np.ndarray, levels: np.ndarray) -> None:
     """Book the demands of the agents that are due and open the round anew with them.
 
@@ -154,14 +154,14 @@ def declare(w: World, g: Game, b: int, due: np.ndarray, levels: np.ndarray) -> N
     write_observation(w, g, b)
 
 
-@njit(cache=True)
+@kernel
 def propose(w: World, g: Game, b: int, number: int, params: np.ndarray) -> None:
     """Make scheduler `number`'s levels the proposal, within what the agents accept."""
     n = w.env_k[b, c.NUM_ACTIVE]
     decide(number, make_view(w, b), params, g.proposal[b, :n])
 
 
-@njit(cache=True)
+@kernel
 def all_satisfied(w: World, g: Game, b: int) -> bool:
     """Whether the proposal gives every job the most that it accepts: nothing to decide."""
     for i in range(w.env_k[b, c.NUM_ACTIVE]):
@@ -170,7 +170,7 @@ def all_satisfied(w: World, g: Game, b: int) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def open_round(w: World, g: Game, b: int) -> None:
     """Make the base schedule the proposal of the round that begins now."""
     n = w.env_k[b, c.NUM_ACTIVE]
@@ -182,7 +182,7 @@ def open_round(w: World, g: Game, b: int) -> None:
     g.fresh[b] = True
 
 
-@njit(cache=True)
+@kernel
 def edit(w: World, g: Game, b: int, i: int, up: bool) -> None:
     """Move row `i` of the proposal one level and let the others make room, or take it.
 
@@ -224,7 +224,7 @@ def edit(w: World, g: Game, b: int, i: int, up: bool) -> None:
         g.proposal[b, taker] += 1
 
 
-@njit(cache=True)
+@kernel
 def run_to_decision(w: World, g: Game, b: int) -> bool:
     """Advance to the next epoch that leaves a choice; False when the episode has ended."""
     while True:
@@ -246,7 +246,7 @@ def run_to_decision(w: World, g: Game, b: int) -> bool:
         return True
 
 
-@njit(cache=True)
+@kernel
 def expect_anew(w: World, g: Game, b: int) -> None:
     """Book what the episode costs under the base schedule from this epoch on, as declared.
 
@@ -261,7 +261,7 @@ def expect_anew(w: World, g: Game, b: int) -> None:
     g.redeclared[b] = False
 
 
-@njit(cache=True)
+@kernel
 def book_reward(w: World, g: Game, b: int) -> float:
     """Reward of the allocation just applied, percent of the shadow's total cost.
 
@@ -286,7 +286,7 @@ def book_reward(w: World, g: Game, b: int) -> float:
     return reward
 
 
-@njit(cache=True)
+@kernel
 def step(w: World, g: Game, b: int, action: int, with_reward: bool) -> tuple[float, float, bool]:
     """One sub-step of the scheduler. An illegal action counts as commit.
 
@@ -327,7 +327,7 @@ def step(w: World, g: Game, b: int, action: int, with_reward: bool) -> tuple[flo
     return reward, w.env_f[b, c.NOW_S] - before, ended
 
 
-@njit(cache=True)
+@kernel
 def step_all(
     w: World, g: Game, actions: np.ndarray, reward: np.ndarray, dt_s: np.ndarray, done: np.ndarray
 ) -> None:

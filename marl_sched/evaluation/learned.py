@@ -50,13 +50,16 @@ def run_learned(
 
 
 def validate(act: Act, config: Config, demand: Demand | None = None) -> float:
-    """Mean JCT of a learned scheduler against the base schedule on validation, percent.
+    """Cost of a learned scheduler on validation against the base schedule's, percent; lower wins.
 
-    Lower is better; negative means shorter completion times than the base, which is run with
-    honest agents whatever `demand`.
+        100 mean over episodes of sum_j w_j (C_j - C_j of the base) / C_j of the base
+
+    with the costs C_j and weights w_j of the reward: minus the mean return of an episode. With
+    the default weights that is the mean JCT. The base is run with honest agents whatever
+    `demand`.
     """
     episodes = part_episodes(config, "validation", config.training.validation_episodes)
     env = play_learned(config, "validation", act, episodes, demand)
-    summaries = [env.episode_summary(b) for b in range(len(episodes))]
-    ours = sum(summary["avg_jct_s"] for summary in summaries)
-    return 100.0 * (ours / sum(summary["shadow_avg_jct_s"] for summary in summaries) - 1.0)
+    count = len(episodes)
+    excess = (env.world.cost[:count] - env.game.shadow_cost) / env.game.norm
+    return float(100.0 * (env.game.weights * excess).sum(axis=1).mean())

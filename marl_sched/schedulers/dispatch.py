@@ -1,8 +1,8 @@
 """One compiled entry for all schedulers, so that kernels choose one by number."""
 
 import numpy as np
-from numba import njit
 
+from marl_sched.jit import kernel
 from marl_sched.schedulers.drf import drf
 from marl_sched.schedulers.elastic_index import elastic_index
 from marl_sched.schedulers.equal import equal
@@ -25,7 +25,7 @@ NUMBERED = (
 """Position = number; `decide` has one branch each, which a test holds to this order."""
 
 
-@njit(cache=True)
+@kernel
 def decide(number: int, v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
     """Write the target level of every active job by scheduler `number`.
 

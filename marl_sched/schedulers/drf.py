@@ -1,8 +1,8 @@
 """Dominant resource fairness."""
 
 import numpy as np
-from numba import njit
 
+from marl_sched.jit import kernel
 from marl_sched.schedulers.filling import (
     asked_level,
     charge,
@@ -13,7 +13,7 @@ from marl_sched.schedulers.filling import (
 from marl_sched.types import ClusterView
 
 
-@njit(cache=True)
+@kernel
 def dominant_share(v: ClusterView, i: int, gpus: int) -> float:
     """Largest fraction of any resource that `gpus` of job `i` take of the cluster."""
     share = 0.0
@@ -23,7 +23,7 @@ def dominant_share(v: ClusterView, i: int, gpus: int) -> float:
     return share
 
 
-@njit(cache=True)
+@kernel
 def drf(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
     """The tenant with the smallest dominant share starts its earliest waiting job next.
 

@@ -1,8 +1,8 @@
 """The cost-aware elastic index: the strong heuristic that training starts from."""
 
 import numpy as np
-from numba import njit
 
+from marl_sched.jit import kernel
 from marl_sched.schedulers.filling import fill_by_score
 from marl_sched.types import ClusterView
 
@@ -10,7 +10,7 @@ MIN_REMAINING_S = 1.0
 """Floor of the estimated remaining time, so that ratios stay finite."""
 
 
-@njit(cache=True)
+@kernel
 def log_rank_weights(work: np.ndarray, p: float) -> np.ndarray:
     """log a_i of heSRPT: the worth of a second of single-GPU work of each job.
 
@@ -29,7 +29,7 @@ def log_rank_weights(work: np.ndarray, p: float) -> np.ndarray:
     return out
 
 
-@njit(cache=True)
+@kernel
 def level_scores(v: ClusterView, params: np.ndarray, table: np.ndarray) -> None:
     """Fill table[i, l] with the worth of raising job i from level l to l + 1, as a log.
 
@@ -70,7 +70,7 @@ def level_scores(v: ClusterView, params: np.ndarray, table: np.ndarray) -> None:
             table[i, level] = score
 
 
-@njit(cache=True)
+@kernel
 def elastic_index(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
     """Give the next level to the job with the largest worth of speed gained per GPU.
 

@@ -1,12 +1,12 @@
 """The equal split on whole GPUs."""
 
 import numpy as np
-from numba import njit
 
+from marl_sched.jit import kernel
 from marl_sched.types import ClusterView
 
 
-@njit(cache=True)
+@kernel
 def equal(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
     """The m earliest jobs get R/m GPUs each, rounded down to an allowed size up to the request.
 

@@ -1,13 +1,13 @@
 """EQUI: equal shares over allowed sizes."""
 
 import numpy as np
-from numba import njit
 
+from marl_sched.jit import kernel
 from marl_sched.schedulers.filling import fill_by_score
 from marl_sched.types import ClusterView
 
 
-@njit(cache=True)
+@kernel
 def equi(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
     """Raise the job that would then hold the fewest GPUs, until nothing more fits.
 

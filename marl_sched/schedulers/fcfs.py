@@ -1,13 +1,13 @@
 """First come, first served."""
 
 import numpy as np
-from numba import njit
 
+from marl_sched.jit import kernel
 from marl_sched.schedulers.filling import fill_requests, keep_running
 from marl_sched.types import ClusterView
 
 
-@njit(cache=True)
+@kernel
 def fcfs(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
     """Whole requests in order of arrival; nobody passes the head of the queue.
 

@@ -1,8 +1,8 @@
 """First come, first served with EASY backfilling."""
 
 import numpy as np
-from numba import njit
 
+from marl_sched.jit import kernel
 from marl_sched.schedulers.filling import (
     asked_level,
     charge,
@@ -13,7 +13,7 @@ from marl_sched.schedulers.filling import (
 from marl_sched.types import ClusterView
 
 
-@njit(cache=True)
+@kernel
 def reservation(v: ClusterView, head_gpus: float, target: np.ndarray) -> tuple[float, float]:
     """When the head of the queue can start by the estimates, and the GPUs left over then."""
     n = v.job.size
@@ -38,7 +38,7 @@ def reservation(v: ClusterView, head_gpus: float, target: np.ndarray) -> tuple[f
     return v.now_s, free - head_gpus
 
 
-@njit(cache=True)
+@kernel
 def fcfs_backfill(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
     """FCFS, where a later job may start at once if it does not delay the head's reservation.
 

@@ -8,12 +8,12 @@ ordered as can be served.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from marl_sched.jit import kernel
 from marl_sched.types import ClusterView
 
 
-@njit(cache=True)
+@kernel
 def sift_down(heap: np.ndarray, n: int, at: int, key: np.ndarray, job: np.ndarray) -> None:
     """Restore the min-heap `heap[:n]` of slots below `at`; ties go to the lower job index."""
     item = heap[at]
@@ -35,27 +35,27 @@ def sift_down(heap: np.ndarray, n: int, at: int, key: np.ndarray, job: np.ndarra
     heap[at] = item
 
 
-@njit(cache=True)
+@kernel
 def heapify(heap: np.ndarray, n: int, key: np.ndarray, job: np.ndarray) -> None:
     """Order `heap[:n]` as a min-heap by (key, job)."""
     for at in range(n // 2 - 1, -1, -1):
         sift_down(heap, n, at, key, job)
 
 
-@njit(cache=True)
+@kernel
 def asked_level(v: ClusterView, i: int) -> int:
     """Level that job `i` asks for and accepts."""
     return int(min(v.request_level[i], v.limit_level[i]))
 
 
-@njit(cache=True)
+@kernel
 def charge(v: ClusterView, i: int, gpus: int, left: np.ndarray) -> None:
     """Take `gpus` of job `i`, with the CPU, memory and network they need, from `left` (4,)."""
     for r in range(4):
         left[r] -= gpus * v.demand[i, r]
 
 
-@njit(cache=True)
+@kernel
 def enough(v: ClusterView, i: int, gpus: int, left: np.ndarray) -> bool:
     """Whether the cluster-wide rest `left` (4,) covers `gpus` of job `i`."""
     for r in range(4):
@@ -64,7 +64,7 @@ def enough(v: ClusterView, i: int, gpus: int, left: np.ndarray) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def keep_running(v: ClusterView, target: np.ndarray, left: np.ndarray) -> None:
     """Let every running job keep its level: the first step of a non-preemptive rule."""
     for i in range(v.job.size):
@@ -73,7 +73,7 @@ def keep_running(v: ClusterView, target: np.ndarray, left: np.ndarray) -> None:
             charge(v, i, v.sizes[v.profile[i], target[i]], left)
 
 
-@njit(cache=True)
+@kernel
 def fill_requests(
     v: ClusterView, key: np.ndarray, strict: bool, target: np.ndarray, left: np.ndarray
 ) -> None:
@@ -108,7 +108,7 @@ def fill_requests(
             return
 
 
-@njit(cache=True)
+@kernel
 def fill_by_score(v: ClusterView, table: np.ndarray, target: np.ndarray, left: np.ndarray) -> None:
     """Raise jobs one level at a time, highest score first, until nothing fits.
 

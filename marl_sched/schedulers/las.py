@@ -1,13 +1,13 @@
 """Least attained service."""
 
 import numpy as np
-from numba import njit
 
+from marl_sched.jit import kernel
 from marl_sched.schedulers.filling import fill_requests
 from marl_sched.types import ClusterView
 
 
-@njit(cache=True)
+@kernel
 def las(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
     """Jobs by discretised attained service (GPU-seconds held), by arrival within a queue.
 

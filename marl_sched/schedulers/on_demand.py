@@ -1,13 +1,13 @@
 """On demand: everyone gets what it asks for while it lasts."""
 
 import numpy as np
-from numba import njit
 
+from marl_sched.jit import kernel
 from marl_sched.schedulers.filling import fill_requests, keep_running
 from marl_sched.types import ClusterView
 
 
-@njit(cache=True)
+@kernel
 def on_demand(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
     """Whole requests in order of arrival; a job that does not fit is passed over.
 

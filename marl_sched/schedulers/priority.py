@@ -1,13 +1,13 @@
 """Fixed priorities."""
 
 import numpy as np
-from numba import njit
 
+from marl_sched.jit import kernel
 from marl_sched.schedulers.filling import fill_requests
 from marl_sched.types import ClusterView
 
 
-@njit(cache=True)
+@kernel
 def priority(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
     """Higher `priority` first, by arrival among equals; who does not fit is passed over.
 

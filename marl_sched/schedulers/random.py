@@ -1,13 +1,13 @@
 """A random order: the floor that any rule should clear."""
 
 import numpy as np
-from numba import njit
 
+from marl_sched.jit import kernel
 from marl_sched.schedulers.filling import fill_requests, keep_running
 from marl_sched.types import ClusterView
 
 
-@njit(cache=True)
+@kernel
 def mix(x: int) -> int:
     """A 32-bit integer hash (xor, multiply, shift), good enough to shuffle with."""
     x = x & 0xFFFFFFFF
@@ -16,7 +16,7 @@ def mix(x: int) -> int:
     return x ^ (x >> 16)
 
 
-@njit(cache=True)
+@kernel
 def random(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
     """Waiting jobs in an order drawn anew at each epoch; who does not fit is passed over.
 

@@ -1,13 +1,13 @@
 """Round robin with a time slice."""
 
 import numpy as np
-from numba import njit
 
+from marl_sched.jit import kernel
 from marl_sched.schedulers.filling import charge, fill_requests
 from marl_sched.types import ClusterView
 
 
-@njit(cache=True)
+@kernel
 def round_robin(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
     """A job keeps its GPUs for one slice, then queues behind those that wait.
 

@@ -1,13 +1,13 @@
 """Shortest job first."""
 
 import numpy as np
-from numba import njit
 
+from marl_sched.jit import kernel
 from marl_sched.schedulers.filling import fill_requests, keep_running
 from marl_sched.types import ClusterView
 
 
-@njit(cache=True)
+@kernel
 def sjf(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
     """Waiting jobs by estimated run time; one that does not fit is passed over.
 

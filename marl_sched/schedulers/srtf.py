@@ -1,13 +1,13 @@
 """Shortest remaining time first."""
 
 import numpy as np
-from numba import njit
 
+from marl_sched.jit import kernel
 from marl_sched.schedulers.filling import fill_requests
 from marl_sched.types import ClusterView
 
 
-@njit(cache=True)
+@kernel
 def srtf(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
     """All jobs by estimated remaining time; one that does not fit is passed over.
 

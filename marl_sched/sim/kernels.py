@@ -8,8 +8,8 @@ calls advance -> view -> decide -> apply until `advance` says that all jobs have
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from marl_sched.jit import kernel
 from marl_sched.sim import columns as c
 from marl_sched.sim.placement import drop_entries, give_back, place
 from marl_sched.sim.world import World
@@ -19,7 +19,7 @@ FINISHED, EPOCH, STUCK = 0, 1, -1
 """What `advance` returns."""
 
 
-@njit(cache=True)
+@kernel
 def start(w: World, b: int, first: int, end: int, stretch: float) -> None:
     """Begin an episode over jobs [first, end) with gaps between arrivals times `stretch`."""
     w.env_f[b, :] = 0.0
@@ -37,7 +37,7 @@ def start(w: World, b: int, first: int, end: int, stretch: float) -> None:
         w.pool[b, c.ENTRY_NEXT, entry] = entry + 1
 
 
-@njit(cache=True)
+@kernel
 def next_arrival_s(w: World, b: int) -> float:
     """Time of the next arrival, +inf after the last."""
     cursor = w.env_k[b, c.CURSOR]
@@ -47,7 +47,7 @@ def next_arrival_s(w: World, b: int) -> float:
     return float(trace_s * w.env_f[b, c.STRETCH])
 
 
-@njit(cache=True)
+@kernel
 def integrate(w: World, b: int, until_s: float) -> None:
     """Move the clock to `until_s`: progress, attained service and the reward's integrals."""
     now = w.env_f[b, c.NOW_S]
@@ -86,7 +86,7 @@ def integrate(w: World, b: int, until_s: float) -> None:
     w.cost[b, c.COST_ENERGY] += watts * dt / 3.6e6
 
 
-@njit(cache=True)
+@kernel
 def complete(w: World, b: int, i: int) -> None:
     """Finish the job in slot `i`: free its GPUs, write its row, close the gap in the table."""
     now = w.env_f[b, c.NOW_S]
@@ -123,7 +123,7 @@ def complete(w: World, b: int, i: int) -> None:
             w.slot_demand[b, i, r] = w.slot_demand[b, last, r]
 
 
-@njit(cache=True)
+@kernel
 def arrive(w: World, b: int) -> None:
     """Put the next job of the workload into the table of active jobs."""
     job = w.env_k[b, c.CURSOR]
@@ -166,7 +166,7 @@ def arrive(w: World, b: int) -> None:
     w.env_k[b, c.CURSOR] = job + 1
 
 
-@njit(cache=True)
+@kernel
 def advance(w: World, b: int) -> int:
     """Run to the next decision epoch: arrivals and completions, or a round with neither.
 
@@ -209,7 +209,7 @@ def advance(w: World, b: int) -> int:
             return EPOCH
 
 
-@njit(cache=True)
+@kernel
 def make_view(w: World, b: int) -> ClusterView:
     """What a scheduler sees now: windows into the table of active jobs, no copies."""
     n = w.env_k[b, c.NUM_ACTIVE]
@@ -241,7 +241,7 @@ def make_view(w: World, b: int) -> ClusterView:
     )
 
 
-@njit(cache=True)
+@kernel
 def fit_to_cluster(w: World, b: int, target: np.ndarray) -> None:
     """Clip levels to what the agents accept, then lower the latest jobs until the GPUs suffice."""
     active = w.env_k[b, c.NUM_ACTIVE]
@@ -263,7 +263,7 @@ def fit_to_cluster(w: World, b: int, target: np.ndarray) -> None:
             asked += w.sizes[profile, target[latest]]
 
 
-@njit(cache=True)
+@kernel
 def run_at(w: World, b: int, i: int, level: int, rate: float) -> None:
     """Book the job in slot `i` as running at `level` from now, with its (re)start cost."""
     now = w.env_f[b, c.NOW_S]
@@ -283,7 +283,7 @@ def run_at(w: World, b: int, i: int, level: int, rate: float) -> None:
     w.cost[b, c.COST_PREEMPTION] += cost * w.sizes[profile, level]
 
 
-@njit(cache=True)
+@kernel
 def suspend(w: World, b: int, i: int) -> None:
     """Book the job in slot `i`, whose GPUs are free already, as preempted."""
     w.slot_k[b, c.LEVEL, i] = 0
@@ -295,7 +295,7 @@ def suspend(w: World, b: int, i: int) -> None:
     w.slot_f[b, c.RATE, i] = 0.0
 
 
-@njit(cache=True)
+@kernel
 def release(w: World, b: int, i: int) -> None:
     """Free the placement of the job in slot `i`."""
     give_back(w, b, i, 1.0)
@@ -303,7 +303,7 @@ def release(w: World, b: int, i: int) -> None:
     w.slot_k[b, c.PLACEMENT, i] = -1
 
 
-@njit(cache=True)
+@kernel
 def apply(w: World, b: int, target: np.ndarray) -> None:
     """Bring every active job to its target level, as far as the nodes allow.
 
@@ -337,7 +337,7 @@ def apply(w: World, b: int, target: np.ndarray) -> None:
     w.env_f[b, c.ROUND_AT_S] = np.inf
 
 
-@njit(cache=True)
+@kernel
 def raise_levels(w: World, b: int, target: np.ndarray, raised: int) -> None:
     """Start and grow the jobs whose target is above their level, larger gangs first.
 
@@ -362,7 +362,7 @@ def raise_levels(w: World, b: int, target: np.ndarray, raised: int) -> None:
             start_at_most(w, b, i, target[i])
 
 
-@njit(cache=True)
+@kernel
 def start_at_most(w: World, b: int, i: int, level: int) -> None:
     """Run the unplaced job in slot `i` at the highest level up to `level` that finds room."""
     for lower in range(level, 0, -1):
@@ -374,7 +374,7 @@ def start_at_most(w: World, b: int, i: int, level: int) -> None:
         suspend(w, b, i)
 
 
-@njit(cache=True)
+@kernel
 def grow(w: World, b: int, i: int, level: int) -> None:
     """Move the running job in slot `i` up to `level`, or leave it as it is."""
     old = w.slot_k[b, c.PLACEMENT, i]

@@ -7,13 +7,13 @@ best-fitting single node, else over the fewest nodes.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from marl_sched.jit import kernel
 from marl_sched.sim import columns as c
 from marl_sched.sim.world import World
 
 
-@njit(cache=True)
+@kernel
 def node_fit(w: World, b: int, slot: int, node: int) -> int:
     """GPUs of the job in `slot` that `node` can still take, by every resource."""
     fit = int(w.free[b, node, 0] + 1e-9)
@@ -24,7 +24,7 @@ def node_fit(w: World, b: int, slot: int, node: int) -> int:
     return fit
 
 
-@njit(cache=True)
+@kernel
 def take(w: World, b: int, slot: int, node: int, gpus: int) -> None:
     """Give `gpus` of `node` to the job in `slot`: a new entry at the head of its list."""
     entry = w.env_k[b, c.POOL_FREE]
@@ -37,7 +37,7 @@ def take(w: World, b: int, slot: int, node: int, gpus: int) -> None:
         w.free[b, node, r] -= gpus * w.slot_demand[b, slot, r]
 
 
-@njit(cache=True)
+@kernel
 def give_back(w: World, b: int, slot: int, sign: float) -> None:
     """Add the slot's placement to the free resources (`sign` 1) or take it again (-1)."""
     entry = w.slot_k[b, c.PLACEMENT, slot]
@@ -49,7 +49,7 @@ def give_back(w: World, b: int, slot: int, sign: float) -> None:
         entry = w.pool[b, c.ENTRY_NEXT, entry]
 
 
-@njit(cache=True)
+@kernel
 def drop_entries(w: World, b: int, head: int) -> None:
     """Return a list of entries to the free list, whose resources are free already."""
     while head >= 0:
@@ -59,7 +59,7 @@ def drop_entries(w: World, b: int, head: int) -> None:
         head = following
 
 
-@njit(cache=True)
+@kernel
 def place_on_type(w: World, b: int, slot: int, size: int, gpu_type: int) -> int:
     """Place `size` GPUs on nodes of one type; the number of nodes used, 0 on failure."""
     num_nodes = w.capacity.shape[0]
@@ -99,7 +99,7 @@ def place_on_type(w: World, b: int, slot: int, size: int, gpu_type: int) -> int:
     return nodes_used
 
 
-@njit(cache=True)
+@kernel
 def place(w: World, b: int, slot: int, level: int) -> float:
     """Place the slot's job at `level`; its rate there, or 0 when no type has room."""
     profile = w.slot_k[b, c.PROFILE, slot]

@@ -29,7 +29,7 @@ COLUMNS = (
     "num_episodes",
     "episode_return_mean",
     "jct_vs_base_percent",
-    "validation_jct_percent",
+    "validation_percent",
     "policy_loss",
     "value_loss",
     "explained_variance",

@@ -147,7 +147,7 @@ class _Run:
             policy = self._policy(is_base=True)
             score = self._score(policy)
             self._keep_if_best(policy, score)
-            row: Row = {"iteration": 0, "decisions": 0, "validation_jct_percent": score}
+            row: Row = {"iteration": 0, "decisions": 0, "validation_percent": score}
             row["elapsed_s"] = self._elapsed_s
             self._folder.append(row)
             self._report(row)
@@ -170,7 +170,7 @@ class _Run:
             if last or self._iteration % every.validation_every == 0:
                 policy = self._policy()
                 score = self._score(policy)
-                row["validation_jct_percent"] = score
+                row["validation_percent"] = score
                 self._keep_if_best(policy, score)
             row["elapsed_s"] = self._elapsed_s
             self._folder.append(row)

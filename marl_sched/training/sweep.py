@@ -22,7 +22,7 @@ from marl_sched.config import Config, validate_config
 from marl_sched.envs.batched import BatchedSchedulingEnv, load_part
 from marl_sched.errors import UserError
 from marl_sched.evaluation.compare import part_episodes, run_classic
-from marl_sched.evaluation.learned import Act, Demand, play_learned, run_learned
+from marl_sched.evaluation.learned import run_learned
 from marl_sched.files import write_text
 from marl_sched.models.policy import LearnedPolicy, load_policy
 from marl_sched.perf.profiles import build_profiles
@@ -65,21 +65,6 @@ class Trained:
     policy: LearnedPolicy
 
 
-def weighted_cost(act: Act, config: Config, demand: Demand | None = None) -> float:
-    """Validation score in the trial's own objective, percent of the base schedule; lower wins.
-
-        100 mean over episodes of sum_j w_j (C_j - C_j of the base) / C_j of the base
-
-    with the costs C_j and weights w_j of the reward: minus the mean return of an episode. Runs
-    that differ in their weights keep different policies, which one fixed yardstick would undo.
-    """
-    episodes = part_episodes(config, "validation", config.training.validation_episodes)
-    env = play_learned(config, "validation", act, episodes, demand)
-    count = len(episodes)
-    excess = (env.world.cost[:count] - env.game.shadow_cost) / env.game.norm
-    return float(100.0 * (env.game.weights * excess).sum(axis=1).mean())
-
-
 def run_sweep(
     trials: list[Trial],
     out: Path,
@@ -102,11 +87,11 @@ def run_sweep(
     """
     out = out.absolute()
     folder = out / _TUNE
-    _warm_up(trials[0].config)
-    _claim(trials, out)
+    record = _check_same(trials, out)
     # Tune's newer output prints banners even when it is told to be silent.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     with ray_session(address, concurrent):
+        write_text(out / _SWEEP, record)
         if tune.Tuner.can_restore(str(folder)):
             tuner = tune.Tuner.restore(
                 str(folder), trainable=_train_trial, resume_unfinished=True, restart_errored=True
@@ -161,7 +146,7 @@ def _least_gpu_s(config: Config, part: str) -> np.ndarray:
     return workload.duration_s / efficiency[profiles.job_profile]
 
 
-def _warm_up(config: Config) -> None:
+def warm_up(config: Config) -> None:
     """Compile the kernels before all trials would, and fail on bad input with nothing written."""
     env = BatchedSchedulingEnv(config, 1, config.seed)
     env.reset()
@@ -176,7 +161,7 @@ def _train_trial(space: dict[str, Any]) -> None:
 
     settings = space[_TRIAL]
     config = validate_config(settings["config"])
-    train(config, Path(settings["out"]), resume=True, progress=report, validate=weighted_cost)
+    train(config, Path(settings["out"]), resume=True, progress=report)
 
 
 def _new_tuner(
@@ -224,20 +209,20 @@ class _Reporter(tune.Callback):
         self._report(_name_of(trial), result)
 
 
-def _claim(trials: list[Trial], out: Path) -> None:
-    """Record what the sweep is, or check that `out` holds the very same one."""
+def _check_same(trials: list[Trial], out: Path) -> str:
+    """The text of sweep.json, after checking that `out` holds nothing else."""
     if len({trial.name for trial in trials}) < len(trials):
         raise UserError("two trials have the same name; give each its own")
     now = {trial.name: _lasting(trial.config) for trial in trials}
+    text = json.dumps(now, indent=2) + "\n"
     path = out / _SWEEP
     if not path.is_file():
         if (out / "run.json").exists():
             raise UserError(f"{out}: holds a training run; choose another --out")
-        write_text(path, json.dumps(now, indent=2) + "\n")
-        return
+        return text
     before = json.loads(path.read_text(encoding="utf-8"))
-    if before == now:
-        return
+    if before == json.loads(text):
+        return text
     if list(before) != list(now):
         what = f"its trials are {', '.join(before)}"
     else:

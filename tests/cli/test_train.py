@@ -54,7 +54,7 @@ def test_train_resume_and_evaluate(
     rows = metrics(out)
     assert [row["iteration"] for row in rows] == ["0", "1"]
     # Training starts at the base schedule, exactly.
-    assert float(rows[0]["validation_jct_percent"]) == 0.0
+    assert float(rows[0]["validation_percent"]) == 0.0
 
     # Another run is not overwritten, and a resumed one keeps its settings.
     before = files_in(out)

@@ -145,13 +145,7 @@ def test_a_learned_scheduler_that_commits_is_the_base_schedule() -> None:
     settings = judged()
     episodes = part_episodes(settings, "test", 5)
     base = run_classic(settings, "test", get_scheduler("elastic_index"), episodes)
-    learned = run_learned(settings, "test", commit, episodes)
-    for mine, theirs in zip(learned, base, strict=True):
-        # Two compiled drivers of one event loop: equal but for the last bit.
-        assert mine == pytest.approx(theirs, rel=1e-12)
-    other = run_classic(settings, "test", get_scheduler("fcfs"), episodes)
-    assert other != base
-    assert validate(commit, settings) == 0.0
+    assert run_learned(settings, "test", commit, episodes) == base
 
 
 def test_validation_rewards_shorter_completion_times() -> None:

@@ -89,7 +89,7 @@ def test_learns_and_leaves_its_best_policy(
     result = run(config, tmp_path, progress=rows.append)
     assert result.iteration == iterations and result.best_validation <= enough
     assert [row["iteration"] for row in rows] == list(range(iterations + 1))
-    assert rows[0]["validation_jct_percent"] > enough  # it did not start there
+    assert rows[0]["validation_percent"] > enough  # it did not start there
     policy = load_policy(tmp_path)
     assert score(policy.act, config) == pytest.approx(result.best_validation)
     assert policy.manifest.iteration == result.best_iteration > 0 and not policy.manifest.is_base

@@ -1,0 +1,64 @@
+"""Compiled kernels, cached on disk for exactly the sources they were compiled from.
+
+numba's own cache looks only at the file that a function is written in. A kernel that calls one
+of another file would go on running that one's old code after an update. Ours live in a
+folder named after a digest of all kernel sources, so that any change compiles anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+PACKAGE = Path(__file__).parent
+SOURCES = ("jit.py", "types.py", "sim", "schedulers", "envs")
+"""Where compiled code is written, relative to the package."""
+
+
+def source_digest(package: Path = PACKAGE) -> str:
+    """Twelve hexadecimal digits that change with any source of a kernel."""
+    digest = hashlib.sha256()
+    for name in SOURCES:
+        path = package / name
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(str(file.relative_to(package)).encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+@lru_cache(maxsize=1)
+def cache_folder() -> Path:
+    """Folder of the compiled kernels: beside the package, or the user's where that is read-only.
+
+    `NUMBA_CACHE_DIR` names another place.
+    """
+    name = f"kernels-{source_digest()}"
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        return Path(os.environ["NUMBA_CACHE_DIR"]) / name
+    beside = PACKAGE / "__pycache__"
+    try:
+        beside.mkdir(exist_ok=True)
+        writable = os.access(beside, os.W_OK)
+    except OSError:
+        writable = False
+    return (beside if writable else Path.home() / ".cache" / "marl_sched") / name
+
+
+def kernel(function: Function) -> Function:
+    """`numba.njit` with the cache above."""
+    before = numba.config.CACHE_DIR
+    # numba fixes a function's cache folder when it is decorated.
+    numba.config.CACHE_DIR = str(cache_folder())
+    try:
+        compiled: Function = numba.njit(cache=True)(function)
+    finally:
+        numba.config.CACHE_DIR = before
+    return compiled
