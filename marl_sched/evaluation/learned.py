@@ -52,14 +52,14 @@ def run_learned(
 def validate(act: Act, config: Config, demand: Demand | None = None) -> float:
     """Cost of a learned scheduler on validation against the base schedule's, percent; lower wins.
 
-        100 mean over episodes of sum_j w_j (C_j - C_j of the base) / C_j of the base
+        100 sum_j w_j (C_j - C_j of the base) / C_j of the base
 
-    with the costs C_j and weights w_j of the reward: minus the mean return of an episode. With
-    the default weights that is the mean JCT. The base is run with honest agents whatever
+    with the weights w_j of the reward and its costs C_j summed over episodes. With the default
+    weights that is the mean JCT. The base is run with honest agents whatever
     `demand`.
     """
     episodes = part_episodes(config, "validation", config.training.validation_episodes)
     env = play_learned(config, "validation", act, episodes, demand)
     count = len(episodes)
-    excess = (env.world.cost[:count] - env.game.shadow_cost) / env.game.norm
-    return float(100.0 * (env.game.weights * excess).sum(axis=1).mean())
+    excess = (env.world.cost[:count] - env.game.shadow_cost).sum(axis=0)
+    return float(100.0 * (env.game.weights[0] * excess / env.game.norm.sum(axis=0)).sum())

@@ -36,6 +36,7 @@ SMALL = {
         "training.dqn.decisions_per_iteration=2048",
         "training.dqn.learning_starts=1000",
         "training.dqn.target_update=500",
+        "training.dqn.epsilon=[0.3, 0.02]",
         "training.dqn.epsilon_decisions=10000",
         "training.dqn.gamma=0.9",
     ],
