@@ -111,8 +111,9 @@ class RewardWeights(_Section):
 class EnvConfig(_Section):
     """The multi-agent scheduling game."""
 
-    actions: ActionSpace | None = None
-    """None: `edit` for PPO, `meta` for DQN."""
+    actions: ActionSpace = "meta"
+    """`meta`: take the base schedule or an algorithm's; `edit`: change the base schedule job
+    by job; `full`: both."""
     base: str = "elastic_index"
     """Schedule that `commit` takes, that edits start from, and the reward's shadow."""
     algorithms: tuple[str, ...] = (
@@ -152,9 +153,9 @@ class ModelConfig(_Section):
     """Width of the shared per-job encoder."""
     context_hidden: Count = 64
     """Width of the pooled global context."""
-    commit_bias: float = 2.0
-    """PPO's initial log-odds of `commit` against all other legal actions together: training
-    starts at the base schedule, and 2 tries something else in 12 % of decisions."""
+    commit_bias: float = 0.0
+    """PPO's initial log-odds of `commit` against all other legal actions together: at 0
+    half of the first decisions explore, while the greedy policy takes the base schedule."""
     agent_hidden: Count = 64
     """Width of the learned agents' two layers."""
     honest_bias: float = 2.0
@@ -164,18 +165,18 @@ class ModelConfig(_Section):
 class PPOSettings(_Section):
     """PPO; starting values from the literature, see docs/learning.md."""
 
-    lr: Positive = 3e-4
+    lr: Positive = 1e-3
     gamma: Fraction = 1.0
     lambda_: Fraction = 0.9
     """The reward credits each decision at once, so that little has to be traced back."""
     clip: Positive = 0.2
     kl_target: Positive = 0.01
-    entropy: NonNegative = 0.003
+    entropy: NonNegative = 0.0
     value_loss_coeff: Positive = 0.5
     epochs: Count = 3
-    batch_size: Count = 8192
+    batch_size: Count = 4096
     """Scheduler decisions in one update."""
-    minibatch_size: Count = 512
+    minibatch_size: Count = 256
     grad_clip: Positive = 0.5
 
 
@@ -254,13 +255,6 @@ class Config(_Section):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-
-    @property
-    def actions(self) -> ActionSpace:
-        """The action space, with the algorithm's default resolved."""
-        if self.env.actions is not None:
-            return self.env.actions
-        return "meta" if self.training.algo == "dqn" else "edit"
 
     @model_validator(mode="after")
     def _learned_agents_need_ppo(self) -> Config:

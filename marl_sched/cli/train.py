@@ -88,7 +88,7 @@ def _describe(settings: Config, part: Any) -> str:
     cluster = Cluster.parse(settings.cluster)
     load = part.offered_load(cluster.num_gpus)
     return (
-        f"training {settings.training.algo.upper()} ({settings.actions}) on {part.name}: "
+        f"training {settings.training.algo.upper()} ({settings.env.actions}) on {part.name}: "
         f"{len(part):,} training jobs, cluster {cluster} ({cluster.num_gpus} GPUs), "
         f"offered load {load:.2f}"
     )
@@ -205,6 +205,9 @@ def _judge(settings: Config, out: Path) -> None:
     from marl_sched.files import write_text
 
     names = [str(out), *settings.evaluation.schedulers]
+    if settings.env.actions != "edit":
+        # A scheduler that chooses among algorithms has to beat each of them.
+        names += settings.env.algorithms
     report = compare_schedulers(names, "test", None, None, {})
     write_text(out / "evaluation.json", json.dumps(report, indent=2) + "\n")
     tables.print_comparison("held-out jobs (test part)", report, mark=str(out))

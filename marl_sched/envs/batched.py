@@ -72,7 +72,7 @@ def load_part(config: Config, part: str) -> Workload:
     return _load_parts(config.workload, config.cluster, config.seed)[PARTS.index(part)]
 
 
-MIN_EPISODE_JOBS, MAX_EPISODE_JOBS = 128, 1024
+MIN_EPISODE_JOBS, MAX_EPISODE_JOBS = 256, 1024
 FILLS = 2.0
 """An episode asks for this many times the cluster's GPUs: it starts and ends with an empty
 cluster, and jobs have to compete in between."""

@@ -146,7 +146,7 @@ def build_game(config: Config, world: World, num_envs: int) -> Game:
     shown = env.job_slots
     base = get_scheduler(env.base)
     algorithms = [get_scheduler(name) for name in env.algorithms]
-    actions = config.actions
+    actions = config.env.actions
     b = num_envs
     return Game(
         base=base.number,

@@ -205,7 +205,7 @@ class _Run:
             algo=config.training.algo,
             sizes=sizes[SCHEDULER],
             agent_sizes=sizes.get(AGENT),
-            actions=config.actions,
+            actions=config.env.actions,
             algorithms=list(config.env.algorithms),
             base=config.env.base,
             is_base=is_base,

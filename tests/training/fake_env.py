@@ -23,7 +23,7 @@ class FakeBatchedEnv:
 
     def __init__(self, config: Config, num_envs: int, seed: int, part: str = "train") -> None:
         self.num_envs = num_envs
-        self.meta = config.actions == "meta"
+        self.meta = config.env.actions == "meta"
         self.slots, self.algorithms = config.env.job_slots, len(config.env.algorithms)
         self.num_actions = 1 + self.algorithms + 2 * self.slots
         self._rng = np.random.default_rng(seed)
