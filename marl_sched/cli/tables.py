@@ -53,10 +53,14 @@ def figure(metric: str, value: float) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds as s, min, h or days."""
-    for size, unit in ((172_800, "d"), (5400, "h"), (120, "min")):
-        if seconds >= size:
-            return f"{seconds / {'d': 86_400, 'h': 3600, 'min': 60}[unit]:.1f} {unit}"
-    return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    if seconds < 172_800:
+        hours = seconds / 3600
+        return f"{hours:.2f} h" if hours < 10 else f"{hours:.1f} h"
+    return f"{seconds / 86_400:.1f} d"
 
 
 def print_summary(title: str, summary: dict[str, float]) -> None:

@@ -133,7 +133,7 @@ def _run_with_progress(
 
     tables.notices.print(classic, highlight=False)
     tables.notices.print(
-        "iteration, speed, cost against the base in %: training JCT, validation, best so far",
+        "iteration, speed, and in % of the base: training JCT, validation, best so far",
         highlight=False,
     )
     with Progress(
