@@ -247,6 +247,17 @@ def run_to_decision(w: World, g: Game, b: int) -> bool:
 
 
 @kernel
+def is_base(w: World, g: Game, b: int) -> bool:
+    """Whether the proposal is the base schedule's, level by level."""
+    base = np.zeros(w.env_k[b, c.NUM_ACTIVE], dtype=np.int64)
+    decide(g.base, make_view(w, b), g.base_params, base)
+    for i in range(base.size):
+        if base[i] != g.proposal[b, i]:
+            return False
+    return True
+
+
+@kernel
 def expect_anew(w: World, g: Game, b: int) -> None:
     """Book what the episode costs under the base schedule from this epoch on, as declared.
 
@@ -319,10 +330,12 @@ def step(w: World, g: Game, b: int, action: int, with_reward: bool) -> tuple[flo
         write_observation(w, g, b)
         return 0.0, 0.0, False
     before = w.env_f[b, c.NOW_S]
-    if with_reward and g.changed[b] and g.redeclared[b]:
+    # Another algorithm often gives just what the base schedule does: no need to look ahead.
+    differs = with_reward and g.changed[b] and not is_base(w, g, b)
+    if differs and g.redeclared[b]:
         expect_anew(w, g, b)
     apply(w, b, g.proposal[b, : w.env_k[b, c.NUM_ACTIVE]])
-    reward = book_reward(w, g, b) if with_reward and g.changed[b] else 0.0
+    reward = book_reward(w, g, b) if differs else 0.0
     ended = not run_to_decision(w, g, b)
     return reward, w.env_f[b, c.NOW_S] - before, ended
 

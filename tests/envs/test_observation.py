@@ -10,6 +10,7 @@ import pytest
 
 from marl_sched.config import Config
 from marl_sched.envs.batched import (
+    MIN_EPISODE_JOBS,
     BatchedSchedulingEnv,
     action_space,
     episode_jobs,
@@ -211,4 +212,4 @@ def test_episodes_fill_the_cluster() -> None:
     assert episode_jobs(config(), part) == 24
     assert episode_jobs(config(jobs_per_episode=10_000), part) == len(part)
     automatic = episode_jobs(config(jobs_per_episode=None), part)
-    assert automatic == min(len(part), 128)
+    assert automatic == min(len(part), MIN_EPISODE_JOBS)
