@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,14 +74,27 @@ def train(
         # A count alone is a reproducible run: no clock ends it.
         ends = settings.training.model_copy(update={"minutes": None})
         settings = settings.model_copy(update={"training": ends})
-    part = load_part(settings, "train")
-    tables.report_skipped(part.skipped)
-    tables.notices.print(_describe(settings, part), highlight=False)
-    with tables.status("compiling the simulator (once on a machine, under a minute)"):
-        _warm_up(settings)
-    classic = _classic_on_validation(settings)
-    _run_with_progress(settings, out, address, resume == "auto", classic)
-    _judge(settings, out)
+    with _joined(address, settings):
+        part = load_part(settings, "train")
+        tables.report_skipped(part.skipped)
+        tables.notices.print(_describe(settings, part), highlight=False)
+        with tables.status("compiling the simulator (once on a machine, under a minute)"):
+            _warm_up(settings)
+        classic = _classic_on_validation(settings)
+        _run_with_progress(settings, out, address, resume == "auto", classic)
+        _judge(settings, out)
+
+
+@contextmanager
+def _joined(address: str | None, settings: Config) -> Iterator[None]:
+    """Be in the cluster at `address` from the start: a wrong one fails before any work."""
+    if address is None:
+        yield
+        return
+    from marl_sched.training.session import ray_session
+
+    with ray_session(address, settings.training.num_env_runners):
+        yield
 
 
 def _describe(settings: Config, part: Any) -> str:
