@@ -321,6 +321,8 @@ def _merge(into: dict[str, Any], new: dict[str, Any]) -> None:
         if isinstance(value, dict) and isinstance(into.get(key), dict):
             _merge(into[key], value)
         elif isinstance(value, dict):
+            if into.get(key) is not None:
+                raise UserError(f"setting {key!r} is a section of settings, not {into[key]!r}")
             into[key] = {}
             _merge(into[key], value)
         else:

@@ -16,8 +16,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it takes `path`'s place.
 
     Raises:
-        UserError: when the folder cannot be written.
+        UserError: when the file cannot be written.
     """
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; choose another path")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(

@@ -99,7 +99,7 @@ class Cluster:
             raise UserError(f"cluster file {path}: no such file")
         try:
             data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(
                 f"cluster file {path}: not YAML: {' '.join(str(error).split())}"
             ) from None

@@ -58,6 +58,8 @@ def train(
     from marl_sched.envs.batched import load_part
     from marl_sched.errors import UserError
 
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file, not a folder; choose another --out")
     if resume not in ("auto", "never"):
         raise UserError(f"--resume {resume!r}: choose auto or never")
     given = o.workload_options(trace, format, cluster, load, estimate_noise, seed, skip_bad_rows)

@@ -53,7 +53,7 @@ class JobResults:
             "p50_jct_s": float(np.percentile(jct, 50)),
             "p99_jct_s": float(np.percentile(jct, 99)),
             "makespan_s": makespan,
-            "avg_queueing_delay_s": float((jct - self.held_s[done]).mean()),
+            "avg_queueing_delay_s": max(0.0, float((jct - self.held_s[done]).mean())),
             "avg_first_wait_s": float((self.first_start_s - self.arrival_s)[done].mean()),
             "avg_slowdown": float((jct / duration).mean()),
             "avg_finish_time_fairness": float(self.finish_time_fairness[done].mean()),
