@@ -1,0 +1,121 @@
+"""First come, first served with conservative backfilling."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from marl_sched.jit import kernel
+from marl_sched.schedulers.filling import asked_level, enough, keep_running
+from marl_sched.types import ClusterView
+
+
+class Plan(NamedTuple):
+    """What is free from now on: a linked list of segments, the first at 0."""
+
+    start_s: np.ndarray  # (K,) float64
+    after: np.ndarray  # (K,) int64, the next segment, -1 at the last
+    free: np.ndarray  # (K, 4) float64, order of RESOURCES
+    used: np.ndarray  # (1,) int64, segments in use
+
+
+@kernel
+def split(plan: Plan, at: int, when_s: float) -> int:
+    """Cut the plan at `when_s`, not before segment `at`; the segment that begins there."""
+    while plan.after[at] >= 0 and plan.start_s[plan.after[at]] <= when_s:
+        at = plan.after[at]
+    if plan.start_s[at] >= when_s:
+        return at
+    new = plan.used[0]
+    plan.used[0] = new + 1
+    plan.start_s[new] = when_s
+    plan.free[new] = plan.free[at]
+    plan.after[new] = plan.after[at]
+    plan.after[at] = new
+    return int(new)
+
+
+@kernel
+def add(v: ClusterView, i: int, gpus: int, plan: Plan, at: int, until: int) -> None:
+    """Add `gpus` of job `i` to what is free from segment `at` until `until` (-1: for ever)."""
+    while at != until:
+        for r in range(4):
+            plan.free[at, r] += gpus * v.demand[i, r]
+        at = plan.after[at]
+
+
+@kernel
+def earliest(v: ClusterView, i: int, gpus: int, seconds: float, plan: Plan) -> int:
+    """First segment from whose start on `gpus` of job `i` fit for `seconds`; -1 without one."""
+    start, at = 0, 0
+    while at >= 0:
+        following = plan.after[at]
+        if not enough(v, i, gpus, plan.free[at]):
+            start = following
+        elif following < 0 or plan.start_s[following] >= plan.start_s[start] + seconds:
+            return int(start)
+        at = following
+    return -1
+
+
+@kernel
+def present_plan(v: ClusterView, target: np.ndarray, left: np.ndarray) -> Plan:
+    """What is free if the running jobs end by their estimates and nobody starts."""
+    n = v.job.size
+    size = 2 * n + 2
+    plan = Plan(
+        np.empty(size), np.empty(size, np.int64), np.empty((size, 4)), np.ones(1, np.int64)
+    )
+    plan.start_s[0] = v.now_s
+    plan.after[0] = -1
+    plan.free[0] = left
+    end_s = np.full(n, np.inf)
+    for i in range(n):
+        if target[i] > 0:
+            end_s[i] = v.now_s + v.est_remaining_s[i] / v.rates[v.profile[i], target[i]]
+    at = 0
+    for i in np.argsort(end_s):
+        if target[i] > 0:
+            at = split(plan, at, end_s[i])
+            # Nothing follows yet.
+            add(v, i, v.sizes[v.profile[i], target[i]], plan, at, -1)
+    return plan
+
+
+@kernel
+def conservative_backfill(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+    """FCFS, where a later job may start at once if it delays nobody's reservation.
+
+    Every waiting job, in order of arrival, is given the earliest time from which it fits until
+    its estimated end; those whose time is now start. Not preemptive. Source: Mu'alem and
+    Feitelson, "Utilization, predictability, workloads, and user runtime estimates in scheduling
+    the IBM SP2 with backfilling", IEEE TPDS 2001. Deviations: the plan is made anew at each
+    epoch instead of being kept and compressed: with exact estimates that is the same plan, with
+    wrong ones a reservation may move back; it counts resources cluster-wide. Making it stops as
+    soon as nobody else fits now, and takes O(waiting x (running + waiting)) at worst.
+    """
+    n = v.job.size
+    left = v.capacity.copy()
+    keep_running(v, target, left)
+    plan = present_plan(v, target, left)
+    order = np.argsort(v.job)
+    smallest = np.full(n + 1, np.inf)  # request of those from here on
+    for rank in range(n - 1, -1, -1):
+        i = order[rank]
+        smallest[rank] = smallest[rank + 1]
+        if target[i] == 0:
+            smallest[rank] = min(smallest[rank], v.sizes[v.profile[i], asked_level(v, i)])
+    for rank in range(n):
+        if smallest[rank] > plan.free[0, 0]:
+            return
+        i = order[rank]
+        if target[i] > 0:
+            continue
+        level = asked_level(v, i)
+        gpus = v.sizes[v.profile[i], level]
+        seconds = v.restart_s[i] + v.est_remaining_s[i] / v.rates[v.profile[i], level]
+        at = earliest(v, i, gpus, seconds, plan)
+        if at < 0:
+            continue
+        add(v, i, -gpus, plan, at, split(plan, at, plan.start_s[at] + seconds))
+        if at == 0:
+            target[i] = level

@@ -1,0 +1,24 @@
+"""Earliest deadline first."""
+
+import numpy as np
+
+from marl_sched.jit import kernel
+from marl_sched.types import ClusterView
+
+LAST = 1e300
+"""Key of a job that runs only on what the others leave; +inf would mean not at all."""
+
+
+@kernel
+def edf(v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
+    """All jobs by absolute deadline, then those without one; who does not fit is passed over.
+
+    Preemptive. Source: Liu and Layland, "Scheduling algorithms for multiprogramming in a
+    hard-real-time environment", JACM 1973 (deadline driven), for periodic tasks on one
+    processor; here one-off gangs, and a missed deadline does not end a job: it stays first.
+
+    Args:
+        key: (A,) float64, seconds, smaller runs first.
+    """
+    for i in range(v.job.size):
+        key[i] = min(v.deadline_s[i], LAST)
