@@ -19,7 +19,7 @@ import numba
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 PACKAGE = Path(__file__).parent
-SOURCES = ("jit.py", "types.py", "sim", "schedulers", "envs")
+SOURCES = ("jit.py", "records.py", "types.py", "sim", "schedulers", "envs")
 """Where compiled code is written, relative to the package."""
 
 
@@ -53,12 +53,12 @@ def cache_folder() -> Path:
 
 
 def kernel(function: Function) -> Function:
-    """`numba.njit` with the cache above."""
+    """`numba.njit` with the cache above; dividing by zero gives inf or NaN, as in numpy."""
     before = numba.config.CACHE_DIR
     # numba fixes a function's cache folder when it is decorated.
     numba.config.CACHE_DIR = str(cache_folder())
     try:
-        compiled: Function = numba.njit(cache=True)(function)
+        compiled: Function = numba.njit(cache=True, error_model="numpy")(function)
     finally:
         numba.config.CACHE_DIR = before
     return compiled

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,17 @@ from marl_sched.errors import UserError
 
 RESOURCES = ("gpu", "cpu", "memory_gb", "network_gbps")
 """The resource axis of every (.., 4) array."""
+
+Floats1: TypeAlias = Annotated[np.ndarray, "float64", 1]
+Floats2: TypeAlias = Annotated[np.ndarray, "float64", 2]
+Floats3: TypeAlias = Annotated[np.ndarray, "float64", 3]
+Floats4: TypeAlias = Annotated[np.ndarray, "float64", 4]
+Ints1: TypeAlias = Annotated[np.ndarray, "int64", 1]
+Ints2: TypeAlias = Annotated[np.ndarray, "int64", 2]
+Ints3: TypeAlias = Annotated[np.ndarray, "int64", 3]
+Flags2: TypeAlias = Annotated[np.ndarray, "bool", 2]
+Words4: TypeAlias = Annotated[np.ndarray, "uint64", 4]
+"""Arrays that kernels read as fields of a record: their element type and number of axes."""
 
 ANY_GPU = "any"
 """GPU type of a cluster that names none: every model runs as on the GPU it was measured on."""
@@ -37,6 +48,7 @@ class Node:
     num_cpus: float = 0.0
     memory_gb: float = 0.0
     network_gbps: float = 0.0
+    rack: str = ""
 
     @property
     def capacity(self) -> np.ndarray:
@@ -44,7 +56,9 @@ class Node:
         return np.array([self.num_gpus, self.num_cpus, self.memory_gb, self.network_gbps], float)
 
 
-def make_node(name: str, num_gpus: int, gpu_type: str = ANY_GPU, **given: float) -> Node:
+def make_node(
+    name: str, num_gpus: int, gpu_type: str = ANY_GPU, rack: str = "", **given: float
+) -> Node:
     """A node whose unnamed resources follow from its GPUs (16 CPUs, 128 GB, 25 Gbit/s each)."""
     return Node(
         name,
@@ -53,6 +67,7 @@ def make_node(name: str, num_gpus: int, gpu_type: str = ANY_GPU, **given: float)
         num_cpus=given.get("num_cpus", 16.0 * num_gpus),
         memory_gb=given.get("memory_gb", 128.0 * num_gpus),
         network_gbps=given.get("network_gbps", 25.0 * num_gpus),
+        rack=rack,
     )
 
 
@@ -92,7 +107,10 @@ class Cluster:
 
     @classmethod
     def from_yaml(cls, path: Path) -> Cluster:
-        """Read a file with a list `nodes` of {count, gpus, type, cpus, memory_gb, network_gbps}."""
+        """Read a file with a list `nodes` of groups.
+
+        A group has `gpus` and, if need be, count, type, cpus, memory_gb, network_gbps, rack.
+        """
         import yaml
 
         if not path.is_file():
@@ -123,8 +141,19 @@ class Cluster:
     @property
     def node_type(self) -> np.ndarray:
         """(N,) int64, index of each node's GPU type in `gpu_types`."""
-        types = self.gpu_types
-        return np.array([types.index(node.gpu_type) for node in self.nodes], dtype=np.int64)
+        types = {name: t for t, name in enumerate(self.gpu_types)}
+        return np.array([types[node.gpu_type] for node in self.nodes], dtype=np.int64)
+
+    @property
+    def racks(self) -> tuple[str, ...]:
+        """Distinct racks in the order in which the nodes name them; one "" where they do not."""
+        return tuple(dict.fromkeys(node.rack for node in self.nodes))
+
+    @property
+    def node_rack(self) -> np.ndarray:
+        """(N,) int64, index of each node's rack in `racks`."""
+        racks = {name: i for i, name in enumerate(self.racks)}
+        return np.array([racks[node.rack] for node in self.nodes], dtype=np.int64)
 
     @property
     def capacity(self) -> np.ndarray:
@@ -147,7 +176,7 @@ class Cluster:
 
 def _read_group(path: Path, index: int, group: Any, first: int) -> list[Node]:
     names = {"count": 1, "gpus": None, "type": ANY_GPU, "cpus": None, "memory_gb": None}
-    names["network_gbps"] = None
+    names |= {"network_gbps": None, "rack": ""}
     where = f"cluster file {path}: nodes[{index}]"
     if not isinstance(group, dict) or "gpus" not in group:
         raise UserError(f"{where}: needs at least 'gpus', for example {{count: 4, gpus: 8}}")
@@ -170,7 +199,8 @@ def _read_group(path: Path, index: int, group: Any, first: int) -> list[Node]:
         if isinstance(value, bool) or not isinstance(value, int) or value < (key == "count"):
             raise UserError(f"{where}: {key} must be a whole number, not {value!r}")
     kind = str(group.get("type", ANY_GPU))
-    return [make_node(f"node-{first + i}", gpus, kind, **given) for i in range(count)]
+    rack = str(group.get("rack", ""))
+    return [make_node(f"node-{first + i}", gpus, kind, rack, **given) for i in range(count)]
 
 
 @dataclass(frozen=True)
@@ -209,34 +239,51 @@ class ClusterView(NamedTuple):
     """
 
     now_s: float
-    num_gpus: int  # GPUs of the whole cluster
-    capacity: np.ndarray  # (4,) float64, whole cluster, order of RESOURCES
-    sizes: np.ndarray  # (P, L) int64, GPUs at each level, sizes[:, 0] == 0
-    num_levels: np.ndarray  # (P,) int64, highest legal level of the profile
-    rates: np.ndarray  # (P, L) float64, progress in isolated seconds per second
-    job: np.ndarray  # (A,) int64, index of the job in the workload: unique, by arrival
-    profile: np.ndarray  # (A,) int64 in [0, P)
-    level: np.ndarray  # (A,) int64, level held now
-    request_level: np.ndarray  # (A,) int64, level whose size is the request R_i, >= 1
-    limit_level: np.ndarray  # (A,) int64, highest level that the job's agent accepts, >= 1
-    arrival_s: np.ndarray  # (A,) float64
-    attained_gpu_s: np.ndarray  # (A,) float64, GPU-seconds held so far
-    run_since_s: np.ndarray  # (A,) float64, start of the current hold; NaN while waiting
-    waiting_since_s: np.ndarray  # (A,) float64, arrival or last preemption
-    est_total_s: np.ndarray  # (A,) float64, isolated run time on the request, with error
-    est_remaining_s: np.ndarray  # (A,) float64, isolated seconds left, with error
-    restart_s: np.ndarray  # (A,) float64, cost of the next (re)start or resize
-    demand: np.ndarray  # (A, 4) float64, per GPU, order of RESOURCES; demand[:, 0] == 1
-    priority: np.ndarray  # (A,) float64, higher runs first
-    tenant: np.ndarray  # (A,) int64
-    deadline_s: np.ndarray  # (A,) float64, +inf without one
+    num_gpus: int  # GPUs of the whole cluster, down nodes too
+    capacity: Floats1  # (4,) float64, of the nodes that are up, order of RESOURCES
+    free: Floats1  # (4,) float64, of it, what no job holds
+    sizes: Ints2  # (P, L) int64, GPUs at each level, sizes[:, 0] == 0
+    num_levels: Ints1  # (P,) int64, highest legal level of the profile
+    rates: Floats2  # (P, L) float64, progress in isolated seconds per second
+    job: Ints1  # (A,) int64, index of the job in the workload: unique, by arrival
+    profile: Ints1  # (A,) int64 in [0, P)
+    level: Ints1  # (A,) int64, level held now
+    request_level: Ints1  # (A,) int64, level whose size is the request R_i, >= 1
+    limit_level: Ints1  # (A,) int64, highest level that the job's agent accepts, >= 1
+    arrival_s: Floats1  # (A,) float64
+    attained_gpu_s: Floats1  # (A,) float64, GPU-seconds held so far
+    run_since_s: Floats1  # (A,) float64, start of the current hold; NaN while waiting
+    waiting_since_s: Floats1  # (A,) float64, arrival or last preemption
+    est_total_s: Floats1  # (A,) float64, isolated run time on the request, with error
+    est_remaining_s: Floats1  # (A,) float64, isolated seconds left, with error
+    restart_s: Floats1  # (A,) float64, cost of the next (re)start or resize
+    demand: Floats2  # (A, 4) float64, per GPU, order of RESOURCES; demand[:, 0] == 1
+    priority: Floats1  # (A,) float64, higher runs first
+    tenant: Ints1  # (A,) int64
+    deadline_s: Floats1  # (A,) float64, +inf without one
+    waiting: Ints1  # (W,) int64, rows that hold nothing, in order of arrival
+    running: Ints1  # (R,) int64, rows that hold GPUs, in any order
+    tenant_quota: Floats1  # (tenants,) float64 GPUs, +inf without one
+
+
+class NodeView(NamedTuple):
+    """The nodes beside a `ClusterView`, for schedulers that choose placements themselves."""
+
+    capacity: np.ndarray  # (N, 4) float64, order of RESOURCES
+    up: np.ndarray  # (N,) bool, takes jobs
+    gpu_type: np.ndarray  # (N,) int64 in [0, T)
+    rack: np.ndarray  # (N,) int64
+    held: np.ndarray  # (A, N) int64, GPUs that each job holds on each node
+    rates: np.ndarray  # (P, T, L, 2 or 3) float64: one node, within a rack, across racks
+    restarts: np.ndarray  # (A,) int64, restarts and resizes so far
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """What a scheduler answers: GPUs for each active job, in the order of the view.
-
-    Shapes: gpus (A,) int64, each an allowed size of its job.
-    """
+    """What a scheduler answers: GPUs for each active job, in the order of the view."""
 
     gpus: np.ndarray
+    """(A,) int64, each an allowed size of its job."""
+    placement: np.ndarray | None = None
+    """(A, N) int64, GPUs on each node, carried out as given; None leaves it to the placement
+    rule."""

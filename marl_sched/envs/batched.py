@@ -262,7 +262,7 @@ class BatchedSchedulingEnv:
 
     def episode_summary(self, b: int) -> dict[str, float]:
         """Figures of the episode that has just ended in environment `b`."""
-        jobs = int(self.world.env_k[b, c.NUM_FINISHED])
+        jobs = int(self.world.env_k[b, c.NUM_ENDED])
         jct = float(self.world.cost[b, c.COST_COMPLETION]) / jobs
         shadow = float(self.game.shadow_cost[b, c.COST_COMPLETION]) / jobs
         return {

@@ -5,23 +5,42 @@ from __future__ import annotations
 import numpy as np
 
 from marl_sched.jit import kernel
-from marl_sched.schedulers.dispatch import decide
+from marl_sched.schedulers.dispatch import NUM_KEYED, NUM_UNSORTED, decide, write_keys
 from marl_sched.sim import columns as c
-from marl_sched.sim.kernels import EPOCH, advance, apply, make_view
+from marl_sched.sim.apply import apply, repack
+from marl_sched.sim.kernels import EPOCH, advance, make_view, plain_view
 from marl_sched.sim.world import World
 
 
 @kernel
 def play(w: World, b: int, number: int, params: np.ndarray) -> int:
-    """Run scheduler `number` until every job of environment `b` has finished.
+    """Run scheduler `number` until every job of environment `b` has ended.
 
     Returns:
-        `kernels.FINISHED`, or `kernels.STUCK`.
+        `kernels.FINISHED`, `kernels.STUCK`, or `kernels.FULL`: give it room and call again.
     """
     while True:
         status = advance(w, b)
         if status != EPOCH:
             return status
-        target = np.zeros(w.env_k[b, c.NUM_ACTIVE], dtype=np.int64)
-        decide(number, make_view(w, b), params, target)
+        if w.repack:
+            repack_by(w, b, number, params)
+            continue
+        target = w.target[b, : w.env_k[b, c.NUM_ACTIVE]]
+        # Those who leave running jobs alone need not know how far they are.
+        view = plain_view(w, b) if number < NUM_UNSORTED else make_view(w, b)
+        decide(number, view, params, target)
         apply(w, b, target)
+
+
+@kernel
+def repack_by(w: World, b: int, number: int, params: np.ndarray) -> None:
+    """Place everybody anew in the order of scheduler `number`, one of those that are an order."""
+    view = make_view(w, b)
+    key = np.empty(view.job.size)
+    if number < NUM_KEYED:
+        write_keys(number, view, params, key)
+    # By key, then by job: the sort below is stable.
+    by_job = np.argsort(view.job)
+    order = by_job[np.argsort(key[by_job], kind="mergesort")]
+    repack(w, b, order)

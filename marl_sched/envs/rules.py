@@ -20,7 +20,8 @@ from marl_sched.jit import kernel
 from marl_sched.schedulers.dispatch import decide
 from marl_sched.schedulers.elastic_index import level_scores
 from marl_sched.sim import columns as c
-from marl_sched.sim.kernels import EPOCH, STUCK, advance, apply, make_view, start
+from marl_sched.sim.apply import apply
+from marl_sched.sim.kernels import EPOCH, STUCK, advance, make_view, start
 from marl_sched.sim.world import World
 
 PERCENT = 100.0
@@ -33,11 +34,29 @@ def copy_env(w: World, source: int, target: int) -> None:
     w.env_f[target] = w.env_f[source]
     w.env_k[target] = w.env_k[source]
     w.free[target] = w.free[source]
+    w.usable[target] = w.usable[source]
+    w.spare[target] = w.spare[source]
+    w.node_f[target] = w.node_f[source]
+    w.node_k[target] = w.node_k[source]
+    w.device_free[target] = w.device_free[source]
+    w.index_bits[target] = w.index_bits[source]
+    w.index_count[target] = w.index_count[source]
     w.slot_f[target, :, :n] = w.slot_f[source, :, :n]
     w.slot_k[target, :, :n] = w.slot_k[source, :, :n]
     w.slot_demand[target, :n] = w.slot_demand[source, :n]
+    w.slot_rate[target, :n] = w.slot_rate[source, :n]
+    w.target[target, :n] = w.target[source, :n]
+    w.heap[target, :n] = w.heap[source, :n]
+    w.running[target, :n] = w.running[source, :n]
+    head = w.env_k[source, c.WAITING_HEAD]
+    last = head + w.env_k[source, c.NUM_WAITING]
+    w.waiting[target, head:last] = w.waiting[source, head:last]
     w.pool[target] = w.pool[source]
     w.cost[target] = w.cost[source]
+    w.account[target] = w.account[source]
+    w.blocked[target] = w.blocked[source]
+    w.doomed[target] = w.doomed[source]
+    w.ready[target] = w.ready[source]
 
 
 @kernel
@@ -50,7 +69,7 @@ def play_base(w: World, g: Game, b: int, at: int) -> int:
         if status != EPOCH:
             return status
         behave(w, g, b, at)
-        target = np.zeros(w.env_k[at, c.NUM_ACTIVE], dtype=np.int64)
+        target = w.target[at, : w.env_k[at, c.NUM_ACTIVE]]
         decide(g.base, make_view(w, at), g.base_params, target)
         apply(w, at, target)
 
@@ -158,6 +177,7 @@ def declare(w: World, g: Game, b: int, due: np.ndarray, levels: np.ndarray) -> N
 def propose(w: World, g: Game, b: int, number: int, params: np.ndarray) -> None:
     """Make scheduler `number`'s levels the proposal, within what the agents accept."""
     n = w.env_k[b, c.NUM_ACTIVE]
+    g.proposal[b, :n] = w.slot_k[b, c.LEVEL, :n]
     decide(number, make_view(w, b), params, g.proposal[b, :n])
 
 
@@ -249,7 +269,7 @@ def run_to_decision(w: World, g: Game, b: int) -> bool:
 @kernel
 def is_base(w: World, g: Game, b: int) -> bool:
     """Whether the proposal is the base schedule's, level by level."""
-    base = np.zeros(w.env_k[b, c.NUM_ACTIVE], dtype=np.int64)
+    base = w.slot_k[b, c.LEVEL, : w.env_k[b, c.NUM_ACTIVE]].copy()
     decide(g.base, make_view(w, b), g.base_params, base)
     for i in range(base.size):
         if base[i] != g.proposal[b, i]:
@@ -264,7 +284,7 @@ def expect_anew(w: World, g: Game, b: int) -> None:
     Agents that declare change that cost; the scheduler neither earns nor pays for it.
     """
     copy_env(w, b, spare(w))
-    target = np.zeros(w.env_k[b, c.NUM_ACTIVE], dtype=np.int64)
+    target = w.target[spare(w), : w.env_k[b, c.NUM_ACTIVE]]
     decide(g.base, make_view(w, spare(w)), g.base_params, target)
     apply(w, spare(w), target)
     play_base(w, g, b, spare(w))

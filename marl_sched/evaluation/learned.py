@@ -44,6 +44,7 @@ def run_learned(
             env.workload.slice(episode.first, episode.end),
             int(env.world.total[0]),
             env.world.result[b],
+            env.world.account[b],
         ).summary()
         for b, episode in enumerate(episodes)
     ]

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from marl_sched.errors import UserError
 from marl_sched.files import replacing
 from marl_sched.sim import columns as c
-from marl_sched.workload.trace import Workload
+from marl_sched.workload.jobs import Workload
+
+STATUSES = ("finished", "failed", "cancelled")
+"""How a job may end, by number from 1."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,19 @@ class JobResults:
     num_restarts: np.ndarray
     finish_time_fairness: np.ndarray
     """rho: run time shared over run time on a 1/n share (Themis, NSDI 2020)."""
+    status: np.ndarray
+    """How each ended: `columns.FINISHED_JOB`, `FAILED_JOB` or `CANCELLED_JOB`."""
+    overhead_gpu_s: np.ndarray
+    """GPU-seconds held without progress: restarts."""
+    lost_gpu_s: np.ndarray
+    """GPU-seconds held for progress that failures undid."""
+    num_retries: np.ndarray
+    """Failures of the job itself."""
+    up_gpu_s: float
+    """GPU-seconds of the nodes that were up; equal to the idle ones and those attained."""
+    idle_gpu_s: float
+    events: np.ndarray | None = None
+    """(E, 6) float64, the event log where one was kept; columns `columns.LOG_*`."""
 
     @property
     def jct_s(self) -> np.ndarray:
@@ -37,10 +54,17 @@ class JobResults:
         return self.finish_s - self.arrival_s
 
     def summary(self) -> dict[str, float]:
-        """The metrics that `simulate --json` prints, over finished jobs."""
-        done = ~np.isnan(self.finish_s)
+        """The metrics that `simulate --json` prints, over finished jobs.
+
+        Raises:
+            UserError: when no job finished.
+        """
+        done = self.status == c.FINISHED_JOB
         if not done.any():
-            raise ValueError("no job finished")
+            raise UserError(
+                f"workload {self.workload.name!r}: no job finished, all {done.size} failed or "
+                "were cancelled; there is nothing to measure"
+            )
         jct = self.jct_s[done]
         duration = self.workload.duration_s[done]
         makespan = float(self.finish_s[done].max() - self.arrival_s.min())
@@ -49,6 +73,8 @@ class JobResults:
         return {
             "num_jobs": int(done.size),
             "num_finished": int(done.sum()),
+            "num_failed": int((self.status == c.FAILED_JOB).sum()),
+            "num_cancelled": int((self.status == c.CANCELLED_JOB).sum()),
             "avg_jct_s": float(jct.mean()),
             "p50_jct_s": float(np.percentile(jct, 50)),
             "p99_jct_s": float(np.percentile(jct, 99)),
@@ -62,6 +88,9 @@ class JobResults:
             ),
             "num_preemptions": int(self.num_preemptions[done].sum()),
             "num_restarts": int(self.num_restarts[done].sum()),
+            "num_retries": int(self.num_retries.sum()),
+            "overhead_gpu_s": float(self.overhead_gpu_s.sum()),
+            "lost_gpu_s": float(self.lost_gpu_s.sum()),
             "num_deadlines_missed": int(missed[done].sum()),
         }
 
@@ -76,6 +105,7 @@ class JobResults:
                 "arrival_s": self.arrival_s,
                 "first_start_s": self.first_start_s,
                 "finish_s": self.finish_s,
+                "status": np.array(["", *STATUSES], dtype=object)[self.status.astype(np.int64)],
                 "jct_s": self.jct_s,
                 "queueing_delay_s": self.jct_s - self.held_s,
                 "slowdown": self.jct_s / work.duration_s,
@@ -85,19 +115,30 @@ class JobResults:
                 "attained_gpu_s": self.attained_gpu_s,
                 "num_preemptions": self.num_preemptions.astype(np.int64),
                 "num_restarts": self.num_restarts.astype(np.int64),
+                "num_retries": self.num_retries.astype(np.int64),
+                "overhead_gpu_s": self.overhead_gpu_s,
+                "lost_gpu_s": self.lost_gpu_s,
             }
         )
         with replacing(path) as temporary:
             frame.to_csv(temporary, index=False)
 
 
-def job_results(workload: Workload, num_gpus: int, result: np.ndarray) -> JobResults:
+def job_results(
+    workload: Workload,
+    num_gpus: int,
+    result: np.ndarray,
+    account: np.ndarray,
+    events: np.ndarray | None = None,
+) -> JobResults:
     """Read one environment's result rows.
 
     Args:
         workload: the J jobs of the episode.
         num_gpus: of the cluster.
         result: (., W) float64 rows of `World.result`, W >= J.
+        account: (.,) float64 row of `World.account`.
+        events: (E, 6) float64, the event log.
     """
     rows = result[:, : len(workload)].copy()
     return JobResults(
@@ -111,4 +152,11 @@ def job_results(workload: Workload, num_gpus: int, result: np.ndarray) -> JobRes
         num_preemptions=rows[c.FINAL_PREEMPTIONS],
         num_restarts=rows[c.FINAL_RESTARTS],
         finish_time_fairness=rows[c.FINAL_RHO],
+        status=rows[c.FINAL_STATUS],
+        overhead_gpu_s=rows[c.FINAL_OVERHEAD_GPU_S],
+        lost_gpu_s=rows[c.FINAL_LOST_GPU_S],
+        num_retries=rows[c.FINAL_RETRIES],
+        up_gpu_s=float(account[c.UP_GPU_S]),
+        idle_gpu_s=float(account[c.IDLE_GPU_S]),
+        events=events,
     )

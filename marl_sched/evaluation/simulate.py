@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from marl_sched.config import SimConfig, WorkloadConfig
 from marl_sched.envs.play import play
 from marl_sched.errors import UserError
 from marl_sched.evaluation.metrics import JobResults, job_results
 from marl_sched.perf.profiles import build_profiles
 from marl_sched.schedulers import Scheduler
-from marl_sched.sim.kernels import STUCK, start
-from marl_sched.sim.world import World, build_world
+from marl_sched.sim.kernels import FULL, STUCK, start
+from marl_sched.sim.node_events import read_node_events
+from marl_sched.sim.simulation import Simulation, stuck_message
+from marl_sched.sim.world import FIRST_SLOTS, World, build_world
 from marl_sched.types import Cluster
-from marl_sched.workload.trace import Workload
+from marl_sched.workload.jobs import Workload
+
+LOG_ROWS = 1 << 16
+"""Rows of the event log that are kept before they are set aside."""
 
 
 def simulate(
@@ -21,22 +28,70 @@ def simulate(
     sim: SimConfig | None = None,
     estimate_noise: float = WorkloadConfig().estimate_noise,
     seed: int = 0,
+    log_events: bool = False,
 ) -> JobResults:
     """Run `scheduler` over the whole of `workload`.
 
     Args:
         estimate_noise: sigma of the log-normal error of the sizes that the scheduler sees.
-        seed: of that error.
+        seed: of that error, and of failures.
+        log_events: keep every event; `JobResults.events` then has them.
 
     Raises:
-        UserError: when the scheduler leaves jobs waiting on an idle cluster for ever.
+        UserError: when the scheduler leaves jobs waiting on an idle cluster for ever, or cannot
+            work under the rules of `sim`.
     """
     sim = SimConfig() if sim is None else sim
-    profiles = build_profiles(workload, cluster, restart_scale=sim.restart_scale)
-    factors = workload.estimate_factors(estimate_noise, seed)
-    world = build_world(workload, profiles, cluster, sim, factors)
-    play_episode(world, 0, 0, len(workload), 1.0, scheduler)
-    return job_results(workload, cluster.num_gpus, world.result[0])
+    check_rules(scheduler, sim)
+    profiles = build_profiles(
+        workload, cluster, restart_scale=sim.restart_scale, cross_rack_rate=sim.cross_rack_rate
+    )
+    world = build_world(
+        workload,
+        profiles,
+        cluster,
+        sim,
+        workload.estimate_factors(estimate_noise, seed),
+        seed=seed,
+        slots=FIRST_SLOTS,
+        log_rows=LOG_ROWS if log_events else 0,
+        node_events=read_node_events(sim.node_events, cluster),
+    )
+    return run(Simulation(world), scheduler, workload, cluster.num_gpus)
+
+
+def run(
+    simulation: Simulation, scheduler: Scheduler, workload: Workload, num_gpus: int
+) -> JobResults:
+    """Run a simulation that has just begun to its end."""
+    if scheduler.compiled:
+        params = scheduler.param_array
+        while (status := play(simulation.world, 0, scheduler.number, params)) == FULL:
+            simulation.make_room()
+        if status == STUCK:
+            raise UserError(f"scheduler {scheduler.name!r}: {stuck_message(simulation.world)}")
+    else:
+        planner = scheduler.new_planner()
+        while simulation.advance():
+            simulation.apply(planner.allocate(simulation.view(), simulation.nodes()))
+    if simulation.world.log.shape[0]:
+        simulation.drain_log()
+    world = simulation.world
+    events = np.concatenate(simulation.events) if simulation.events else None
+    return job_results(workload, num_gpus, world.result[0], world.account[0], events)
+
+
+def check_rules(scheduler: Scheduler, sim: SimConfig) -> None:
+    """Refuse rules that a scheduler cannot work under.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    if sim.repack and not scheduler.is_order:
+        raise UserError(
+            f"setting sim.repack: scheduler {scheduler.name!r} is no order of jobs, so there is "
+            "nothing to place in order; leave it out, or take for example srtf"
+        )
 
 
 def play_episode(

@@ -5,7 +5,7 @@ Axes: J jobs, P profiles (distinct kinds of job), T GPU types of the cluster, L 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,13 +33,17 @@ class ProfileTable:
     """(P,) int64, level whose size is the request."""
     rates: np.ndarray
     """(P, T, L, 2) float64, progress in isolated seconds per second, on one node [..., 0] and
-    spanning nodes [..., 1]; 1 for the request packed on the cluster's first GPU type."""
+    spanning nodes [..., 1], in a cluster of several racks also across racks [..., 2]; 1 for the
+    request packed on the cluster's first GPU type."""
     nominal_rates: np.ndarray
     """(P, L) float64, packed rate, averaged over the GPU types by their GPUs."""
     restart_s: np.ndarray
     """(P,) float64, cost of a restart or a resize."""
     job_profile: np.ndarray
     """(J,) int64 in [0, P), the profile of each job."""
+    phase_left: np.ndarray = field(default_factory=lambda: np.zeros((1, 1)))
+    """(P, F) float64, work left at the end of each of a job's phases, falling, the last one 0;
+    the rate may differ from phase to phase. (1, 1) of 0 where jobs have one phase."""
 
 
 def build_profiles(
@@ -47,6 +51,7 @@ def build_profiles(
     cluster: Cluster,
     catalogue: Catalogue | None = None,
     restart_scale: float = 1.0,
+    cross_rack_rate: float = 1.0,
 ) -> ProfileTable:
     """Profiles of all jobs of `workload` on `cluster`.
 
@@ -54,6 +59,11 @@ def build_profiles(
     maximum, up to the size where its goodput is highest and no further than its request unless it
     gains; a rigid one on its request alone. Sizes no pool of one GPU type can hold are left out.
     A job never runs slower on more GPUs of the same kind: it may leave some of them idle.
+
+    Args:
+        restart_scale: multiplies the catalogue's restart costs.
+        cross_rack_rate: speed of a gang across racks relative to one across nodes of a rack;
+            rates then have a third column.
 
     Raises:
         UserError: for a GPU type that the catalogue lacks.
@@ -86,6 +96,8 @@ def build_profiles(
     rates = np.array([row[:, pick] for (_, row), pick in zip(rows, level, strict=True)], float)
     sizes = sizes.reshape(level.shape)
     rates = rates.reshape(len(rows), len(cluster.gpu_types), level.shape[1], 2)
+    if len(cluster.racks) > 1:
+        rates = np.concatenate([rates, cross_rack_rate * rates[..., 1:]], axis=3)
     restart_s = [catalogue.restart_overhead_s(workload.models[m]) for m in kinds[:, 0].tolist()]
     return ProfileTable(
         sizes=sizes,

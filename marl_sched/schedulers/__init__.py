@@ -9,14 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 
 from marl_sched.errors import UserError
 from marl_sched.schedulers import dispatch
-from marl_sched.types import Allocation, ClusterView
+from marl_sched.types import Allocation, ClusterView, NodeView
 
-__all__ = ["REGISTRY", "Scheduler", "get_scheduler"]
+__all__ = ["REGISTRY", "Planner", "Scheduler", "get_scheduler"]
+
+
+class Planner(Protocol):
+    """A scheduler in plain Python that may remember what it did: LPs, searches."""
+
+    def allocate(self, view: ClusterView, nodes: NodeView) -> Allocation:
+        """GPUs, and where it chooses them itself places, for each active job."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +32,43 @@ class Scheduler:
     """A named rule with its parameters."""
 
     name: str
-    decide: Callable[[ClusterView, np.ndarray, np.ndarray], None]
-    """Compiled rule (view, params, target levels out)."""
+    rule: Callable[..., Any] | None = None
+    """Compiled: writes keys or target levels, see `dispatch`; None for a planner."""
     elastic: bool = False
     """Whether it gives other sizes than the request."""
-    preemptive: bool = False
     params: dict[str, float] = field(default_factory=dict)
+    planner: Callable[..., Planner] | None = None
+    """Makes a planner, which begins a run with no memory, from the parameters by name."""
+
+    @property
+    def compiled(self) -> bool:
+        """Whether it runs inside the kernels."""
+        return self.rule is not None
 
     @property
     def number(self) -> int:
-        """What `dispatch.decide` calls it by."""
-        return dispatch.NUMBERED.index(self.decide)
+        """What `dispatch.decide` calls it by.
+
+        Raises:
+            UserError: for one in plain Python, which kernels cannot call.
+        """
+        if self.rule is None:
+            raise UserError(
+                f"scheduler {self.name!r} runs in plain Python and not inside the environment: "
+                "take it with `simulate` or `reproduce`, and a compiled one here"
+            )
+        return dispatch.NUMBERED.index(self.rule)
+
+    @property
+    def is_order(self) -> bool:
+        """Whether it is an order of jobs, which are served whole or not at all."""
+        return self.compiled and self.number < dispatch.NUM_KEYED
+
+    @property
+    def preemptive(self) -> bool:
+        """Whether it may take GPUs from a running job."""
+        kept = (*dispatch.QUEUES, *dispatch.WAITING, *_NOT_PREEMPTIVE)
+        return self.rule not in kept
 
     @property
     def param_array(self) -> np.ndarray:
@@ -44,7 +78,8 @@ class Scheduler:
     @property
     def summary(self) -> str:
         """First line of the rule's docstring."""
-        return (self.decide.__doc__ or "").strip().splitlines()[0]
+        described = self.rule or self.planner
+        return (described.__doc__ or "").strip().splitlines()[0]
 
     def with_params(self, given: dict[str, float]) -> Scheduler:
         """The same rule with some parameters replaced.
@@ -61,46 +96,89 @@ class Scheduler:
                 raise UserError(f"scheduler {self.name!r}: {key}={given[key]:g} must be {legal}")
         return replace(self, params={**self.params, **given})
 
+    def new_planner(self) -> Planner:
+        """The rule as a planner, ready for a run: the way to call any scheduler on a view."""
+        return _Compiled(self) if self.planner is None else self.planner(**self.params)
+
     def allocate(self, view: ClusterView) -> Allocation:
-        """GPUs for each active job of `view`."""
-        target = np.zeros(view.job.size, dtype=np.int64)
-        self.decide(view, self.param_array, target)
+        """GPUs for each active job of `view`, by a compiled rule."""
+        target = np.minimum(view.level, view.limit_level)
+        dispatch.decide(self.number, view, self.param_array, target)
         return Allocation(gpus=view.sizes[view.profile, target])
 
 
+@dataclass(frozen=True)
+class _Compiled:
+    """A compiled rule behind the planners' interface."""
+
+    scheduler: Scheduler
+
+    def allocate(self, view: ClusterView, nodes: NodeView) -> Allocation:
+        return self.scheduler.allocate(view)
+
+
+_NOT_PREEMPTIVE = (dispatch.fcfs_backfill, dispatch.conservative_backfill, dispatch.drf)
+
 _POSITIVE = (math.ulp(0.0), math.inf, "a number > 0")
 _NOT_NEGATIVE = (0.0, math.inf, "a number >= 0")
+_SHARE = (0.0, 1.0, "from 0 to below 1")
 _LEGAL = {
     "slice_s": _POSITIVE,
     "quantum_gpu_s": _POSITIVE,
     "seed": (0.0, 2.0**31, "from 0 to 2147483647"),
-    "p": (0.0, 1.0, "from 0 to below 1"),
+    "p": _SHARE,
     "h": _NOT_NEGATIVE,
     "g": _NOT_NEGATIVE,
     "b": _NOT_NEGATIVE,
+    "limit_1_gpu_s": _POSITIVE,
+    "limit_2_gpu_s": _POSITIVE,
+    "promote": _NOT_NEGATIVE,
+    "median_gpu_s": _POSITIVE,
+    "sigma": _POSITIVE,
+    "slowdown": (0.0, 1.0 + 1e-9, "0 or 1"),
+    "lease_s": _NOT_NEGATIVE,
+    "fairness": _SHARE,
 }
 """Parameter: lowest legal value, first one too large, in words."""
 
 _SCHEDULERS = (
     Scheduler("fcfs", dispatch.fcfs),
     Scheduler("fcfs_backfill", dispatch.fcfs_backfill),
+    Scheduler("conservative_backfill", dispatch.conservative_backfill),
     Scheduler("sjf", dispatch.sjf),
-    Scheduler("srtf", dispatch.srtf, preemptive=True),
-    Scheduler("round_robin", dispatch.round_robin, preemptive=True, params={"slice_s": 3600.0}),
-    Scheduler("las", dispatch.las, preemptive=True, params={"quantum_gpu_s": 3600.0}),
+    Scheduler("srtf", dispatch.srtf),
+    Scheduler("srsf", dispatch.srsf),
+    Scheduler("qssf", dispatch.qssf),
+    Scheduler("round_robin", dispatch.round_robin, params={"slice_s": 3600.0}),
+    Scheduler("las", dispatch.las, params={"quantum_gpu_s": 3600.0}),
+    Scheduler(
+        "tiresias",
+        dispatch.tiresias,
+        params={"limit_1_gpu_s": 3250.0, "limit_2_gpu_s": 7200.0, "promote": 0.0},
+    ),
+    Scheduler(
+        "gittins",
+        dispatch.gittins,
+        params={"median_gpu_s": 3600.0, "sigma": 2.0, "quantum_gpu_s": 1800.0},
+    ),
+    Scheduler("edf", dispatch.edf),
+    Scheduler("rate_monotonic", dispatch.rate_monotonic),
     Scheduler("drf", dispatch.drf),
-    Scheduler("equal", dispatch.equal, elastic=True, preemptive=True),
+    Scheduler("equal", dispatch.equal, elastic=True),
     Scheduler("on_demand", dispatch.on_demand),
-    Scheduler("priority", dispatch.priority, preemptive=True),
+    Scheduler("priority", dispatch.priority),
     Scheduler("random", dispatch.random, params={"seed": 0.0}),
-    Scheduler("equi", dispatch.equi, elastic=True, preemptive=True),
+    Scheduler("equi", dispatch.equi, elastic=True),
     Scheduler(
         "elastic_index",
         dispatch.elastic_index,
         elastic=True,
-        preemptive=True,
         params={"p": 0.6, "h": 0.5, "g": 42.0, "b": 4.0},
     ),
+    Scheduler("hesrpt", dispatch.hesrpt, elastic=True, params={"p": 0.5, "slowdown": 0.0}),
+    Scheduler("afs", dispatch.afs, elastic=True),
+    Scheduler("optimus", dispatch.optimus, elastic=True),
+    Scheduler("themis", dispatch.themis, elastic=True, params={"lease_s": 1200.0, "fairness": 0.8}),
 )
 
 REGISTRY: dict[str, Scheduler] = {scheduler.name: scheduler for scheduler in _SCHEDULERS}

@@ -1,28 +1,92 @@
-"""One compiled entry for all schedulers, so that kernels choose one by number."""
+"""One compiled entry for all compiled schedulers, so that kernels choose one by number."""
 
 import numpy as np
 
 from marl_sched.jit import kernel
+from marl_sched.schedulers.afs import afs
+from marl_sched.schedulers.conservative_backfill import conservative_backfill
 from marl_sched.schedulers.drf import drf
+from marl_sched.schedulers.edf import edf
 from marl_sched.schedulers.elastic_index import elastic_index
 from marl_sched.schedulers.equal import equal
 from marl_sched.schedulers.equi import equi
 from marl_sched.schedulers.fcfs import fcfs
 from marl_sched.schedulers.fcfs_backfill import fcfs_backfill
+from marl_sched.schedulers.filling import serve_all, serve_queue, serve_waiting
+from marl_sched.schedulers.gittins import gittins
+from marl_sched.schedulers.hesrpt import hesrpt
 from marl_sched.schedulers.las import las
 from marl_sched.schedulers.on_demand import on_demand
+from marl_sched.schedulers.optimus import optimus
 from marl_sched.schedulers.priority import priority
+from marl_sched.schedulers.qssf import qssf
 from marl_sched.schedulers.random import random
+from marl_sched.schedulers.rate_monotonic import rate_monotonic
 from marl_sched.schedulers.round_robin import round_robin
 from marl_sched.schedulers.sjf import sjf
+from marl_sched.schedulers.srsf import srsf
 from marl_sched.schedulers.srtf import srtf
+from marl_sched.schedulers.themis import themis
+from marl_sched.schedulers.tiresias import tiresias
 from marl_sched.types import ClusterView
 
-NUMBERED = (
-    fcfs, fcfs_backfill, sjf, srtf, round_robin, las, drf, equal, on_demand, priority, random,
-    equi, elastic_index,
+QUEUES = (fcfs, on_demand)
+"""Whose order is that of arrival: waiting jobs are in it already."""
+
+WAITING = (sjf, random, qssf)
+"""Which order those who wait; who runs is left alone."""
+
+PREEMPTIVE = (srtf, srsf, round_robin, las, priority, tiresias, gittins, edf, rate_monotonic)
+"""Which order everybody."""
+
+LEVELS = (
+    fcfs_backfill, conservative_backfill, drf, equal, equi, elastic_index, hesrpt, afs, optimus,
+    themis,
 )  # fmt: skip
-"""Position = number; `decide` has one branch each, which a test holds to this order."""
+"""Which name a level for everybody."""
+
+NUMBERED = QUEUES + WAITING + PREEMPTIVE + LEVELS
+"""Position = number; the branches below are in this order, which a test holds them to."""
+
+STRICT = (True, False, False, False, True) + (False,) * len(PREEMPTIVE)
+"""Of the rules that are an order: whether the first that does not fit stops the others."""
+
+NUM_QUEUES = len(QUEUES)
+NUM_UNSORTED = NUM_QUEUES + len(WAITING)
+NUM_KEYED = NUM_UNSORTED + len(PREEMPTIVE)
+
+
+@kernel
+def write_keys(number: int, v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
+    """Write the place (A,) of every active job in the order of scheduler `number`."""
+    if number == 0:
+        fcfs(v, params, key)
+    elif number == 1:
+        on_demand(v, params, key)
+    elif number == 2:
+        sjf(v, params, key)
+    elif number == 3:
+        random(v, params, key)
+    elif number == 4:
+        qssf(v, params, key)
+    elif number == 5:
+        srtf(v, params, key)
+    elif number == 6:
+        srsf(v, params, key)
+    elif number == 7:
+        round_robin(v, params, key)
+    elif number == 8:
+        las(v, params, key)
+    elif number == 9:
+        priority(v, params, key)
+    elif number == 10:
+        tiresias(v, params, key)
+    elif number == 11:
+        gittins(v, params, key)
+    elif number == 12:
+        edf(v, params, key)
+    else:
+        rate_monotonic(v, params, key)
 
 
 @kernel
@@ -32,31 +96,37 @@ def decide(number: int, v: ClusterView, params: np.ndarray, target: np.ndarray) 
     Args:
         number: position in `NUMBERED`.
         params: float64, the scheduler's parameters in the order of its registry entry.
-        target: (A,) int64, overwritten.
+        target: (A,) int64, comes in as the levels held, overwritten.
     """
-    if number == 0:
-        fcfs(v, params, target)
-    elif number == 1:
+    if number < NUM_QUEUES:
+        serve_queue(v, STRICT[number], target, v.free.copy())
+        return
+    if number < NUM_KEYED:
+        key = np.empty(v.job.size)
+        write_keys(number, v, params, key)
+        if number < NUM_UNSORTED:
+            serve_waiting(v, key, STRICT[number], target)
+        else:
+            serve_all(v, key, STRICT[number], target)
+        return
+    which = number - NUM_KEYED
+    if which == 0:
         fcfs_backfill(v, params, target)
-    elif number == 2:
-        sjf(v, params, target)
-    elif number == 3:
-        srtf(v, params, target)
-    elif number == 4:
-        round_robin(v, params, target)
-    elif number == 5:
-        las(v, params, target)
-    elif number == 6:
+    elif which == 1:
+        conservative_backfill(v, params, target)
+    elif which == 2:
         drf(v, params, target)
-    elif number == 7:
+    elif which == 3:
         equal(v, params, target)
-    elif number == 8:
-        on_demand(v, params, target)
-    elif number == 9:
-        priority(v, params, target)
-    elif number == 10:
-        random(v, params, target)
-    elif number == 11:
+    elif which == 4:
         equi(v, params, target)
-    else:
+    elif which == 5:
         elastic_index(v, params, target)
+    elif which == 6:
+        hesrpt(v, params, target)
+    elif which == 7:
+        afs(v, params, target)
+    elif which == 8:
+        optimus(v, params, target)
+    else:
+        themis(v, params, target)

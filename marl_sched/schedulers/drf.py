@@ -7,8 +7,8 @@ from marl_sched.schedulers.filling import (
     asked_level,
     charge,
     enough,
-    fill_requests,
     keep_running,
+    serve_waiting,
 )
 from marl_sched.types import ClusterView
 
@@ -39,7 +39,7 @@ def drf(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
         own = np.empty(n)
         for i in range(n):
             own[i] = dominant_share(v, i, v.sizes[v.profile[i], asked_level(v, i)])
-        fill_requests(v, own, False, target, left)
+        serve_waiting(v, own, False, target)
         return
     share = np.zeros(tenants)
     for i in range(n):

@@ -7,8 +7,7 @@ from marl_sched.schedulers.filling import (
     asked_level,
     charge,
     enough,
-    fill_requests,
-    keep_running,
+    serve_queue,
 )
 from marl_sched.types import ClusterView
 
@@ -46,20 +45,18 @@ def fcfs_backfill(v: ClusterView, params: np.ndarray, target: np.ndarray) -> Non
     leaves over. Not preemptive. Source: Lifka, "The ANL/IBM SP scheduling system", JSSPP
     1995 (EASY); reservations count GPUs cluster-wide.
     """
-    left = v.capacity.copy()
-    keep_running(v, target, left)
-    fill_requests(v, v.arrival_s, True, target, left)
+    left = v.free.copy()
+    serve_queue(v, True, target, left)
     head = -1
-    for i in range(v.job.size):
-        if target[i] == 0 and (head < 0 or v.job[i] < v.job[head]):
+    for i in v.waiting:
+        if head < 0 and target[i] == 0:
             head = i
-    if head < 0 or left[0] < 1.0:
+    if head < 0 or left[0] <= 0.0:
         return
     head_gpus = v.sizes[v.profile[head], asked_level(v, head)]
     shadow_s, extra = reservation(v, head_gpus, target)
-    order = np.argsort(v.job)
-    for i in order:
-        if left[0] < 1.0:
+    for i in v.waiting:
+        if left[0] <= 0.0:
             return
         if target[i] > 0 or i == head:
             continue

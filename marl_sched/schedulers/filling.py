@@ -1,8 +1,8 @@
-"""Two ways to hand out GPUs, shared by the classic schedulers; compiled.
+"""Ways to hand out GPUs, shared by the classic schedulers; compiled.
 
-`fill_requests` serves whole requests in order of a key; `fill_by_score` raises elastic jobs
-level by level, best score first. Both keep a binary heap, so that only as many jobs are
-ordered as can be served.
+`serve_queue`, `serve_waiting` and `serve_all` serve whole requests in an order;
+`fill_by_score` raises elastic jobs level by level, best score first. A binary heap orders only
+as many jobs as can be served.
 """
 
 from __future__ import annotations
@@ -74,31 +74,103 @@ def keep_running(v: ClusterView, target: np.ndarray, left: np.ndarray) -> None:
 
 
 @kernel
-def fill_requests(
-    v: ClusterView, key: np.ndarray, strict: bool, target: np.ndarray, left: np.ndarray
-) -> None:
-    """Give jobs without a target their whole request, smallest key first.
+def serve_queue(v: ClusterView, strict: bool, target: np.ndarray, left: np.ndarray) -> None:
+    """Give waiting jobs their whole request in order of arrival; who runs keeps what it holds.
+
+    Args:
+        strict: stop at the first job that does not fit, instead of passing over it.
+        target: (A,) int64, the levels held; raised in place.
+        left: (4,) float64, free resources; lowered in place.
+    """
+    for i in v.waiting:
+        if left[0] <= 0.0:
+            return
+        level = asked_level(v, i)
+        gpus = v.sizes[v.profile[i], level]
+        if enough(v, i, gpus, left):
+            target[i] = level
+            charge(v, i, gpus, left)
+        elif strict:
+            return
+
+
+@kernel
+def serve_waiting(v: ClusterView, key: np.ndarray, strict: bool, target: np.ndarray) -> None:
+    """Give waiting jobs their whole request, smallest key first; who runs keeps what it holds.
 
     Args:
         key: (A,) float64; +inf leaves a job out.
-        strict: stop at the first job that does not fit, instead of passing over it.
-        target: (A,) int64 levels, raised in place.
-        left: (4,) float64 resources not yet given away, lowered in place.
+        strict, target: as in `serve_queue`.
     """
-    n = v.job.size
-    heap = np.empty(n, dtype=np.int64)
-    waiting, smallest = 0, np.inf
-    for i in range(n):
-        if target[i] == 0 and key[i] < np.inf:
-            heap[waiting] = i
-            waiting += 1
-            smallest = min(smallest, v.sizes[v.profile[i], asked_level(v, i)])
-    heapify(heap, waiting, key, v.job)
-    while waiting > 0 and left[0] >= smallest:
+    heap = np.empty(v.waiting.size, dtype=np.int64)
+    count, smallest = 0, np.inf
+    for i in v.waiting:
+        if key[i] < np.inf:
+            heap[count] = i
+            count += 1
+            smallest = min(smallest, v.sizes[v.profile[i], asked_level(v, i)] * v.demand[i, 0])
+    left = v.free.copy()
+    fill_from_heap(v, heap, count, smallest, key, strict, target, left)
+
+
+@kernel
+def serve_all(v: ClusterView, key: np.ndarray, strict: bool, target: np.ndarray) -> None:
+    """Give all jobs, running or waiting, their whole request, smallest key first.
+
+    Running jobs that come before everybody who waits keep what they hold without being sorted:
+    they fit together already.
+
+    Args:
+        key: (A,) float64; -inf keeps exactly what the job holds, +inf leaves it out.
+        strict, target: as in `serve_queue`.
+    """
+    first, first_job = np.inf, np.int64(2**62)
+    for i in v.waiting:
+        if key[i] < first or (key[i] == first and v.job[i] < first_job):
+            first, first_job = key[i], v.job[i]
+    heap = np.empty(v.job.size, dtype=np.int64)
+    count, smallest = 0, np.inf
+    left = v.capacity.copy()
+    for i in v.running:
+        level = asked_level(v, i)
+        before_all = key[i] < first or (key[i] == first and v.job[i] < first_job)
+        if key[i] == -np.inf:
+            target[i] = min(v.level[i], v.limit_level[i])
+            charge(v, i, v.sizes[v.profile[i], target[i]], left)
+        elif before_all and v.level[i] == level:
+            charge(v, i, v.sizes[v.profile[i], level], left)
+        else:
+            target[i] = 0
+            if key[i] < np.inf:
+                heap[count] = i
+                count += 1
+                smallest = min(smallest, v.sizes[v.profile[i], level] * v.demand[i, 0])
+    for i in v.waiting:
+        if key[i] < np.inf:
+            heap[count] = i
+            count += 1
+            smallest = min(smallest, v.sizes[v.profile[i], asked_level(v, i)] * v.demand[i, 0])
+    fill_from_heap(v, heap, count, smallest, key, strict, target, left)
+
+
+@kernel
+def fill_from_heap(
+    v: ClusterView,
+    heap: np.ndarray,
+    count: int,
+    smallest: float,
+    key: np.ndarray,
+    strict: bool,
+    target: np.ndarray,
+    left: np.ndarray,
+) -> None:
+    """Give `heap[:count]` rows their request, smallest key first, from what is `left` (4,)."""
+    heapify(heap, count, key, v.job)
+    while count > 0 and left[0] >= smallest - 1e-9:
         i = heap[0]
-        waiting -= 1
-        heap[0] = heap[waiting]
-        sift_down(heap, waiting, 0, key, v.job)
+        count -= 1
+        heap[0] = heap[count]
+        sift_down(heap, count, 0, key, v.job)
         level = asked_level(v, i)
         gpus = v.sizes[v.profile[i], level]
         if enough(v, i, gpus, left):
@@ -130,7 +202,7 @@ def fill_by_score(v: ClusterView, table: np.ndarray, target: np.ndarray, left: n
             heap[waiting] = i
             waiting += 1
     heapify(heap, waiting, key, v.job)
-    while waiting > 0 and left[0] >= 1.0:
+    while waiting > 0 and left[0] > 1e-9:
         i = heap[0]
         level = target[i]
         step = v.sizes[v.profile[i], level + 1] - v.sizes[v.profile[i], level]

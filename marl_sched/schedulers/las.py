@@ -3,12 +3,11 @@
 import numpy as np
 
 from marl_sched.jit import kernel
-from marl_sched.schedulers.filling import fill_requests
 from marl_sched.types import ClusterView
 
 
 @kernel
-def las(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+def las(v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
     """Jobs by discretised attained service (GPU-seconds held), by arrival within a queue.
 
     Queue 0 ends at `quantum_gpu_s` and each further queue at twice the one before, so that a
@@ -19,13 +18,9 @@ def las(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
     Args:
         params: (quantum_gpu_s,).
     """
-    left = v.capacity.copy()
-    key = np.empty(v.job.size)
     for i in range(v.job.size):
-        target[i] = 0
         queue, limit = 0, params[0]
         while v.attained_gpu_s[i] >= limit and queue < 60:
             queue += 1
             limit *= 2.0
         key[i] = queue * 1e12 + v.arrival_s[i]
-    fill_requests(v, key, False, target, left)

@@ -3,16 +3,13 @@
 import numpy as np
 
 from marl_sched.jit import kernel
-from marl_sched.schedulers.filling import fill_requests, keep_running
 from marl_sched.types import ClusterView
 
 
 @kernel
-def on_demand(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+def on_demand(v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
     """Whole requests in order of arrival; a job that does not fit is passed over.
 
     Not preemptive. Source: textbook rule (first fit); large gangs may starve.
     """
-    left = v.capacity.copy()
-    keep_running(v, target, left)
-    fill_requests(v, v.arrival_s, False, target, left)
+    key[:] = v.arrival_s

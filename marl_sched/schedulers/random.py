@@ -3,7 +3,6 @@
 import numpy as np
 
 from marl_sched.jit import kernel
-from marl_sched.schedulers.filling import fill_requests, keep_running
 from marl_sched.types import ClusterView
 
 
@@ -17,7 +16,7 @@ def mix(x: int) -> int:
 
 
 @kernel
-def random(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+def random(v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
     """Waiting jobs in an order drawn anew at each epoch; who does not fit is passed over.
 
     Not preemptive. The draw is a hash of seed, time and job: equal inputs, equal answers.
@@ -25,10 +24,6 @@ def random(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
     Args:
         params: (seed,).
     """
-    left = v.capacity.copy()
-    keep_running(v, target, left)
-    key = np.empty(v.job.size)
     salt = mix(int(params[0]) * 7919 + int(v.now_s))
     for i in range(v.job.size):
         key[i] = mix(v.job[i] ^ salt)
-    fill_requests(v, key, False, target, left)

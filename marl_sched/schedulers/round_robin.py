@@ -3,12 +3,11 @@
 import numpy as np
 
 from marl_sched.jit import kernel
-from marl_sched.schedulers.filling import charge, fill_requests
 from marl_sched.types import ClusterView
 
 
 @kernel
-def round_robin(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+def round_robin(v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
     """A job keeps its GPUs for one slice, then queues behind those that wait.
 
     The queue is ordered by the time since which a job waits; a job whose slice is over joins
@@ -17,16 +16,11 @@ def round_robin(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
     Args:
         params: (slice_s,).
     """
-    left = v.capacity.copy()
-    key = np.empty(v.job.size)
     for i in range(v.job.size):
-        target[i] = 0
         key[i] = v.waiting_since_s[i]
         if v.level[i] > 0:
             if v.now_s - v.run_since_s[i] < params[0]:
-                target[i] = min(v.level[i], v.limit_level[i])
-                charge(v, i, v.sizes[v.profile[i], target[i]], left)
+                key[i] = -np.inf
             else:
                 # Behind everybody who waits; among the expired, who ran longest goes last.
                 key[i] = v.now_s - v.run_since_s[i] + v.now_s
-    fill_requests(v, key, False, target, left)

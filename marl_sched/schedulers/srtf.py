@@ -3,18 +3,15 @@
 import numpy as np
 
 from marl_sched.jit import kernel
-from marl_sched.schedulers.filling import fill_requests
 from marl_sched.types import ClusterView
 
 
 @kernel
-def srtf(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+def srtf(v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
     """All jobs by estimated remaining time; one that does not fit is passed over.
 
     Preemptive. Source: Schrage, "A proof of the optimality of the shortest remaining
     processing time discipline", Operations Research 1968, for one server; here gangs and
     estimates with error.
     """
-    left = v.capacity.copy()
-    target[:] = 0
-    fill_requests(v, v.est_remaining_s, False, target, left)
+    key[:] = v.est_remaining_s

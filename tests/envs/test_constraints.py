@@ -64,7 +64,7 @@ def play(settings: Config, steps: int, seed: int) -> int:
         obs, _, done, _, _ = env.step(actions)
         check_constraints(world, game)
         if done["__all__"]:
-            assert world.env_k[0, c.NUM_FINISHED] == env.core.window
+            assert world.env_k[0, c.NUM_ENDED] == env.core.window
             assert not np.isnan(world.result[0]).any()
             episodes += 1
             obs, _ = env.reset()
@@ -157,11 +157,11 @@ def test_algorithms_are_taken_as_they_are() -> None:
     env = BatchedSchedulingEnv(config("meta"), 1, seed=6)
     env.reset()
     from marl_sched.schedulers import get_scheduler
-    from marl_sched.sim.kernels import make_view
+    from marl_sched.sim.simulation import look
 
     differ = 0
     for step in range(60):
-        view = make_view(env.world, 0)
+        view = look(env.world, 0)
         asked = {}
         for name in ALGORITHMS:
             asked[name] = get_scheduler(name).allocate(view).gpus.tolist()

@@ -20,7 +20,7 @@ from marl_sched.envs.batched import (
 from marl_sched.envs.game import CLUSTER_FEATURES, GLOBAL_FEATURES, JOB_FEATURES
 from marl_sched.errors import UserError
 from marl_sched.schedulers import get_scheduler
-from marl_sched.sim.kernels import make_view
+from marl_sched.sim.simulation import look
 from marl_sched.types import ClusterView
 from tests.envs.games import UP, config, masked_action, proposed, traced
 
@@ -31,7 +31,7 @@ def played(env: BatchedSchedulingEnv, steps: int) -> Iterator[tuple[dict, Cluste
     """Observations of environment 0 in a random legal play, with the view at that moment."""
     obs, rng = env.reset(), np.random.default_rng(0)
     for _ in range(steps):
-        yield {key: value[0] for key, value in obs.items()}, make_view(env.world, 0)
+        yield {key: value[0] for key, value in obs.items()}, look(env.world, 0)
         obs, _, _, _ = env.step(np.array([masked_action(rng, obs["mask"][0])]))
 
 

@@ -41,7 +41,9 @@ def results() -> JobResults:
     result[c.FINAL_PREEMPTIONS, :3] = 0, 1, 0
     result[c.FINAL_RESTARTS, :3] = 0, 2, 1
     result[c.FINAL_RHO, :3] = 1.0, 1.6, 0.4
-    return job_results(workload, 4, result)
+    result[c.FINAL_STATUS, :3] = c.FINISHED_JOB
+    result[c.FINAL_OVERHEAD_GPU_S : c.FINAL_RETRIES + 1, :3] = 0
+    return job_results(workload, 4, result, np.array([1000.0, 490.0]))
 
 
 def test_summary_by_hand() -> None:

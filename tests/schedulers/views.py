@@ -59,14 +59,20 @@ def make_view(
     def levels(gpus: list[int]) -> np.ndarray:
         return np.array([s.index(g) for s, g in zip(allowed, gpus, strict=True)], np.int64)
 
+    demand = np.array([(1.0, *row.demand) for row in jobs], float).reshape(len(jobs), 4)
+    held = np.array([row.held for row in jobs], float)
+    total = np.array([num_gpus, *capacity], float)
+    number = np.arange(len(jobs)) if job is None else np.asarray(job, np.int64)
+    order = np.argsort(number)
     return ClusterView(
         now_s=float(now_s),
         num_gpus=num_gpus,
-        capacity=np.array([num_gpus, *capacity], float),
+        capacity=total,
+        free=total - held @ demand,
         sizes=sizes.reshape(len(jobs), most),
         num_levels=np.array([len(s) - 1 for s in allowed], np.int64),
         rates=rates.reshape(len(jobs), most),
-        job=np.arange(len(jobs)) if job is None else np.asarray(job, np.int64),
+        job=number,
         profile=np.arange(len(jobs)),
         level=levels([row.held for row in jobs]),
         request_level=levels([row.request for row in jobs]),
@@ -80,10 +86,13 @@ def make_view(
         est_total_s=column([row.total_s for row in jobs]),
         est_remaining_s=column([row.total_s if row.left_s is None else row.left_s for row in jobs]),
         restart_s=column([row.restart_s for row in jobs]),
-        demand=np.array([(1.0, *row.demand) for row in jobs], float).reshape(len(jobs), 4),
+        demand=demand,
         priority=column([row.priority for row in jobs]),
         tenant=np.array([row.tenant for row in jobs], np.int64),
         deadline_s=column([row.deadline_s for row in jobs]),
+        waiting=order[held[order] == 0],
+        running=np.flatnonzero(held),
+        tenant_quota=np.full(1 + max((row.tenant for row in jobs), default=0), np.inf),
     )
 
 
@@ -135,5 +144,7 @@ def random_view(rng: np.random.Generator, max_jobs: int = 30) -> ClusterView:
 
 def permuted(view: ClusterView, order: np.ndarray) -> ClusterView:
     """The same jobs in other rows."""
-    at = ClusterView._fields.index("job")
-    return view._replace(**{name: getattr(view, name)[order] for name in ClusterView._fields[at:]})
+    fields = ClusterView._fields[ClusterView._fields.index("job") :]
+    rows = {name: getattr(view, name)[order] for name in fields[: fields.index("waiting")]}
+    to = np.argsort(order)
+    return view._replace(**rows, waiting=to[view.waiting], running=to[view.running])

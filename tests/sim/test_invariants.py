@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from marl_sched.config import SimConfig
 from marl_sched.sim import columns as c
 from marl_sched.sim import kernels
+from marl_sched.sim.apply import apply
 from marl_sched.sim.world import World
 from marl_sched.types import Cluster, ClusterView
 from tests.sim.worlds import (
@@ -72,7 +73,7 @@ def test_every_job_ends_and_the_books_balance(seed: int) -> None:
     finish_s = np.array([job.finish for job in jobs])
     first_start_s = np.array([job.first_start for job in jobs])
     assert (arrival_s <= first_start_s).all() and (first_start_s < finish_s).all()
-    assert world.env_k[0, c.NUM_FINISHED] == len(jobs)
+    assert world.env_k[0, c.NUM_ENDED] == len(jobs)
     # GPU-seconds: what the jobs attained is the integral of the GPUs that they held.
     held_gpu_s = 0.0
     ends = [epoch.t for epoch in played.epochs[1:]] + [np.inf]
@@ -175,7 +176,7 @@ def test_a_scheduler_that_starts_nothing_is_stuck() -> None:
         status = kernels.advance(world, 0)
         if status != kernels.EPOCH:
             break
-        kernels.apply(world, 0, np.zeros(1, np.int64))
+        apply(world, 0, np.zeros(1, np.int64))
     assert status == kernels.STUCK
 
 
@@ -185,7 +186,7 @@ def test_a_declared_limit_binds() -> None:
     kernels.start(world, 0, 0, 1, 1.0)
     assert kernels.advance(world, 0) == kernels.EPOCH
     world.slot_k[0, c.LIMIT_LEVEL, 0] = 2
-    kernels.apply(world, 0, np.array([3]))
+    apply(world, 0, np.array([3]))
     assert snapshot(world, 0).levels == {0: 2}
 
 

@@ -18,10 +18,13 @@ from marl_sched.perf.profiles import ProfileTable
 from marl_sched.schedulers import Scheduler
 from marl_sched.sim import columns as c
 from marl_sched.sim import kernels
+from marl_sched.sim.apply import apply
+from marl_sched.sim.simulation import look
 from marl_sched.sim.world import World, build_world
 from marl_sched.types import Cluster, ClusterView, make_node
 from marl_sched.workload import Workload
 from tests.reference import Epoch, ReferenceJob, ReferenceJobResult, simulate
+from tests.schedulers.views import permuted
 
 Decide = Callable[[ClusterView], Mapping[int, int]]
 """A view, its rows ordered by job, to target levels by job index."""
@@ -167,11 +170,8 @@ def random_demand(rng: np.random.Generator, jobs: int) -> np.ndarray:
 
 
 def sorted_view(view: ClusterView) -> ClusterView:
-    """Copies of the view's rows in the order of their jobs, independent of the world."""
-    order = np.argsort(view.job)
-    at = ClusterView._fields.index("job")
-    rows = {name: getattr(view, name)[order] for name in ClusterView._fields[at:]}
-    return view._replace(**rows)
+    """The view in order of the jobs."""
+    return permuted(view, np.argsort(view.job))
 
 
 def classic(scheduler: Scheduler) -> Decide:
@@ -218,7 +218,7 @@ def placement_of(world: World, b: int, slot: int) -> dict[int, int]:
     nodes: dict[int, int] = {}
     entry = int(world.slot_k[b, c.PLACEMENT, slot])
     while entry >= 0:
-        node, gpus, entry = world.pool[b, :, entry].tolist()
+        node, gpus, entry, _ = world.pool[b, :, entry].tolist()
         assert node not in nodes and gpus > 0
         nodes[node] = gpus
     return nodes
@@ -237,11 +237,11 @@ def snapshot(world: World, b: int) -> Epoch:
 
 def decide_and_apply(world: World, b: int, decide: Decide) -> ClusterView:
     """One decision epoch; the view before it."""
-    view = sorted_view(kernels.make_view(world, b))
+    view = sorted_view(look(world, b))
     first = world.env_k[b, c.FIRST_JOB]
     levels = decide(view._replace(job=view.job - first))
     active = world.slot_k[b, c.JOB, : view.job.size] - first
-    kernels.apply(world, b, np.array([levels[j] for j in active.tolist()], np.int64))
+    apply(world, b, np.array([levels[j] for j in active.tolist()], np.int64))
     return view
 
 
@@ -301,9 +301,11 @@ def view_of(setup: Setup, now_s: float, active: list[ReferenceJob]) -> ClusterVi
     factor = setup.est_factor[job]
 
     def column(name: str) -> np.ndarray:
-        return np.array([getattr(j, name) for j in active])
+        return np.array([getattr(j, name) for j in active], dtype=np.float64)
 
     started = ~np.isnan(column("first_start"))
+    level = column("level").astype(np.int64)
+    used = (profiles.sizes[profile, level][:, None] * work.demand[job]).sum(axis=0)
     return ClusterView(
         now_s=now_s,
         num_gpus=setup.cluster.num_gpus,
@@ -313,10 +315,10 @@ def view_of(setup: Setup, now_s: float, active: list[ReferenceJob]) -> ClusterVi
         rates=profiles.nominal_rates,
         job=job,
         profile=profile,
-        level=column("level"),
+        level=level,
         request_level=profiles.request_level[profile],
         limit_level=profiles.num_levels[profile],
-        arrival_s=column("arrival"),
+        arrival_s=column("arrival").astype(float),
         attained_gpu_s=column("attained"),
         run_since_s=column("run_since"),
         waiting_since_s=column("waiting_since"),
@@ -329,4 +331,8 @@ def view_of(setup: Setup, now_s: float, active: list[ReferenceJob]) -> ClusterVi
         priority=work.priority[job],
         tenant=work.tenant[job],
         deadline_s=work.deadline_s[job],
+        free=setup.cluster.capacity.sum(axis=0) - used,
+        waiting=np.flatnonzero(level == 0),
+        running=np.flatnonzero(level),
+        tenant_quota=np.full(len(work.tenants), np.inf),
     )

@@ -1,0 +1,354 @@
+"""Carrying out what a scheduler wants, as far as the cluster allows; compiled.
+
+Three ways: `apply` brings jobs to target levels and finds their places, `repack` places whole
+requests anew in a given order, `apply_placement` carries out given places.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from marl_sched.jit import kernel
+from marl_sched.sim import columns as c
+from marl_sched.sim.lifecycle import mark_spanning, run_at, suspend, unplace
+from marl_sched.sim.placement import drop_entries, give_back, place, take
+from marl_sched.sim.progress import enter_phase, predict, refresh_rates, sync
+from marl_sched.sim.world import World
+
+
+@kernel
+def gpus_at(w: World, b: int, i: int, level: int) -> float:
+    """GPUs of row `i` at a level; shares count as fractions."""
+    return w.sizes[w.slot_k[b, c.PROFILE, i], level] * w.slot_demand[b, i, 0]
+
+
+@kernel
+def find_changes(w: World, b: int, target: np.ndarray) -> int:
+    """Clip targets to what is legal and list the rows that change; their number."""
+    level, limit = w.slot_k[b, c.LEVEL], w.slot_k[b, c.LIMIT_LEVEL]
+    count, more = 0, 0.0
+    for i in range(w.env_k[b, c.NUM_ACTIVE]):
+        if target[i] == level[i] and target[i] <= limit[i]:
+            continue
+        target[i] = min(max(target[i], 0), limit[i])
+        if target[i] != level[i]:
+            w.changes[b, count] = i
+            count += 1
+            more += gpus_at(w, b, i, target[i]) - gpus_at(w, b, i, level[i])
+    excess = w.env_f[b, c.HELD_GPUS] + more - w.usable[b, 0]
+    quotas = bounded_tenants(w)
+    if excess <= 1e-9 and not quotas:
+        return count
+    if quotas:
+        excess -= cut_to_quotas(w, b, target)
+    cut(w, b, target, -1, excess)
+    count = 0
+    for i in range(w.env_k[b, c.NUM_ACTIVE]):
+        if target[i] != level[i]:
+            w.changes[b, count] = i
+            count += 1
+    return count
+
+
+@kernel
+def bounded_tenants(w: World) -> bool:
+    """Whether some tenant has a quota."""
+    for tenant in range(w.tenant_quota.size):
+        if w.tenant_quota[tenant] < np.inf:
+            return True
+    return False
+
+
+@kernel
+def cut_to_quotas(w: World, b: int, target: np.ndarray) -> float:
+    """Lower the latest jobs of tenants above their quota; GPUs freed."""
+    freed = 0.0
+    for tenant in range(w.tenant_quota.size):
+        if w.tenant_quota[tenant] == np.inf:
+            continue
+        asked = 0.0
+        for i in range(w.env_k[b, c.NUM_ACTIVE]):
+            if w.slot_k[b, c.TENANT, i] == tenant:
+                asked += gpus_at(w, b, i, target[i])
+        freed += cut(w, b, target, tenant, asked - w.tenant_quota[tenant])
+    return freed
+
+
+@kernel
+def cut(w: World, b: int, target: np.ndarray, tenant: int, excess: float) -> float:
+    """Lower targets, the latest job first, until `excess` GPUs are free; GPUs freed.
+
+    Args:
+        tenant: whose jobs; -1 for everybody's.
+    """
+    freed = 0.0
+    while excess - freed > 1e-9:
+        latest = -1
+        for i in range(w.env_k[b, c.NUM_ACTIVE]):
+            mine = tenant < 0 or w.slot_k[b, c.TENANT, i] == tenant
+            later = latest < 0 or w.slot_k[b, c.JOB, i] > w.slot_k[b, c.JOB, latest]
+            if target[i] > 0 and mine and later:
+                latest = i
+        if latest < 0:
+            break
+        while excess - freed > 1e-9 and target[latest] > 0:
+            before = gpus_at(w, b, latest, target[latest])
+            target[latest] -= 1
+            freed += before - gpus_at(w, b, latest, target[latest])
+    return freed
+
+
+@kernel
+def apply(w: World, b: int, target: np.ndarray) -> None:
+    """Bring every active job to its target level, as far as the nodes allow.
+
+    Feasible for any input: levels are clipped, the sum is cut to the cluster, and a gang that
+    finds no room keeps what it has, takes a smaller size, or waits. Preemptions first, then
+    shrinks, then growth and starts, larger gangs first.
+
+    Args:
+        target: (A,) int64 level of each active job; may be `World.target` itself.
+    """
+    count = find_changes(w, b, target)
+    changes = w.changes[b]
+    level = w.slot_k[b, c.LEVEL]
+    raised = 0
+    for k in range(count):
+        i = changes[k]
+        wanted = target[i]
+        if wanted == 0:
+            sync(w, b, i)
+            unplace(w, b, i)
+            suspend(w, b, i)
+        elif wanted > level[i]:
+            raised += 1
+    if raised < count:
+        for k in range(count):
+            i = changes[k]
+            if 0 < target[i] < level[i]:
+                wanted = target[i]
+                sync(w, b, i)
+                unplace(w, b, i)
+                start_at_most(w, b, i, wanted)
+                target[i] = level[i]
+    if raised > 0:
+        raise_levels(w, b, target, count, raised)
+    settle(w, b)
+    for k in range(count):
+        target[changes[k]] = level[changes[k]]
+
+
+@kernel
+def raise_levels(w: World, b: int, target: np.ndarray, count: int, raised: int) -> None:
+    """Start and grow the jobs whose target is above their level, larger gangs first."""
+    changes, level = w.changes[b], w.slot_k[b, c.LEVEL]
+    rows = np.empty(raised, dtype=np.int64)
+    keys = np.empty(raised)
+    n = 0
+    for k in range(count):
+        i = changes[k]
+        if target[i] > level[i]:
+            rows[n] = i
+            size = w.sizes[w.slot_k[b, c.PROFILE, i], target[i]]
+            keys[n] = w.slot_k[b, c.JOB, i] - size * 1e9
+            n += 1
+    if n == 1:
+        raise_level(w, b, rows[0], target[rows[0]])
+        return
+    for j in np.argsort(keys[:n]):
+        raise_level(w, b, rows[j], target[rows[j]])
+
+
+@kernel
+def raise_level(w: World, b: int, i: int, wanted: int) -> None:
+    if w.slot_k[b, c.LEVEL, i] > 0:
+        grow(w, b, i, wanted)
+    else:
+        start_at_most(w, b, i, wanted)
+
+
+@kernel
+def start_at_most(w: World, b: int, i: int, level: int) -> None:
+    """Run the unplaced job in row `i` at the highest level up to `level` that finds room."""
+    for lower in range(level, 0, -1):
+        if place(w, b, i, lower):
+            run_at(w, b, i, lower)
+            return
+    if w.slot_k[b, c.LEVEL, i] > 0:
+        suspend(w, b, i)
+
+
+@kernel
+def grow(w: World, b: int, i: int, level: int) -> None:
+    """Move the running job in row `i` up to `level`, or leave it as it is."""
+    old, kind = w.slot_k[b, c.PLACEMENT, i], w.slot_k[b, c.GPU_TYPE, i]
+    give_back(w, b, i, 1)
+    w.slot_k[b, c.PLACEMENT, i] = -1
+    if not place(w, b, i, level):
+        w.slot_k[b, c.PLACEMENT, i] = old
+        w.slot_k[b, c.GPU_TYPE, i] = kind
+        give_back(w, b, i, -1)
+        return
+    if w.slot_k[b, c.SPAN, i] > 0:
+        new = w.slot_k[b, c.PLACEMENT, i]
+        w.slot_k[b, c.PLACEMENT, i] = old
+        mark_spanning(w, b, i, -1)
+        w.slot_k[b, c.PLACEMENT, i] = new
+    drop_entries(w, b, old)
+    sync(w, b, i)
+    run_at(w, b, i, level)
+
+
+@kernel
+def settle(w: World, b: int) -> None:
+    """After all placements: rates by co-runners, the next round, repeated overheads."""
+    if w.co_runners:
+        refresh_rates(w, b)
+    if w.env_k[b, c.BELOW_MOST] == 0 and not w.decide_on_rounds:
+        # Everybody has the most it can use: nothing to decide before the next event.
+        w.env_f[b, c.ROUND_AT_S] = np.inf
+    if w.overhead_each_epoch:
+        charge_everybody(w, b)
+
+
+@kernel
+def charge_everybody(w: World, b: int) -> None:
+    """Each running job pauses for its restart cost now, while its predicted end ignores that.
+
+    A quirk of Muri's simulator (Zhao et al., SIGCOMM 2022, artifact), kept to compare with it.
+    """
+    now = w.env_f[b, c.NOW_S]
+    for k in range(w.env_k[b, c.NUM_RUNNING]):
+        i = w.running[b, k]
+        sync(w, b, i)
+        w.slot_f[b, c.RESUME_AT_S, i] = now
+        predict(w, b, i)
+        cost = w.profile_f[c.PROFILE_RESTART_S, w.slot_k[b, c.PROFILE, i]]
+        w.slot_f[b, c.RESUME_AT_S, i] = now + cost
+
+
+@kernel
+def same_nodes(w: World, b: int, one: int, other: int) -> bool:
+    """Whether two lists of placement entries hold the same GPUs of the same nodes, in order."""
+    while one >= 0 and other >= 0:
+        for row in (c.ENTRY_NODE, c.ENTRY_GPUS):
+            if w.pool[b, row, one] != w.pool[b, row, other]:
+                return False
+        one, other = w.pool[b, c.ENTRY_NEXT, one], w.pool[b, c.ENTRY_NEXT, other]
+    return one == other
+
+
+@kernel
+def repack(w: World, b: int, order: np.ndarray) -> None:
+    """Place whole requests anew in an empty cluster, passing over jobs that find no room.
+
+    A running job that lands where it was just runs on.
+
+    Args:
+        order: (n,) int64 rows, who is placed first; rows left out wait.
+    """
+    active = w.env_k[b, c.NUM_ACTIVE]
+    old = np.full(active, -1, dtype=np.int64)
+    kinds = w.slot_k[b, c.GPU_TYPE, :active].copy()
+    spans = w.slot_k[b, c.SPAN, :active].copy()
+    for k in range(w.env_k[b, c.NUM_RUNNING]):
+        i = w.running[b, k]
+        mark_spanning(w, b, i, -1)
+        give_back(w, b, i, 1)
+        old[i] = w.slot_k[b, c.PLACEMENT, i]
+        w.slot_k[b, c.PLACEMENT, i] = -1
+    placed = np.zeros(active, dtype=np.bool_)
+    for i in order:
+        level = min(w.slot_k[b, c.REQUEST_LEVEL, i], w.slot_k[b, c.LIMIT_LEVEL, i])
+        placed[i] = place(w, b, i, level)
+    for i in range(active):
+        if old[i] >= 0 and not placed[i]:
+            drop_entries(w, b, old[i])
+            sync(w, b, i)
+            suspend(w, b, i)
+    for i in range(active):
+        if not placed[i]:
+            continue
+        level = min(w.slot_k[b, c.REQUEST_LEVEL, i], w.slot_k[b, c.LIMIT_LEVEL, i])
+        stays = kinds[i] == w.slot_k[b, c.GPU_TYPE, i] and w.slot_k[b, c.LEVEL, i] == level
+        if old[i] >= 0 and stays and same_nodes(w, b, old[i], w.slot_k[b, c.PLACEMENT, i]):
+            w.slot_k[b, c.SPAN, i] = spans[i]
+            mark_spanning(w, b, i, 1)
+        else:
+            sync_if_running(w, b, i)
+            run_at(w, b, i, level)
+        if old[i] >= 0:
+            drop_entries(w, b, old[i])
+    settle(w, b)
+
+
+@kernel
+def sync_if_running(w: World, b: int, i: int) -> None:
+    if w.slot_k[b, c.LEVEL, i] > 0:
+        sync(w, b, i)
+
+
+@kernel
+def differs(w: World, b: int, i: int, wanted: np.ndarray) -> bool:
+    """Whether row `i` holds other GPUs than `wanted` (N,)."""
+    entry, held = w.slot_k[b, c.PLACEMENT, i], 0
+    while entry >= 0:
+        gpus = w.pool[b, c.ENTRY_GPUS, entry]
+        if wanted[w.pool[b, c.ENTRY_NODE, entry]] != gpus:
+            return True
+        held += gpus
+        entry = w.pool[b, c.ENTRY_NEXT, entry]
+    return held != wanted.sum()
+
+
+@kernel
+def level_of(w: World, profile: int, gpus: int) -> int:
+    """Level of a profile with exactly so many GPUs, -1 without."""
+    for level in range(w.num_levels[profile] + 1):
+        if w.sizes[profile, level] == gpus:
+            return level
+    return -1
+
+
+@kernel
+def apply_placement(
+    w: World, b: int, placement: np.ndarray, rates: np.ndarray, given: bool
+) -> int:
+    """Carry out given places; who is elsewhere now restarts there.
+
+    Args:
+        placement: (A, N) int64, GPUs of each active job on each node; at most what is there.
+        rates: (A, F) float64, progress per second in each phase; read where `given`.
+
+    Returns:
+        -1, or the first row whose GPUs are no allowed size of its job: nothing is done then.
+    """
+    active = w.env_k[b, c.NUM_ACTIVE]
+    moved = np.zeros(active, dtype=np.bool_)
+    for i in range(active):
+        moved[i] = differs(w, b, i, placement[i])
+        if moved[i] and level_of(w, w.slot_k[b, c.PROFILE, i], placement[i].sum()) < 0:
+            return i
+    for i in range(active):
+        if moved[i] and w.slot_k[b, c.LEVEL, i] > 0:
+            sync(w, b, i)
+            unplace(w, b, i)
+            if placement[i].sum() == 0:
+                suspend(w, b, i)
+    for i in range(active):
+        if moved[i] and placement[i].sum() > 0:
+            for node in range(placement.shape[1] - 1, -1, -1):
+                if placement[i, node] > 0:
+                    take(w, b, i, node, placement[i, node])
+                    w.slot_k[b, c.GPU_TYPE, i] = w.node_type[node]
+            run_at(w, b, i, level_of(w, w.slot_k[b, c.PROFILE, i], placement[i].sum()))
+    if given:
+        for k in range(w.env_k[b, c.NUM_RUNNING]):
+            i = w.running[b, k]
+            if moved[i] or (w.slot_rate[b, i] != rates[i]).any():
+                sync(w, b, i)
+                w.slot_rate[b, i] = rates[i]
+                enter_phase(w, b, i)
+                predict(w, b, i)
+    settle(w, b)
+    return -1

@@ -1,0 +1,163 @@
+"""One environment driven from Python: for schedulers that are no kernels, and for growing runs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from marl_sched.errors import UserError
+from marl_sched.sim import columns as c
+from marl_sched.sim import kernels
+from marl_sched.sim.apply import apply, apply_placement
+from marl_sched.sim.progress import sync_running
+from marl_sched.sim.views import sealed, view_of
+from marl_sched.sim.world import World, grown
+from marl_sched.types import Allocation, ClusterView, NodeView
+
+
+class Simulation:
+    """Environment 0 of a world: advance, look, apply.
+
+    Args:
+        world: at least one environment; replaced by a larger one where a table must grow, so
+            read it from `world` afterwards.
+        first, end: jobs [first, end) of the workload; default all.
+        stretch: factor of the gaps between arrivals.
+    """
+
+    def __init__(
+        self, world: World, first: int = 0, end: int | None = None, stretch: float = 1.0
+    ) -> None:
+        self.world = world
+        self.events: list[np.ndarray] = []
+        """Full pieces of the event log, (., 6) float64 each."""
+        kernels.start(world, 0, first, world.job_f.shape[1] if end is None else end, stretch)
+
+    @property
+    def now_s(self) -> float:
+        """Time since the first arrival."""
+        return float(self.world.env_f[0, c.NOW_S])
+
+    @property
+    def num_active(self) -> int:
+        """A, jobs that have arrived and not ended."""
+        return int(self.world.env_k[0, c.NUM_ACTIVE])
+
+    def advance(self) -> bool:
+        """Run to the next decision epoch; False when every job has ended.
+
+        Raises:
+            UserError: when jobs wait for ever on an idle cluster.
+        """
+        while True:
+            status = kernels.advance(self.world, 0)
+            if status != kernels.FULL:
+                break
+            self.make_room()
+        if status == kernels.STUCK:
+            raise UserError(stuck_message(self.world))
+        return bool(status == kernels.EPOCH)
+
+    def make_room(self) -> None:
+        """After FULL: set the event log aside, and double the table of active jobs if it is full."""
+        world = self.world
+        if world.log.shape[0]:
+            self.drain_log()
+        slots, active = world.target.shape[1], self.num_active
+        if active == slots:
+            world = grown(world, min(2 * slots, world.result.shape[2]))
+        if world.log.shape[0] and 8 * (active + 9) + 4 * len(world.capacity) > len(world.log):
+            world = sealed(world._replace(log=np.zeros((2 * len(world.log), c.NUM_LOG))))
+        self.world = world
+
+    def drain_log(self) -> None:
+        """Move what has been logged to `events`."""
+        count = self.world.env_k[0, c.NUM_LOGGED]
+        self.events.append(self.world.log[:count].copy())
+        self.world.env_k[0, c.NUM_LOGGED] = 0
+
+    def view(self) -> ClusterView:
+        """What a scheduler sees now; windows into the state, valid until the next `advance`."""
+        return look(self.world, 0)
+
+    def nodes(self) -> NodeView:
+        """The nodes now, and who holds what on them."""
+        world, active = self.world, self.num_active
+        held = np.zeros((active, len(world.capacity)), dtype=np.int64)
+        for i in range(active):
+            entry = world.slot_k[0, c.PLACEMENT, i]
+            while entry >= 0:
+                held[i, world.pool[0, c.ENTRY_NODE, entry]] += world.pool[0, c.ENTRY_GPUS, entry]
+                entry = world.pool[0, c.ENTRY_NEXT, entry]
+        return NodeView(
+            capacity=world.capacity,
+            up=world.node_k[0, c.NODE_STATE] == c.OPEN,
+            gpu_type=world.node_type,
+            rack=world.node_rack,
+            held=held,
+            rates=world.rates,
+            restarts=world.slot_k[0, c.RESTARTS, :active],
+        )
+
+    def phase(self) -> np.ndarray:
+        """(A,) int64, phase that each active job is in."""
+        return self.world.slot_k[0, c.PHASE, : self.num_active]
+
+    def remaining(self) -> np.ndarray:
+        """(A,) float64, true work left of each active job; no scheduler may see it."""
+        return self.world.slot_f[0, c.REMAINING_S, : self.num_active]
+
+    def apply(self, allocation: Allocation) -> None:
+        """Carry out an allocation: by the placement rule, or where it says."""
+        if allocation.placement is not None:
+            self.place(allocation.placement)
+            return
+        view = view_of(self.world, 0)
+        sizes = view.sizes[view.profile]
+        # The highest legal level of at most so many GPUs.
+        fits = sizes <= np.asarray(allocation.gpus)[:, None]
+        fits &= np.arange(sizes.shape[1]) <= view.num_levels[view.profile][:, None]
+        apply(self.world, 0, np.where(fits, np.arange(sizes.shape[1]), 0).max(axis=1))
+
+    def place(self, placement: np.ndarray, rates: np.ndarray | None = None) -> None:
+        """Carry out given places; jobs whose row changes restart there, the others run on.
+
+        Args:
+            placement: (A, N) int64, GPUs of each active job on each node.
+            rates: (A, F) float64, progress per second in each phase; None reads the tables. A
+                new rate without a new place takes effect at once and costs nothing.
+
+        Raises:
+            ValueError: where a node is given away twice, or a job gets a size it must not have.
+        """
+        world = self.world
+        placement = np.ascontiguousarray(placement, dtype=np.int64)
+        over = np.flatnonzero(placement.sum(axis=0) > world.capacity[:, 0])
+        if over.size:
+            raise ValueError(f"node {over[0]} has fewer GPUs than the placement gives away")
+        given = rates is not None
+        table = np.zeros((len(placement), world.phase_left.shape[1])) if rates is None else rates
+        wrong = apply_placement(
+            world, 0, placement, np.ascontiguousarray(table, dtype=np.float64), given
+        )
+        if wrong >= 0:
+            raise ValueError(f"row {wrong}: {placement[wrong].sum()} GPUs are no allowed size")
+
+    def wake_at(self, time_s: float) -> None:
+        """Let the next decision epoch come at `time_s` at the latest."""
+        self.world.env_f[0, c.ROUND_AT_S] = min(time_s, self.world.env_f[0, c.ROUND_AT_S])
+
+
+def look(world: World, b: int) -> ClusterView:
+    """What a scheduler sees of environment `b` now; windows into the state."""
+    sync_running(world, b)
+    return view_of(world, b)
+
+
+def stuck_message(world: World) -> str:
+    """What to tell somebody whose scheduler leaves jobs waiting on an idle cluster."""
+    job = int(world.slot_k[0, c.JOB, world.waiting[0, world.env_k[0, c.WAITING_HEAD]]])
+    return (
+        f"the scheduler leaves {world.env_k[0, c.NUM_ACTIVE]} jobs waiting on an idle cluster, the "
+        f"first is number {job} by arrival: it cannot serve this workload, or the job fits no "
+        "open node; choose another scheduler or a larger cluster"
+    )
