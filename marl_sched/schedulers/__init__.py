@@ -100,11 +100,15 @@ class Scheduler:
         """The rule as a planner, ready for a run: the way to call any scheduler on a view."""
         return _Compiled(self) if self.planner is None else self.planner(**self.params)
 
-    def allocate(self, view: ClusterView) -> Allocation:
-        """GPUs for each active job of `view`, by a compiled rule."""
+    def levels(self, view: ClusterView) -> np.ndarray:
+        """(A,) int64, level wanted for each active job of `view`, by a compiled rule."""
         target = np.minimum(view.level, view.limit_level)
         dispatch.decide(self.number, view, self.param_array, target)
-        return Allocation(gpus=view.sizes[view.profile, target])
+        return target
+
+    def allocate(self, view: ClusterView) -> Allocation:
+        """GPUs for each active job of `view`, by a compiled rule."""
+        return Allocation(gpus=view.sizes[view.profile, self.levels(view)])
 
 
 @dataclass(frozen=True)

@@ -178,8 +178,7 @@ def classic(scheduler: Scheduler) -> Decide:
     """A registered scheduler as a decide function."""
 
     def decide(view: ClusterView) -> dict[int, int]:
-        target = np.zeros(view.job.size, np.int64)
-        scheduler.decide(view, scheduler.param_array, target)
+        target = scheduler.levels(view)
         return dict(zip(view.job.tolist(), target.tolist(), strict=True))
 
     return decide
