@@ -26,12 +26,15 @@ CORE_COLUMNS = ("job_id", "arrival_s", "duration_s", "num_gpus")
 
 @app.command()
 def stats(
-    file: Annotated[Path, typer.Argument(help="Trace: Philly, ITP, or our own CSV or Parquet.")],
+    file: Annotated[
+        Path, typer.Argument(help="Trace: public, sacct -P, or our own CSV or Parquet.")
+    ],
     cluster: Annotated[
         str | None, typer.Option(help="Also the offered load on this cluster, for example 16x8.")
     ] = None,
     form: Annotated[
-        str | None, typer.Option("--format", help="philly, itp or csv; else by the header.")
+        str | None,
+        typer.Option("--format", help=f"{', '.join(get_args(TraceFormat))}; else by the header."),
     ] = None,
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Count rows that cannot be used, do not stop.")
