@@ -62,9 +62,7 @@ def present_plan(v: ClusterView, target: np.ndarray, left: np.ndarray) -> Plan:
     """What is free if the running jobs end by their estimates and nobody starts."""
     n = v.job.size
     size = 2 * n + 2
-    plan = Plan(
-        np.empty(size), np.empty(size, np.int64), np.empty((size, 4)), np.ones(1, np.int64)
-    )
+    plan = Plan(np.empty(size), np.empty(size, np.int64), np.empty((size, 4)), np.ones(1, np.int64))
     plan.start_s[0] = v.now_s
     plan.after[0] = -1
     plan.free[0] = left
