@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from marl_sched.errors import UserError
-from marl_sched.sim.fragmentation import Mix, empty_cache
+from marl_sched.sim.fragmentation import Mix, empty_cache, job_kinds, usual_mix
 from marl_sched.sim.packing import fill
 from marl_sched.sim.scoring import RULES
 from marl_sched.workload.openb import WHOLE, NodeList, PodList, load_nodes, load_pods
@@ -80,7 +80,7 @@ def run(
     pods = load_pods(pod_list)
     if pods.total_gpu_milli.sum() == 0:
         raise UserError(f"pod list {pod_list}: no pod asks for a GPU")
-    mix = usual_mix(pods, nodes.gpu_types)
+    mix = mix_of(pods, nodes.gpu_types)
     began = time.perf_counter()
     values = np.array([_fill_once(pods, nodes, rule, mix, seed, loads) for seed in chosen])
     seconds = time.perf_counter() - began
@@ -104,28 +104,11 @@ def run(
     }
 
 
-def usual_mix(pods: PodList, gpu_types: tuple[str, ...], coverage: float = MIX_COVERAGE) -> Mix:
+def mix_of(pods: PodList, gpu_types: tuple[str, ...]) -> Mix:
     """The kinds of pod against which FGD judges fragments (see the module's text)."""
-    counts: dict[tuple[int, int, int, str], int] = {}
-    keys = zip(pods.cpu_milli, pods.gpu_milli, pods.num_gpu, pods.gpu_spec, strict=True)
-    first: dict[tuple[int, int, int, str], int] = {}
-    for index, (cpu, milli, gpus, spec) in enumerate(keys):
-        key = (int(cpu), int(milli), int(gpus), str(spec))
-        counts[key] = counts.get(key, 0) + 1
-        first.setdefault(key, index)
-    # Equal counts: the larger request first, as in the authors' simulator.
-    ordered = sorted(counts, key=lambda key: (counts[key], key), reverse=True)
-    covered = np.cumsum([counts[key] for key in ordered])
-    size = int(np.searchsorted(covered, coverage * len(pods), side="left")) + 1
-    top = np.array([first[key] for key in ordered[:size]], dtype=np.int64)
-    weight = np.array([counts[key] for key in ordered[:size]], dtype=np.float64)
-    return Mix(
-        cpu=pods.cpu_milli[top],
-        num_gpu=pods.num_gpu[top],
-        gpu_milli=pods.gpu_milli[top],
-        type_mask=pods.type_mask(gpu_types)[top],
-        weight=weight / weight.sum(),
-    )
+    rank = np.unique(pods.gpu_spec.astype(str), return_inverse=True)[1]
+    mask = pods.type_mask(gpu_types)
+    return usual_mix(pods.cpu_milli, pods.num_gpu, pods.gpu_milli, mask, rank, MIX_COVERAGE)
 
 
 def arrival_order(
@@ -156,13 +139,17 @@ def arrival_order(
 def at_load(arrived: np.ndarray, held: np.ndarray, load: float) -> float:
     """Mean of `held` (M,) over the arrivals with `arrived` (M,) rounded to `load`, percent.
 
-    Where one arrival steps over the load, those within 1 percentage point stand in.
+    Where one arrival steps over the load, those within 1 percentage point stand in; without
+    any, the last arrival below it.
     """
     rounded = np.rint(arrived)
     near = rounded == load
     if not near.any():
         near = np.abs(rounded - load) <= 1
-    return float(held[near].mean()) if near.any() else float("nan")
+    if not near.any():
+        below = int(np.searchsorted(arrived, load))
+        return float(held[below - 1]) if below > 0 else 0.0
+    return float(held[near].mean())
 
 
 def _fill_once(
@@ -177,7 +164,7 @@ def _fill_once(
     draws = rng.random((len(order), 2))
     num_devices = nodes.num_gpu[tie]
     width = int(num_devices.max())
-    kind = _kinds(pods)
+    kind = job_kinds(pods.cpu_milli, pods.num_gpu, pods.gpu_milli)
     placed = fill(
         rule,
         nodes.cpu_milli[tie],
@@ -199,12 +186,6 @@ def _fill_once(
     )
     held = 100.0 * np.cumsum(np.where(placed >= 0, pods.total_gpu_milli[order], 0)) / capacity
     return [at_load(arrived[: len(order)], held, load) for load in loads]
-
-
-def _kinds(pods: PodList) -> np.ndarray:
-    """(J,) int64, equal for pods of equal CPU and GPU demand."""
-    rows = np.stack([pods.cpu_milli, pods.num_gpu, pods.gpu_milli], axis=1)
-    return np.asarray(np.unique(rows, axis=0, return_inverse=True)[1]).reshape(-1)
 
 
 def _rule_name(scheduler: str) -> str:

@@ -60,6 +60,43 @@ def empty_cache(num_kinds: int, num_nodes: int) -> ScoreCache:
     )
 
 
+def job_kinds(cpu: np.ndarray, num_gpu: np.ndarray, gpu_milli: np.ndarray) -> np.ndarray:
+    """(J,) int64 from 0, equal for jobs of equal CPU and GPU demand: the kinds of `ScoreCache`."""
+    rows = np.stack([cpu, num_gpu, gpu_milli], axis=1)
+    return np.asarray(np.unique(rows, axis=0, return_inverse=True)[1], np.int64).reshape(-1)
+
+
+def usual_mix(
+    cpu: np.ndarray,
+    num_gpu: np.ndarray,
+    gpu_milli: np.ndarray,
+    type_mask: np.ndarray,
+    type_rank: np.ndarray | None = None,
+    coverage: float = 0.95,
+) -> Mix:
+    """The mix of a workload of J jobs: its kinds by falling count, until enough jobs are covered.
+
+    Equal counts: the larger request (CPU, then share, then GPUs, then types) first, as in the
+    authors' simulator. Weights are scaled to sum 1.
+
+    Args:
+        cpu, num_gpu, gpu_milli, type_mask: (J,), demand of each job.
+        type_rank: (J,) int64, tells apart and orders what jobs say about GPU types; default
+            `type_mask`.
+        coverage: share of the jobs that the mix covers at least.
+    """
+    rank = type_mask if type_rank is None else type_rank
+    rows = np.stack([cpu, gpu_milli, num_gpu, rank], axis=1)
+    _, first, counts = np.unique(rows, axis=0, return_index=True, return_counts=True)
+    # `np.unique` sorts rows; a stable sort by count, read backwards, keeps larger ones first.
+    order = np.argsort(counts, kind="stable")[::-1]
+    covered = np.cumsum(counts[order])
+    size = int(np.searchsorted(covered, coverage * len(rows), side="left")) + 1
+    top = first[order[:size]]
+    weight = counts[order[:size]].astype(np.float64)
+    return Mix(cpu[top], num_gpu[top], gpu_milli[top], type_mask[top], weight / weight.sum())
+
+
 @kernel
 def touch(cache: ScoreCache, node: int) -> None:
     """Note that a node's free resources have changed."""
