@@ -21,8 +21,8 @@ class Stock:
         num_gpu: Sequence[int],
         node_type: Sequence[int] | None = None,
     ) -> None:
-        self.cpu = np.array(cpu, np.int64)
-        self.memory = np.array(memory, np.int64)
+        self.cpu: np.ndarray = np.array(cpu, np.int64)
+        self.memory: np.ndarray = np.array(memory, np.int64)
         self.num_devices = np.array(num_gpu, np.int64)
         width = int(self.num_devices.max())
         there = np.arange(width) < self.num_devices[:, None]
