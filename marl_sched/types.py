@@ -287,3 +287,5 @@ class Allocation:
     placement: np.ndarray | None = None
     """(A, N) int64, GPUs on each node, carried out as given; None leaves it to the placement
     rule."""
+    wake_s: float = float("inf")
+    """The scheduler wants to decide again at this time at the latest."""

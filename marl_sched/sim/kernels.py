@@ -212,7 +212,6 @@ def advance(w: World, b: int) -> int:
         if not arrivals(w, b):
             return FULL
         if is_epoch(w, b):
-            w.env_k[b, c.TO_DECIDE] = 0
             return EPOCH
 
 

@@ -110,11 +110,15 @@ class Simulation:
         """Carry out an allocation: by the placement rule, or where it says."""
         if allocation.placement is not None:
             self.place(allocation.placement)
-            return
+        else:
+            self._bring_to(np.asarray(allocation.gpus))
+        self.wake_at(allocation.wake_s)
+
+    def _bring_to(self, gpus: np.ndarray) -> None:
         view = view_of(self.world, 0)
         sizes = view.sizes[view.profile]
         # The highest legal level of at most so many GPUs.
-        fits = sizes <= np.asarray(allocation.gpus)[:, None]
+        fits = sizes <= gpus[:, None]
         fits &= np.arange(sizes.shape[1]) <= view.num_levels[view.profile][:, None]
         apply(self.world, 0, np.where(fits, np.arange(sizes.shape[1]), 0).max(axis=1))
 

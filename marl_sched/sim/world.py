@@ -53,6 +53,7 @@ class World(NamedTuple):
     num_racks: int
     node_mtbf_s: float  # +inf: nodes do not fail by themselves
     node_mttr_s: float
+    abrupt: bool  # jobs may lose work: something fails
     seed: int  # of failures
     capacity: Floats2  # (N, 4) float64
     total: Floats1  # (4,) float64, capacity of the whole cluster
@@ -163,6 +164,11 @@ def build_world(
         gpus_only=plain and bool((job_k[c.JOB_TYPES] == every_type).all()),
         shares=shares,
         num_racks=len(cluster.racks),
+        abrupt=bool(
+            (job_f[c.JOB_FAILURE_RATE_PER_S] > 0).any()
+            or sim.node_mtbf_h is not None
+            or node_events is not None
+        ),
         seed=seed,
     )
     node_class, class_type = _classes(cluster)
@@ -265,10 +271,6 @@ def _grown_pool(world: World, more: int) -> np.ndarray:
     return new
 
 
-def _f(w, n, d):
-    return getattr(w, n, np.full(len(w), d))
-
-
 def _profile_columns(profiles: ProfileTable) -> np.ndarray:
     """(., P) float64."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -291,22 +293,22 @@ def _job_columns(
     job_f[c.JOB_PRIORITY] = workload.priority
     job_f[c.JOB_DEADLINE_S] = workload.deadline_s - workload.arrival_s
     job_f[c.JOB_EST_FACTOR] = est_factor
-    job_f[c.JOB_CANCEL_S] = _f(workload, 'cancel_s', np.inf) - workload.arrival_s
+    job_f[c.JOB_CANCEL_S] = workload.cancel_s - workload.arrival_s
     default_rate = 0.0 if sim.job_mtbf_h is None else 1.0 / sim.job_mtbf_h
-    rate = _f(workload, 'failure_rate_per_h', 0.0)
+    rate = workload.failure_rate_per_h
     job_f[c.JOB_FAILURE_RATE_PER_S] = np.where(rate > 0.0, rate, default_rate) / 3600.0
-    given = _f(workload, 'checkpoint_interval_s', np.nan)
+    given = workload.checkpoint_interval_s
     job_f[c.JOB_CHECKPOINT_S] = np.where(np.isnan(given), sim.checkpoint_interval_s, given)
-    job_f[c.JOB_LOADER_CPUS] = _f(workload, 'loader_cpus_per_gpu', 0.0)
+    job_f[c.JOB_LOADER_CPUS] = workload.loader_cpus_per_gpu
     job_k = np.empty((c.NUM_JOB_K, jobs), dtype=np.int64)
     job_k[c.JOB_PROFILE] = profiles.job_profile
     job_k[c.JOB_TENANT] = workload.tenant
     bits = 1 << np.arange(len(cluster.gpu_types), dtype=np.int64)
-    job_k[c.JOB_TYPES] = (workload.allowed_types(cluster) if hasattr(workload, 'allowed_types') else np.ones((jobs, len(bits)), int)) @ bits
+    job_k[c.JOB_TYPES] = workload.allowed_types(cluster) @ bits
     job_k[c.JOB_MILLI] = np.rint(1000.0 * workload.demand[:, 0])
-    job_k[c.JOB_MAX_RETRIES] = _f(workload, 'max_retries', 2**60)
+    job_k[c.JOB_MAX_RETRIES] = workload.max_retries
     if sim.max_retries is not None:
-        job_k[c.JOB_MAX_RETRIES] = np.minimum(_f(workload, 'max_retries', 2**60), sim.max_retries)
+        job_k[c.JOB_MAX_RETRIES] = np.minimum(workload.max_retries, sim.max_retries)
     return job_f, job_k, np.ascontiguousarray(workload.demand, dtype=np.float64)
 
 
@@ -332,7 +334,7 @@ def _classes(cluster: Cluster) -> tuple[np.ndarray, np.ndarray]:
 def _dependencies(workload: Workload) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Parents and children of each job in compressed rows; empty arrays where nobody has any."""
     empty = np.empty(0, dtype=np.int64)
-    parents_at, parents = getattr(workload, 'parents', (empty, empty))
+    parents_at, parents = workload.parents
     if not parents.size:
         return empty, empty, empty, empty
     jobs = len(workload)

@@ -85,6 +85,42 @@ class Workload:
         if not len(self.parents.indices):
             object.__setattr__(self, "parents", Parents.none(len(self)))
 
+    @classmethod
+    def rigid(
+        cls,
+        name: str,
+        job_id: np.ndarray,
+        arrival_s: np.ndarray,
+        duration_s: np.ndarray,
+        num_gpus: np.ndarray,
+    ) -> Workload:
+        """Jobs (J,) that name no model, run on what they ask for, and have nothing else to say.
+
+        Args:
+            arrival_s: in any order; the jobs are sorted by it, ties as given.
+        """
+        order = np.argsort(arrival_s, kind="stable")
+        gpus = num_gpus[order].astype(np.int64)
+        demand = np.zeros((len(order), 4))
+        demand[:, 0] = 1.0
+        return cls(
+            job_id=job_id[order],
+            arrival_s=arrival_s[order].astype(np.float64),
+            duration_s=duration_s[order].astype(np.float64),
+            num_gpus=gpus,
+            model=np.array(0),
+            models=("",),
+            elastic=np.array(False),
+            min_gpus=gpus,
+            max_gpus=gpus,
+            demand=demand,
+            priority=np.array(0.0),
+            tenant=np.array(0),
+            tenants=("",),
+            deadline_s=np.array(np.inf),
+            name=name,
+        )
+
     def __len__(self) -> int:
         return len(self.job_id)
 
