@@ -43,7 +43,7 @@ def take_down(w: World, b: int, node: int, abruptly: bool) -> None:
     """A node is gone: whoever has a GPU on it stops."""
     if w.node_k[b, c.NODE_STATE, node] == c.DOWN:
         return
-    log(w, b, c.NODE_DOWN, -1, w.capacity[node, 0], node, 0.0)
+    log(w, b, c.NODE_DOWN, -1, w.capacity[node, 0], node, 0.0 if abruptly else 1.0)
     # In order of the jobs, whatever order the rows are in.
     while w.node_k[b, c.NODE_JOBS, node] > 0:
         first = -1
