@@ -17,7 +17,7 @@ address, then its shape.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numba
@@ -125,7 +125,7 @@ def _unbox(record: RecordType, obj: Any, c: Any) -> NativeValue:
     return NativeValue(pointer, cleanup=lambda: c.pyapi.decref(table))
 
 
-@lru_cache(maxsize=None)
+@cache
 def fields_of(cls: type) -> tuple[tuple[str, str, int], ...]:
     """(name, dtype, ndim) of the fields that kernels see; fields of other types are left out."""
     fields = []
@@ -138,7 +138,7 @@ def fields_of(cls: type) -> tuple[tuple[str, str, int], ...]:
     return tuple(fields)
 
 
-@lru_cache(maxsize=None)
+@cache
 def record_type(cls: type) -> RecordType:
     """The type that an instance of a record class has inside kernels."""
     return RecordType(cls.__name__, fields_of(cls))

@@ -116,7 +116,11 @@ def read_overheads(path: Path) -> dict[tuple[str, int], float]:
     missing = [name for name in ("model", "num_gpu", "overhead_s") if name not in table.columns]
     if missing:
         raise UserError(f"overheads {path}: row 1: no column {missing[0]!r}")
-    names, gpus, seconds = table.texts("model"), table.counts("num_gpu"), table.numbers("overhead_s")
+    names, gpus, seconds = (
+        table.texts("model"),
+        table.counts("num_gpu"),
+        table.numbers("overhead_s"),
+    )
     table.refuse(seconds < 0, "overhead_s", "negative")
     table.usable(skip_bad_rows=False)
     pairs = zip(names.tolist(), gpus.tolist(), strict=True)

@@ -89,7 +89,9 @@ class Sia:
         age = view.now_s - view.arrival_s
         cost = view.restart_s
         lost = nodes.restarts * cost
-        factor = np.where(age < cost, 1.0, np.maximum(age - lost, 0.0) / np.maximum(age + cost, 1.0))
+        factor = np.where(
+            age < cost, 1.0, np.maximum(age - lost, 0.0) / np.maximum(age + cost, 1.0)
+        )
         factor = np.where(view.level > 0, factor, 1.0)
         shape = (view.job.size, nodes.rates.shape[1], view.sizes.shape[1])
         table = np.broadcast_to(factor[:, None, None], shape).copy()

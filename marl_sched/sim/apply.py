@@ -315,9 +315,7 @@ def level_of(w: World, profile: int, gpus: int) -> int:
 
 
 @kernel
-def apply_placement(
-    w: World, b: int, placement: np.ndarray, rates: np.ndarray, given: bool
-) -> int:
+def apply_placement(w: World, b: int, placement: np.ndarray, rates: np.ndarray, given: bool) -> int:
     """Carry out given places; who is elsewhere now restarts there.
 
     Args:

@@ -9,8 +9,8 @@ import numpy as np
 from marl_sched.config import SimConfig
 from marl_sched.errors import UserError
 from marl_sched.perf.profiles import ProfileTable
-from marl_sched.sim import columns as c
 from marl_sched.records import record
+from marl_sched.sim import columns as c
 from marl_sched.sim.rules import rules_of
 from marl_sched.sim.views import sealed
 from marl_sched.types import (
