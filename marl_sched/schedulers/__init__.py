@@ -15,6 +15,7 @@ import numpy as np
 
 from marl_sched.errors import UserError
 from marl_sched.schedulers import dispatch
+from marl_sched.schedulers.sia import Sia
 from marl_sched.types import Allocation, ClusterView, NodeView
 
 __all__ = ["REGISTRY", "Planner", "Scheduler", "get_scheduler"]
@@ -142,6 +143,8 @@ _LEGAL = {
     "slowdown": (0.0, 1.0 + 1e-9, "0 or 1"),
     "lease_s": _NOT_NEGATIVE,
     "fairness": _SHARE,
+    "fairness_power": (-100.0, 0.0, "a number < 0"),
+    "idle_penalty": _POSITIVE,
 }
 """Parameter: lowest legal value, first one too large, in words."""
 
@@ -183,6 +186,9 @@ _SCHEDULERS = (
     Scheduler("afs", dispatch.afs, elastic=True),
     Scheduler("optimus", dispatch.optimus, elastic=True),
     Scheduler("themis", dispatch.themis, elastic=True, params={"lease_s": 1200.0, "fairness": 0.8}),
+    Scheduler(
+        "sia", planner=Sia, elastic=True, params={"fairness_power": -0.5, "idle_penalty": 1.1}
+    ),
 )
 
 REGISTRY: dict[str, Scheduler] = {scheduler.name: scheduler for scheduler in _SCHEDULERS}

@@ -67,6 +67,7 @@ class Sia:
         sizes = view.sizes[view.profile]  # (A, L)
         speed = nodes.rates[view.profile][..., 0].copy()  # (A, T, L)
         legal = whole_shapes(sizes, nodes.gpu_type, capacity) & (speed > 0.0)
+        legal &= nodes.allowed[:, :, None]
         legal &= (np.arange(sizes.shape[1]) <= view.limit_level[:, None])[:, None, :]
         if not legal.any():
             return Choices(*np.zeros((3, 0), np.int64), np.zeros(0))

@@ -88,6 +88,7 @@ class Simulation:
             while entry >= 0:
                 held[i, world.pool[0, c.ENTRY_NODE, entry]] += world.pool[0, c.ENTRY_GPUS, entry]
                 entry = world.pool[0, c.ENTRY_NEXT, entry]
+        types = world.job_k[c.JOB_TYPES, world.slot_k[0, c.JOB, :active]]
         return NodeView(
             capacity=world.capacity,
             up=world.node_k[0, c.NODE_STATE] == c.OPEN,
@@ -96,6 +97,7 @@ class Simulation:
             held=held,
             rates=world.rates,
             restarts=world.slot_k[0, c.RESTARTS, :active],
+            allowed=types[:, None] >> np.arange(world.rates.shape[1]) & 1 > 0,
         )
 
     def phase(self) -> np.ndarray:
