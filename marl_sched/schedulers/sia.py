@@ -70,7 +70,8 @@ class Sia:
         legal &= nodes.allowed[:, :, None]
         legal &= (np.arange(sizes.shape[1]) <= view.limit_level[:, None])[:, None, :]
         if not legal.any():
-            return Choices(*np.zeros((3, 0), np.int64), np.zeros(0))
+            none = np.zeros(0, dtype=np.int64)
+            return Choices(none, none, none, np.zeros(0))
         least = np.where(legal, speed, np.inf).min(axis=(1, 2))
         fewest = np.where(legal, sizes[:, None, :], np.iinfo(np.int64).max).min(axis=(1, 2))
         # Jobs without a legal configuration drop out below, whatever they are scaled by.

@@ -134,7 +134,7 @@ def set_rate(w: World, b: int, i: int) -> None:
 
 @kernel
 def cpus_per_gpu(w: World, b: int, i: int) -> float:
-    """CPUs that each GPU of the job gets: its demand or the node's share, the least of its nodes."""
+    """CPUs that each GPU of the job gets, on the worst of its nodes: its demand or a share."""
     least = np.inf
     entry = w.slot_k[b, c.PLACEMENT, i]
     while entry >= 0:

@@ -58,7 +58,7 @@ class Simulation:
         return bool(status == kernels.EPOCH)
 
     def make_room(self) -> None:
-        """After FULL: set the event log aside, and double the table of active jobs if it is full."""
+        """After FULL: set the event log aside, double the table of active jobs if it is full."""
         world = self.world
         if world.log.shape[0]:
             self.drain_log()

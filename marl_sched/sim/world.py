@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from marl_sched.config import SimConfig
 from marl_sched.errors import UserError
+from marl_sched.perf import interference
 from marl_sched.perf.profiles import ProfileTable
 from marl_sched.records import record
 from marl_sched.sim import columns as c
@@ -118,7 +119,15 @@ SCRATCH = ("changes", "log", "view_table", "table")
 PER_ENV = tuple(name for name in World._fields if name not in SHARED + SCRATCH)
 """Fields that change while the simulation runs: all that a snapshot needs."""
 
-_PER_SLOT = ("slot_f", "slot_k", "slot_demand", "slot_rate", "target", "changes", "heap")
+_PER_SLOT: tuple[str, ...] = (
+    "slot_f",
+    "slot_k",
+    "slot_demand",
+    "slot_rate",
+    "target",
+    "changes",
+    "heap",
+)
 _PER_SLOT += ("running", "waiting")
 _SLOT_AXIS = {"slot_f": 2, "slot_k": 2}
 
@@ -136,7 +145,6 @@ def build_world(
     slots: int | None = None,
     log_rows: int = 0,
     node_events: np.ndarray | None = None,
-    interference: np.ndarray | None = None,
 ) -> World:
     """Allocate a world; `kernels.start` then begins an episode in each environment.
 
@@ -148,7 +156,6 @@ def build_world(
             `Simulation` lets it grow.
         log_rows: rows of the event log; 0 keeps none.
         node_events: (G, 4) float64, `nodes.read_node_events`.
-        interference: (P, P) float64, relative speed beside a co-runner; None: no slowdown.
     """
     jobs = len(workload)
     window = jobs if window is None else min(window, jobs)
@@ -177,9 +184,7 @@ def build_world(
     phases = profiles.phase_left.shape[1]
     words = -(-len(cluster.nodes) // 64)
     nodes, b = len(cluster.nodes), num_envs
-    num_profiles = len(profiles.num_levels)
-    if interference is None:
-        interference = np.ones((num_profiles, num_profiles) if shares else (0, 0))
+    slowdown = _interference(workload, profiles) if shares else np.empty((0, 0))
     world = World(
         **rules,
         capacity=capacity,
@@ -195,7 +200,7 @@ def build_world(
         nominal_rates=np.ascontiguousarray(profiles.nominal_rates, dtype=np.float64),
         phase_left=np.ascontiguousarray(profiles.phase_left, dtype=np.float64),
         profile_f=_profile_columns(profiles),
-        interference=np.ascontiguousarray(interference, dtype=np.float64),
+        interference=slowdown,
         job_f=job_f,
         job_k=job_k,
         job_demand=demand,
@@ -245,7 +250,7 @@ def _entries(cluster: Cluster, slots: int, shares: bool) -> int:
 
 def grown(world: World, slots: int) -> World:
     """The same state with room for `slots` active jobs, at most the window."""
-    changed = {}
+    changed: dict[str, Any] = {}
     for name in _PER_SLOT:
         old = getattr(world, name)
         axis = _SLOT_AXIS.get(name, 1)
@@ -310,6 +315,13 @@ def _job_columns(
     if sim.max_retries is not None:
         job_k[c.JOB_MAX_RETRIES] = np.minimum(workload.max_retries, sim.max_retries)
     return job_f, job_k, np.ascontiguousarray(workload.demand, dtype=np.float64)
+
+
+def _interference(workload: Workload, profiles: ProfileTable) -> np.ndarray:
+    """(P, P) float64, relative speed of a profile's model beside another's on one GPU."""
+    model = np.zeros(len(profiles.num_levels), dtype=np.int64)
+    model[profiles.job_profile] = workload.model
+    return np.ascontiguousarray(interference.table(workload.models)[np.ix_(model, model)])
 
 
 def _quotas(workload: Workload, sim: SimConfig) -> np.ndarray:
