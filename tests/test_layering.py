@@ -31,7 +31,6 @@ ALLOWED: dict[str, set[str]] = {
     "reproduce": _BASE | {"jit", "perf", "workload", "sim", "schedulers", "evaluation"},
     "models": _BASE,
     "evaluation": _BASE | _RULES | {"envs", "models"},
-    "reproduce": _BASE | {"jit", "perf", "workload", "sim", "schedulers", "evaluation"},
     "training": _BASE | _RULES | {"envs", "models", "evaluation"},
     "tuning": _BASE | _RULES | {"envs", "models", "evaluation", "training"},
     "live": _BASE | {"perf", "schedulers", "models", "projection", "sharing"},

@@ -10,6 +10,7 @@ from marl_sched.types import ClusterView
 NUM_QUEUES = 48
 """Edges 0, q, 2q, 4q, ..: 2^47 quanta are beyond any job."""
 
+
 @kernel
 def survival(service: float, log_median: float, sigma: float) -> float:
     """P(S > service) of a log-normal service S with median exp(log_median)."""
