@@ -34,13 +34,16 @@ def fits(demand: np.ndarray, gpus: np.ndarray, free: np.ndarray) -> bool:
 
 
 @kernel
-def pack(demand: np.ndarray, gpus: int, members: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """(N,) int64, places for one gang: the tightest node that holds it, else the fullest few.
+def pack(
+    demand: np.ndarray, gpus: int, members: np.ndarray, free: np.ndarray, may_span: bool
+) -> np.ndarray:
+    """(N,) int64, places for one gang: the tightest node that holds it, else the emptiest few.
 
     Args:
         demand: (4,) float64, per GPU.
         members: (M,) int64, nodes that it may use.
         free: (N, 4) float64, not changed.
+        may_span: whether it may have more than one node.
 
     Returns:
         All zeros where there is no room.
@@ -55,7 +58,7 @@ def pack(demand: np.ndarray, gpus: int, members: np.ndarray, free: np.ndarray) -
     if best >= 0:
         chosen[members[best]] = gpus
         return chosen
-    if room.sum() < gpus:
+    if not may_span or room.sum() < gpus:
         return chosen
     for k in np.argsort(-room, kind="mergesort"):
         chosen[members[k]] = min(room[k], gpus)
@@ -75,13 +78,19 @@ def pack_type(
     free: np.ndarray,
     place: np.ndarray,
     all_may_move: bool,
+    all_may_span: bool,
 ) -> bool:
     """Place `jobs`, by GPUs descending, on the nodes `members`; whether all found room.
+
+    Only what exceeds the largest node spans several, unless all may.
 
     Whoever wants what it holds keeps its place: first of all, or, where all may move, if it is
     still free when the job's turn comes. With sizes and nodes of powers of two the second way
     always finds room, as what is free stays a multiple of the size whose turn it is.
     """
+    largest = 0
+    for node in members:
+        largest = max(largest, int(free[node, 0]))
     for turn in range(2):
         for i in jobs:
             stays = held[i].sum() == gpus[i] and held[i][members].sum() == gpus[i]
@@ -90,7 +99,8 @@ def pack_type(
             if stays and fits(demand[i], held[i], free):
                 place[i] = held[i]
             else:
-                place[i] = pack(demand[i], gpus[i], members, free)
+                may_span = all_may_span or gpus[i] > largest
+                place[i] = pack(demand[i], gpus[i], members, free, may_span)
             put(demand[i], place[i], free)
     for i in jobs:
         if place[i].sum() < gpus[i]:
@@ -131,13 +141,19 @@ def place_gangs(
         jobs = np.array([i for i in order if gpus[i] > 0 and gpu_type[i] == kind], dtype=np.int64)
         if jobs.size == 0:
             continue
-        free = capacity.copy()
-        if not pack_type(jobs, gpus, demand, members, held, free, place, False):
-            again = np.zeros(held.shape, dtype=np.int64)
+        served = -1
+        for way in range(3):
+            trial = np.zeros(held.shape, dtype=np.int64)
             free = capacity.copy()
-            done = pack_type(jobs, gpus, demand, members, held, free, again, True)
-            # Nobody moves for a second way that serves fewer GPUs.
-            if done or again[jobs].sum() > place[jobs].sum():
+            done = pack_type(
+                jobs, gpus, demand, members, held, free, trial, all_may_move=way > 0,
+                all_may_span=way > 1,
+            )  # fmt: skip
+            # Nobody moves for a way that serves no more GPUs.
+            if trial.sum() > served:
+                served = trial.sum()
                 for i in jobs:
-                    place[i] = again[i]
+                    place[i] = trial[i]
+            if done:
+                break
     return place

@@ -40,8 +40,8 @@ class Sia:
     simulator. Deviations: speeds are the profile's, known from the start, where theirs are
     learned as a job runs; sizes are the job's allowed ones, on one node or filling whole nodes
     where nodes of the type are alike; G^p is not rounded to two digits; the other resources
-    count; the program is solved by HiGHS instead of CBC. Jobs that find no room on their type,
-    as sizes other than powers of two may, wait.
+    count; the program is solved by HiGHS instead of CBC. A gang that would fit a node and
+    finds none, as sizes other than powers of two may, spans several or waits.
     """
 
     def __init__(self, fairness_power: float = -0.5, idle_penalty: float = 1.1) -> None:
@@ -91,10 +91,8 @@ class Sia:
         age = view.now_s - view.arrival_s
         cost = view.restart_s
         lost = nodes.restarts * cost
-        factor = np.where(
-            age < cost, 1.0, np.maximum(age - lost, 0.0) / np.maximum(age + cost, 1.0)
-        )
-        factor = np.where(view.level > 0, factor, 1.0)
+        factor = np.maximum(age - lost, 0.0) / np.maximum(age + cost, 1.0)
+        factor = np.where((age < cost) | (view.level == 0), 1.0, factor)
         shape = (view.job.size, nodes.rates.shape[1], view.sizes.shape[1])
         table = np.broadcast_to(factor[:, None, None], shape).copy()
         runs = np.flatnonzero(view.level > 0)
