@@ -76,9 +76,11 @@ def nodes(*gpus: int, cpus_per_gpu: float = 16.0, **given: Any) -> Any:
     )
 
 
-def run(workload: Any, profiles: Any, cluster: Any, decide: Decide, **options: Any):
+def run(
+    workload: Any, profiles: Any, cluster: Any, decide: Decide, **options: Any
+) -> ReferenceResult:
     """`options` are `simulate`'s own, and the fields of `Rules`."""
-    own = {"round_s": ROUND_S, "charge_first_start": False}
+    own: dict[str, Any] = {"round_s": ROUND_S, "charge_first_start": False}
     own |= {
         k: options.pop(k) for k in ("round_s", "charge_first_start", "max_epochs") & options.keys()
     }
