@@ -122,6 +122,20 @@ def test_repacking_moves_jobs_off_a_node_under_notice() -> None:
     assert events_of(result, 0)[2:] == [(20.0, "move"), (60.0, "finish")]
 
 
+def test_given_placements_are_carried_out_exactly() -> None:
+    # Job 0 on node 0 moves to node 1 at 10 for a pause of 10 s, and goes on there at 30, when
+    # job 1 (10 to 30 on both nodes, at half speed) ends.
+    plan = {0.0: {0: {0: 1}}, 10.0: {0: {1: 1}, 1: {0: 1, 1: 1}}}
+    profiles = one_profile([0, 1, 2], [[0, 0], [1, 1], [1, 0.5]])
+    result = run(
+        jobs((0, 50), (10, 10)), profiles, nodes(2, 2),
+        lambda now, active: plan.get(now, {job.index: dict(job.placement) for job in active}),
+    )  # fmt: skip
+    assert result.epochs[1].placements == {0: {1: 1}, 1: {0: 1, 1: 1}}
+    assert events_of(result, 0)[1:] == [(0.0, "start"), (10.0, "move"), (60.0, "finish")]
+    assert events_of(result, 1)[1:] == [(10.0, "start"), (30.0, "finish")]
+
+
 def test_overhead_at_every_event() -> None:
     # Job 0 (100 s, overhead 10) is charged at 30 (20 done, predicted end 110), at 35 (5 < 10:
     # nothing done, 115) and when job 1 (5 s, from 30) ends, which is that event at 35.

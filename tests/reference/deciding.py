@@ -57,30 +57,54 @@ def repack(world: ReferenceWorld, order: Sequence[int]) -> None:
 
     Who is placed as before goes on undisturbed; who is not in `order` is not served.
     """
-    before = {job.index: (job.level, job.placement) for job in world.active}
+    before = empty(world)
     by_index = {job.index: job for job in world.active}
-    for job in world.active:
-        drop(job)
-        job.level = 0
     for index in order:
         job = by_index[index]
-        request = world.request_level[job.profile]
-        job.level = request  # to count within its tenant's quota
-        placement = place(world, job, request) if within_quota(world, job) else None
+        job.level = world.request_level[job.profile]  # to count within its tenant's quota
+        placement = place(world, job, job.level) if within_quota(world, job) else None
         if placement is None:
             job.level = 0
         else:
             take(world, job, placement)
+    settle(world, before)
+
+
+def place_exactly(world: ReferenceWorld, wanted: Mapping[int, Placement]) -> None:
+    """Give every active job just these GPUs by node; none is a preemption.
+
+    A size that the profile has twice is its lower level.
+    """
+    before = empty(world)
+    for job in world.active:
+        placement = {n: gpus for n, gpus in wanted[job.index].items() if gpus > 0}
+        if placement:
+            job.level = world.sizes[job.profile].index(sum(placement.values()))
+            take(world, job, placement)
+    settle(world, before)
+
+
+def empty(world: ReferenceWorld) -> dict[int, tuple[int, Placement]]:
+    """Take everything from everybody; what they held, level and placement."""
+    before = {job.index: (job.level, job.placement) for job in world.active}
+    for job in world.active:
+        drop(job)
+        job.level = 0
+    return before
+
+
+def settle(world: ReferenceWorld, before: Mapping[int, tuple[int, Placement]]) -> None:
+    """Book what an anew filled cluster means to each job: a stop, a start, a move or nothing."""
     for job in world.active:
         level, placement_before = before[job.index]
-        placed = job.placement
+        placed, now_level = job.placement, job.level
         if not placed and level > 0:
+            job.level = level
             preempt(world, job)
         elif placed and level == 0:
-            job.level = 0
-            start(world, job, world.request_level[job.profile], placed)
+            start(world, job, now_level)
         elif placed != placement_before:
-            hold(world, job, job.level, placed, pays=True)
+            hold(world, job, now_level, pays=True)
             world.log("move", job)
     refresh(world)
 
@@ -103,7 +127,8 @@ def shrink(world: ReferenceWorld, job: ReferenceJob, target: int) -> None:
     for level in range(target, 0, -1):
         placement = place(world, job, level)
         if placement is not None:
-            hold(world, job, level, placement, pays=True)
+            take(world, job, placement)
+            hold(world, job, level, pays=True)
             world.log("shrink", job)
             return
     preempt(world, job)
@@ -116,7 +141,8 @@ def grow(world: ReferenceWorld, job: ReferenceJob, target: int) -> None:
     if placement is None:
         job.placement, job.devices = before, devices
         return
-    hold(world, job, target, placement, pays=True)
+    take(world, job, placement)
+    hold(world, job, target, pays=True)
     world.log("grow", job)
 
 
@@ -124,27 +150,24 @@ def start_at_most(world: ReferenceWorld, job: ReferenceJob, target: int) -> None
     for level in range(target, 0, -1):
         placement = place(world, job, level)
         if placement is not None:
-            start(world, job, level, placement)
+            take(world, job, placement)
+            start(world, job, level)
             return
 
 
-def start(world: ReferenceWorld, job: ReferenceJob, level: int, placement: Placement) -> None:
+def start(world: ReferenceWorld, job: ReferenceJob, level: int) -> None:
     first = math.isnan(job.first_start)
     if first:
         job.first_start = world.now
     job.run_since = world.now
     job.fail_at = world.now + job.fail_budget if job.fail_budget < INF else INF
-    hold(world, job, level, placement, pays=not first)
+    hold(world, job, level, pays=not first)
     world.log("start", job)
 
 
-def hold(
-    world: ReferenceWorld, job: ReferenceJob, level: int, placement: Placement, pays: bool
-) -> None:
-    """Run at `level` on `placement` from now on; `pays`: a restart, not the first start."""
+def hold(world: ReferenceWorld, job: ReferenceJob, level: int, pays: bool) -> None:
+    """Run at `level`, where it is placed now; `pays`: a restart, not the first start."""
     job.level = level
-    drop(job)
-    take(world, job, placement)
     job.worked = []  # a checkpoint
     if pays:
         job.num_restarts += 1

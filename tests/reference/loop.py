@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tests.reference.deciding import apply, repack
+from tests.reference.deciding import apply, place_exactly, repack
 from tests.reference.happenings import happen, next_instant
 from tests.reference.rates import refresh
 from tests.reference.records import (
@@ -19,9 +19,10 @@ from tests.reference.records import (
 from tests.reference.rules import INF, Rules
 from tests.reference.world import ReferenceWorld
 
-Decide = Callable[[float, Sequence[ReferenceJob]], Mapping[int, int]]
-"""(now, active jobs) to target levels by job index; under `repack` the answer's order of keys
-is the order of placing, and who is left out is not served."""
+Decide = Callable[[float, Sequence[ReferenceJob]], Mapping[int, Any]]
+"""(now, active jobs) to target levels by job index, or to placements (node to GPUs) of all of
+them; under `repack` the answer's order of keys is the order of placing, and who is left out is
+not served."""
 
 
 def simulate(
@@ -69,6 +70,8 @@ def simulate(
         decided = decide(world.now, list(world.active))
         if rules.repack:
             repack(world, list(decided))
+        elif any(isinstance(wish, Mapping) for wish in decided.values()):
+            place_exactly(world, decided)
         else:
             apply(world, decided)
         epochs.append(world.snapshot())
