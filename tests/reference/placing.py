@@ -94,13 +94,14 @@ def free_resources(world: ReferenceWorld, node: int) -> list[float]:
 
 def take(world: ReferenceWorld, job: ReferenceJob, placement: Placement) -> None:
     """Give the job its GPUs: the lowest free ones; for a share, the fullest GPU that has room."""
+    devices: dict[int, list[int]] = {}
     for node, gpus in placement.items():
         free = free_milli(world, node)
         able = [device for device in range(len(free)) if free[device] >= job.milli]
         if job.milli < WHOLE:
             able.sort(key=lambda device: (free[device], device))
-        job.devices[node] = able[:gpus]
-    job.placement = dict(placement)
+        devices[node] = able[:gpus]
+    job.placement, job.devices = dict(placement), devices
 
 
 def drop(job: ReferenceJob) -> None:
