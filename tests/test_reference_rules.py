@@ -147,9 +147,10 @@ def test_overhead_at_every_event() -> None:
     assert ends[:4] == [100.0, 110.0, 115.0, 125.0]
     # Job 2 ends at 101: 1 s, nothing done by job 0; 126.
     assert [job.finish for job in result.jobs] == [126.0, 35.0, 101.0]
+    # The last 25 s are charged as well, though the job ends as if they were not.
     account = result.accounts[0]
-    assert account.overhead_gpu_s == pytest.approx(10 + 5 + 10 + 1)
-    assert account.productive_gpu_s == pytest.approx(100.0)
+    assert account.overhead_gpu_s == pytest.approx(10 + 5 + 10 + 1 + 10)
+    assert account.productive_gpu_s == pytest.approx(90.0)
 
 
 def test_restarts_do_not_pause_when_overhead_is_charged_at_events() -> None:

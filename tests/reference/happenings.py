@@ -63,9 +63,7 @@ def lose(world: ReferenceWorld, job: ReferenceJob) -> None:
     """Undo the work since the last checkpoint of the current placement."""
     if job.checkpoint_interval == 0.0:
         return
-    seconds = math.fsum(seconds for seconds, _ in job.worked)
-    if not world.rules.overhead_each_epoch:  # the same, free of rounding
-        seconds = max(0.0, world.now - job.resume_at)
+    seconds = max(0.0, world.now - job.resume_at)
     kept = math.floor(seconds / job.checkpoint_interval) * job.checkpoint_interval
     gpu_s = (seconds - kept) * world.gpus(job, job.level)
     job.lost += gpu_s
@@ -87,22 +85,31 @@ def fail(world: ReferenceWorld, job: ReferenceJob) -> None:
 
 
 def node_event(world: ReferenceWorld, node: ReferenceNode) -> None:
-    """down and gone stop the node's jobs, closed keeps others out, up opens it again."""
+    """A node goes (down, or gone after notice), is announced to go (reclaim), or comes back.
+
+    A reclaim without notice is a `down`: nobody had the time to write a checkpoint.
+    """
     event = node.pop_event(world.rules)
+    if node.is_up == (event.kind == "up"):
+        return
     if event.kind == "up":
-        if not node.is_up:
-            node.is_up, node.is_closed = True, False
-            world.node_events.append((world.now, "up", node.index))
-        return
-    if not node.is_up:
-        return
-    world.node_events.append((world.now, event.kind, node.index))
-    if event.kind == "closed":
+        node.is_up = True
+        world.node_events.append((world.now, "up", node.index))
+    elif event.kind == "reclaim" and event.notice > 0.0:
         node.is_closed = True
-        return
-    node.is_up = False
+        node.gone_at = event.time + event.notice
+        world.node_events.append((world.now, "closed", node.index))
+    else:
+        go(world, node, gracefully=event.kind == "gone")
+
+
+def go(world: ReferenceWorld, node: ReferenceNode, gracefully: bool) -> None:
+    node.is_up = node.is_closed = False
+    node.gone_at = INF
+    world.node_events.append((world.now, "gone" if gracefully else "down", node.index))
     for job in [job for job in world.running if node.index in job.placement]:
-        stop(world, job, abruptly=event.kind == "down")
+        stop(world, job, abruptly=not gracefully)
+        job.num_preemptions += 1
         world.log("evict", job)
 
 
@@ -117,12 +124,13 @@ def arrivals(world: ReferenceWorld) -> None:
             if job.status != 0 or job in world.active or not job.has_arrived:
                 continue
             parents = [world.jobs[p].status for p in job.parents]
-            if FAILED in parents or CANCELLED in parents:
-                end(world, job, CANCELLED, "cancelled")
-                changed = True
-            elif all(status == FINISHED for status in parents):
-                changed = True
+            if 0 in parents:
+                continue
+            changed = True
+            if all(status == FINISHED for status in parents):
                 activate(world, job)
+            else:
+                end(world, job, CANCELLED, "cancelled")
 
 
 def activate(world: ReferenceWorld, job: ReferenceJob) -> None:

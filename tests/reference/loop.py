@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.reference.deciding import apply, place_exactly, repack
 from tests.reference.happenings import happen, next_instant
-from tests.reference.rates import refresh
+from tests.reference.rates import charge_everybody, refresh
 from tests.reference.records import (
     Epoch,
     ReferenceJob,
@@ -74,6 +74,8 @@ def simulate(
             place_exactly(world, decided)
         else:
             apply(world, decided)
+        if rules.overhead_each_epoch:
+            charge_everybody(world)
         epochs.append(world.snapshot())
         if not rules.decide_on_rounds:
             satisfied = all(job.level == world.num_levels[job.profile] for job in world.active)

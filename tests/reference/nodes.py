@@ -22,10 +22,11 @@ class ReferenceNode:
     rack: int = 0
     is_up: bool = True
     is_closed: bool = False
+    gone_at: float = INF  # end of the notice
     draws: int = 0  # events of its own process so far: even ones fail, odd ones repair
     own_event_at: float = INF
     own_kind: str = "down"
-    given: list[NodeEvent] = field(default_factory=list)  # in order of time; kinds of `expand`
+    given: list[NodeEvent] = field(default_factory=list)  # in order of time
 
     @property
     def is_open(self) -> bool:
@@ -33,7 +34,7 @@ class ReferenceNode:
 
     @property
     def next_event_at(self) -> float:
-        return min([self.own_event_at] + [event.time for event in self.given[:1]])
+        return min([self.own_event_at, self.gone_at] + [event.time for event in self.given[:1]])
 
     def draw(self, rules: Rules) -> None:
         """The next event of the node's own process, after the one that has just happened."""
@@ -48,28 +49,17 @@ class ReferenceNode:
         self.draws += 1
 
     def pop_event(self, rules: Rules) -> NodeEvent:
-        """Take the next event; its own process comes first among events of one instant."""
-        if self.given and self.given[0].time < self.own_event_at:
+        """Take the next event: of one instant the given ones first, those of its own last."""
+        t = self.next_event_at
+        if self.given and self.given[0].time == t:
             return self.given.pop(0)
-        event = NodeEvent(self.own_event_at, self.index, self.own_kind)
+        if self.gone_at == t:
+            return NodeEvent(t, self.index, "gone")
+        event = NodeEvent(t, self.index, self.own_kind)
         self.draw(rules)
         return event
 
 
-def expand(events: Sequence[NodeEvent], node: int) -> list[NodeEvent]:
-    """The given events of a node with each reclaim as what it does: `closed`, then `gone`.
-
-    A reclaim without notice is a `down`: nobody had the time to write a checkpoint.
-    """
-    simple: list[NodeEvent] = []
-    for event in events:
-        if event.node != node:
-            continue
-        if event.kind != "reclaim":
-            simple.append(event)
-        elif event.notice > 0.0:
-            simple.append(NodeEvent(event.time, node, "closed"))
-            simple.append(NodeEvent(event.time + event.notice, node, "gone"))
-        else:
-            simple.append(NodeEvent(event.time, node, "down"))
-    return sorted(simple, key=lambda event: event.time)
+def given_to(events: Sequence[NodeEvent], node: int) -> list[NodeEvent]:
+    """The given events of a node, by time."""
+    return sorted((event for event in events if event.node == node), key=lambda event: event.time)

@@ -71,6 +71,17 @@ def refresh(world: ReferenceWorld) -> None:
     """Rates, and with them predicted ends, after co-runners came or went."""
     for job in world.running:
         rate = rate_of(world, job)
-        if rate != job.rate or world.rules.overhead_each_epoch:
+        if rate != job.rate:
             job.rate = rate
             job.finish_at = max(world.now, job.resume_at) + job.remaining / rate
+
+
+def charge_everybody(world: ReferenceWorld) -> None:
+    """Every running job pauses for its restart cost now; its predicted end ignores that.
+
+    What was done before is safe: the pause is a restart, and so a checkpoint.
+    """
+    for job in world.running:
+        job.worked = []
+        job.resume_at = world.now + world.restart_s[job.profile]
+        job.finish_at = world.now + job.remaining / job.rate

@@ -39,6 +39,8 @@ class Rules:
     """
 
     seed: int = 0
+    first_job: int = 0
+    """Number of the workload's first job in its trace, which draws are made by."""
     decide_on_rounds: bool = False
     repack: bool = False
     overhead_each_epoch: bool = False

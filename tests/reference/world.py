@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.reference.draws import JOB_FAILURES, exponential
-from tests.reference.nodes import ReferenceNode, expand
+from tests.reference.nodes import ReferenceNode, given_to
 from tests.reference.records import Epoch, ReferenceJob
 from tests.reference.rules import HOUR, INF, WHOLE, Rules
 
@@ -53,7 +53,8 @@ class ReferenceWorld:
         if job.failures_per_h == 0.0:
             return INF
         mean = HOUR / job.failures_per_h
-        return exponential(mean, self.rules.seed, JOB_FAILURES, job.index, job.retries)
+        number = self.rules.first_job + job.index
+        return exponential(mean, self.rules.seed, JOB_FAILURES, number, job.retries)
 
     def advance_to(self, t: float) -> None:
         """Let every running job hold its GPUs, and work, until t."""
@@ -62,7 +63,7 @@ class ReferenceWorld:
         held = 0.0
         for job in self.running:
             gpus = self.gpus(job, job.level)
-            seconds = self.working_seconds(job, t)
+            seconds = max(0.0, t - max(self.now, job.resume_at))
             job.held += dt
             job.attained += dt * gpus
             job.productive += seconds * gpus
@@ -73,14 +74,6 @@ class ReferenceWorld:
         self.capacity_gpu_s += up * dt
         self.idle_gpu_s += (up - held) * dt
         self.now = t
-
-    def working_seconds(self, job: ReferenceJob, t: float) -> float:
-        """Seconds of progress between now and t."""
-        if not self.rules.overhead_each_epoch:
-            return max(0.0, t - max(self.now, job.resume_at))
-        if job.finish_at <= t:  # the predicted end holds: it ignores the overhead
-            return t - self.now
-        return max(0.0, t - self.now - self.restart_s[job.profile])
 
     def log(self, kind: str, job: ReferenceJob) -> None:
         self.events.append((self.now, kind, job.index))
@@ -108,7 +101,7 @@ def read_nodes(cluster: Any, rules: Rules) -> list[ReferenceNode]:
     for n, (row, kind) in enumerate(zip(cluster.capacity, cluster.node_type, strict=True)):
         node = ReferenceNode(n, [float(c) for c in row], int(kind))
         node.rack = 0 if racks is None else int(racks[n])
-        node.given = expand(rules.node_events, n)
+        node.given = given_to(rules.node_events, n)
         node.draw(rules)
         nodes.append(node)
     return nodes
