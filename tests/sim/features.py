@@ -52,12 +52,14 @@ def random_features(rng: np.random.Generator, max_jobs: int = 24) -> Features:
     spanning = profiles.rates[..., 1:2]
     # Without racks the third rate must not matter: everybody is in rack 0.
     across = spanning * rng.uniform(0.3, 1.0, spanning.shape)
-    most = int(rng.choice([3, 64]))  # small gangs, of which several span, or any
+    # Small gangs, of which several span, or any.
+    sizes = np.minimum(profiles.sizes, int(rng.choice([3, 64])))
+    num_levels = np.argmax(sizes == sizes[:, -1:], axis=1)
     features = Features(
         setup,
-        np.minimum(profiles.sizes, most),
-        profiles.num_levels,
-        profiles.request_level,
+        sizes,
+        num_levels,
+        np.minimum(profiles.request_level, num_levels),
         profiles.restart_s,
         np.concatenate([profiles.rates[..., :2], across], axis=-1),
         np.zeros(len(setup.cluster.nodes), np.int64),
