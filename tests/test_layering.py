@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim": _BASE | {"jit", "perf", "workload"},
     "schedulers": _BASE | {"jit", "perf", "projection", "sharing"},
     "envs": _BASE | _RULES | {"jit", "projection", "sharing"},
+    "reproduce": _BASE | {"jit", "perf", "workload", "sim", "schedulers", "evaluation"},
     "models": _BASE,
     "evaluation": _BASE | _RULES | {"envs", "models"},
     "training": _BASE | _RULES | {"envs", "models", "evaluation"},

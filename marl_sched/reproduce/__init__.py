@@ -1,0 +1,1 @@
+"""Published experiments, run by their own rules on our simulator."""
