@@ -17,7 +17,7 @@ address, then its shape.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numba
@@ -125,7 +125,7 @@ def _unbox(record: RecordType, obj: Any, c: Any) -> NativeValue:
     return NativeValue(pointer, cleanup=lambda: c.pyapi.decref(table))
 
 
-@lru_cache(maxsize=None)
+@cache
 def fields_of(cls: type) -> tuple[tuple[str, str, int], ...]:
     """(name, dtype, ndim) of the fields that kernels see; fields of other types are left out."""
     fields = []
@@ -138,7 +138,7 @@ def fields_of(cls: type) -> tuple[tuple[str, str, int], ...]:
     return tuple(fields)
 
 
-@lru_cache(maxsize=None)
+@cache
 def record_type(cls: type) -> RecordType:
     """The type that an instance of a record class has inside kernels."""
     return RecordType(cls.__name__, fields_of(cls))
@@ -181,6 +181,23 @@ def record(cls: Tuple) -> Tuple:
 
     typeof_impl.register(cls)(typeof)
     return cls
+
+
+@intrinsic
+def copy_into(typing_context: Any, target: Any, source: Any) -> Any:
+    """`target[:] = source` for contiguous arrays of one type and equal shapes, unchecked.
+
+    numba's own assignment brings the text of its error along, which takes seconds to compile.
+    """
+    if target != source or target.layout != "C":
+        raise TypeError(f"cannot copy {source} into {target}")
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        to, of = (arrayobj.make_array(target)(context, builder, arg) for arg in args)
+        cgutils.raw_memcpy(builder, to.data, of.data, to.nitems, to.itemsize)
+        return context.get_dummy_value()
+
+    return types.void(target, source), lower
 
 
 def at_address(cls: type) -> Any:

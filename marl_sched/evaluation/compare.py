@@ -80,7 +80,9 @@ def run_classic(
     for episode in episodes:
         play_episode(world, 0, episode.first, episode.end, episode.stretch, scheduler)
         jobs = workload.slice(episode.first, episode.end)
-        summaries.append(job_results(jobs, int(world.total[0]), world.result[0], world.account[0]).summary())
+        summaries.append(
+            job_results(jobs, int(world.total[0]), world.result[0], world.account[0]).summary()
+        )
     return summaries
 
 

@@ -180,7 +180,9 @@ LOG_KINDS = (
     "node_up", "place", "move",
 )  # fmt: skip
 """Kinds of event by number; `place` is one row for each node of the start before it."""
-(ARRIVE, START, GROW, SHRINK, PREEMPT, FINISH, FAIL, CANCEL, NODE_DOWN, NODE_UP, PLACE, MOVE) = range(12)
+(ARRIVE, START, GROW, SHRINK, PREEMPT, FINISH, FAIL, CANCEL, NODE_DOWN, NODE_UP, PLACE, MOVE) = (
+    range(12)
+)
 
 SLOWDOWN_FLOOR_S = 60.0
 """Shorter jobs do not dominate the slowdown term."""

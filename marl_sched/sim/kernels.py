@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.jit import kernel, part
 from marl_sched.sim import columns as c
 from marl_sched.sim.lifecycle import arrival_of, arrive, end_job, fail
 from marl_sched.sim.nodes import open_all
@@ -23,7 +23,7 @@ FINISHED, EPOCH, STUCK, FULL = 0, 1, -1, 2
 """What `advance` returns; FULL: the table of active jobs or the event log needs room first."""
 
 
-@kernel
+@part
 def start(w: World, b: int, first: int, end: int, stretch: float) -> None:
     """Begin an episode over jobs [first, end) with gaps between arrivals times `stretch`."""
     w.env_f[b, :] = 0.0
@@ -187,7 +187,7 @@ def is_epoch(w: World, b: int) -> bool:
     return False
 
 
-@kernel
+@part
 def advance(w: World, b: int) -> int:
     """Run to the next decision epoch: something happened, or a round came without.
 

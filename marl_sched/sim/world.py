@@ -9,8 +9,8 @@ import numpy as np
 from marl_sched.config import SimConfig
 from marl_sched.errors import UserError
 from marl_sched.perf.profiles import ProfileTable
-from marl_sched.sim import columns as c
 from marl_sched.records import record
+from marl_sched.sim import columns as c
 from marl_sched.sim.rules import rules_of
 from marl_sched.sim.views import sealed
 from marl_sched.types import (
@@ -291,22 +291,26 @@ def _job_columns(
     job_f[c.JOB_PRIORITY] = workload.priority
     job_f[c.JOB_DEADLINE_S] = workload.deadline_s - workload.arrival_s
     job_f[c.JOB_EST_FACTOR] = est_factor
-    job_f[c.JOB_CANCEL_S] = _f(workload, 'cancel_s', np.inf) - workload.arrival_s
+    job_f[c.JOB_CANCEL_S] = _f(workload, "cancel_s", np.inf) - workload.arrival_s
     default_rate = 0.0 if sim.job_mtbf_h is None else 1.0 / sim.job_mtbf_h
-    rate = _f(workload, 'failure_rate_per_h', 0.0)
+    rate = _f(workload, "failure_rate_per_h", 0.0)
     job_f[c.JOB_FAILURE_RATE_PER_S] = np.where(rate > 0.0, rate, default_rate) / 3600.0
-    given = _f(workload, 'checkpoint_interval_s', np.nan)
+    given = _f(workload, "checkpoint_interval_s", np.nan)
     job_f[c.JOB_CHECKPOINT_S] = np.where(np.isnan(given), sim.checkpoint_interval_s, given)
-    job_f[c.JOB_LOADER_CPUS] = _f(workload, 'loader_cpus_per_gpu', 0.0)
+    job_f[c.JOB_LOADER_CPUS] = _f(workload, "loader_cpus_per_gpu", 0.0)
     job_k = np.empty((c.NUM_JOB_K, jobs), dtype=np.int64)
     job_k[c.JOB_PROFILE] = profiles.job_profile
     job_k[c.JOB_TENANT] = workload.tenant
     bits = 1 << np.arange(len(cluster.gpu_types), dtype=np.int64)
-    job_k[c.JOB_TYPES] = (workload.allowed_types(cluster) if hasattr(workload, 'allowed_types') else np.ones((jobs, len(bits)), int)) @ bits
+    job_k[c.JOB_TYPES] = (
+        workload.allowed_types(cluster)
+        if hasattr(workload, "allowed_types")
+        else np.ones((jobs, len(bits)), int)
+    ) @ bits
     job_k[c.JOB_MILLI] = np.rint(1000.0 * workload.demand[:, 0])
-    job_k[c.JOB_MAX_RETRIES] = _f(workload, 'max_retries', 2**60)
+    job_k[c.JOB_MAX_RETRIES] = _f(workload, "max_retries", 2**60)
     if sim.max_retries is not None:
-        job_k[c.JOB_MAX_RETRIES] = np.minimum(_f(workload, 'max_retries', 2**60), sim.max_retries)
+        job_k[c.JOB_MAX_RETRIES] = np.minimum(_f(workload, "max_retries", 2**60), sim.max_retries)
     return job_f, job_k, np.ascontiguousarray(workload.demand, dtype=np.float64)
 
 
@@ -332,7 +336,7 @@ def _classes(cluster: Cluster) -> tuple[np.ndarray, np.ndarray]:
 def _dependencies(workload: Workload) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Parents and children of each job in compressed rows; empty arrays where nobody has any."""
     empty = np.empty(0, dtype=np.int64)
-    parents_at, parents = getattr(workload, 'parents', (empty, empty))
+    parents_at, parents = getattr(workload, "parents", (empty, empty))
     if not parents.size:
         return empty, empty, empty, empty
     jobs = len(workload)
