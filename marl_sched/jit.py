@@ -9,23 +9,38 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import llvmlite.binding as llvm
 import numba
+
+from marl_sched.linking import Kernel, Part
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 PACKAGE = Path(__file__).parent
-SOURCES = ("jit.py", "records.py", "types.py", "sim", "schedulers", "envs")
+SOURCES = (
+    "jit.py",
+    "linking.py",
+    "records.py",
+    "types.py",
+    "order.py",
+    "sim",
+    "schedulers",
+    "envs",
+)
 """Where compiled code is written, relative to the package."""
 
 
 def source_digest(package: Path = PACKAGE) -> str:
-    """Twelve hexadecimal digits that change with any source of a kernel."""
+    """Twelve hexadecimal digits that change with any source of a kernel, and with the machine."""
     digest = hashlib.sha256()
+    host = (sys.version, numba.__version__, llvm.get_host_cpu_name())
+    digest.update(repr(host).encode())
     for name in SOURCES:
         path = package / name
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
@@ -53,12 +68,24 @@ def cache_folder() -> Path:
 
 
 def kernel(function: Function) -> Function:
-    """`numba.njit` with the cache above; dividing by zero gives inf or NaN, as in numpy."""
+    """A compiled function that those who call it take in; cached where Python calls it."""
+    return _decorated(Kernel, function)
+
+
+def part(function: Function) -> Function:
+    """A compiled function on its own, for whatever is large, rarely used, or called by many.
+
+    Its annotations say its types; see `linking`.
+    """
+    return _decorated(Part, function)
+
+
+def _decorated(kind: Callable[[Function], Any], function: Function) -> Function:
     before = numba.config.CACHE_DIR
     # numba fixes a function's cache folder when it is decorated.
     numba.config.CACHE_DIR = str(cache_folder())
     try:
-        compiled: Function = numba.njit(cache=True, error_model="numpy")(function)
+        compiled: Function = kind(function)
     finally:
         numba.config.CACHE_DIR = before
     return compiled

@@ -184,6 +184,23 @@ def record(cls: Tuple) -> Tuple:
     return cls
 
 
+@intrinsic
+def copy_into(typing_context: Any, target: Any, source: Any) -> Any:
+    """`target[:] = source` for contiguous arrays of one type and equal shapes, unchecked.
+
+    numba's own assignment brings the text of its error along, which takes seconds to compile.
+    """
+    if target != source or target.layout != "C":
+        raise TypeError(f"cannot copy {source} into {target}")
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        to, of = (arrayobj.make_array(target)(context, builder, arg) for arg in args)
+        cgutils.raw_memcpy(builder, to.data, of.data, to.nitems, to.itemsize)
+        return context.get_dummy_value()
+
+    return types.void(target, source), lower
+
+
 def at_address(cls: type) -> Any:
     """A function for kernels: the record of class `cls` whose table begins in an int64 array."""
     made = record_type(cls)

@@ -6,6 +6,7 @@ import numpy as np
 
 from marl_sched.envs.game import Game
 from marl_sched.jit import kernel
+from marl_sched.order import rows_by_key
 from marl_sched.schedulers.elastic_index import MIN_REMAINING_S, log_rank_weights
 from marl_sched.sim import columns as c
 from marl_sched.sim.world import World
@@ -51,7 +52,7 @@ def choose_slots(w: World, g: Game, b: int) -> None:
         g.price[b] = 0.5 * (highest + lowest)
     else:
         g.price[b] = highest if highest > -np.inf else (lowest if lowest < np.inf else 0.0)
-    order = np.argsort(g.work[b, :n])
+    order = rows_by_key(g.work[b, :n])
     for position in range(n):
         g.rank[b, order[position]] = position / n
     g.slot[b, :] = -1

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.jit import part
+from marl_sched.order import rows_by
 from marl_sched.schedulers.dispatch import NUM_KEYED, NUM_UNSORTED, decide, write_keys
 from marl_sched.sim import columns as c
 from marl_sched.sim.apply import apply, repack
 from marl_sched.sim.kernels import EPOCH, advance, make_view, plain_view
 from marl_sched.sim.world import World
+from marl_sched.types import Floats1
 
 
-@kernel
-def play(w: World, b: int, number: int, params: np.ndarray) -> int:
+@part
+def play(w: World, b: int, number: int, params: Floats1) -> int:
     """Run scheduler `number` until every job of environment `b` has ended.
 
     Returns:
@@ -33,14 +35,11 @@ def play(w: World, b: int, number: int, params: np.ndarray) -> int:
         apply(w, b, target)
 
 
-@kernel
-def repack_by(w: World, b: int, number: int, params: np.ndarray) -> None:
+@part
+def repack_by(w: World, b: int, number: int, params: Floats1) -> None:
     """Place everybody anew in the order of scheduler `number`, one of those that are an order."""
     view = make_view(w, b)
     key = np.empty(view.job.size)
     if number < NUM_KEYED:
         write_keys(number, view, params, key)
-    # By key, then by job: the sort below is stable.
-    by_job = np.argsort(view.job)
-    order = by_job[np.argsort(key[by_job], kind="mergesort")]
-    repack(w, b, order)
+    repack(w, b, rows_by(key, view.job))

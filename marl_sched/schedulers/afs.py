@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.jit import kernel, part
+from marl_sched.order import rows_by
 from marl_sched.schedulers.elastic_index import MIN_REMAINING_S
 from marl_sched.schedulers.filling import charge, enough
-from marl_sched.types import ClusterView
+from marl_sched.types import ClusterView, Floats1, Ints1
 
 
 @kernel
@@ -59,8 +60,8 @@ def step_gains(v: ClusterView, i: int, level: int) -> tuple[float, float]:
     return (np.inf if slow <= 0.0 else (fast - slow) / slow / gpus), (fast - slow) / fast / gpus
 
 
-@kernel
-def afs(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+@part
+def afs(v: ClusterView, params: Floats1, target: Ints1) -> None:
     """The next GPU goes to the longer of two jobs only if it pays more there for ever.
 
     With speeds h before and h' after a step, the longer job b beats the shorter job a if
@@ -73,12 +74,10 @@ def afs(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
     """
     n = v.job.size
     left = v.capacity.copy()
-    by_job = np.argsort(v.job)
     length = np.empty(n)
-    for rank in range(n):
-        i = by_job[rank]
-        length[rank] = max(v.est_remaining_s[i], MIN_REMAINING_S) / v.rates[v.profile[i], 1]
-    order = by_job[np.argsort(length, kind="mergesort")]
+    for i in range(n):
+        length[i] = max(v.est_remaining_s[i], MIN_REMAINING_S) / v.rates[v.profile[i], 1]
+    order = rows_by(length, v.job)
     width = 1
     while width < n:
         width *= 2

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.jit import kernel, part
+from marl_sched.order import rows_by, rows_in_order
 from marl_sched.schedulers.filling import asked_level, enough, keep_running
-from marl_sched.types import ClusterView
+from marl_sched.types import ClusterView, Floats1, Ints1
 
 
 class Plan(NamedTuple):
@@ -71,7 +72,7 @@ def present_plan(v: ClusterView, target: np.ndarray, left: np.ndarray) -> Plan:
         if target[i] > 0:
             end_s[i] = v.now_s + v.est_remaining_s[i] / v.rates[v.profile[i], target[i]]
     at = 0
-    for i in np.argsort(end_s):
+    for i in rows_by(end_s, v.job):
         if target[i] > 0:
             at = split(plan, at, end_s[i])
             # Nothing follows yet.
@@ -79,8 +80,8 @@ def present_plan(v: ClusterView, target: np.ndarray, left: np.ndarray) -> Plan:
     return plan
 
 
-@kernel
-def conservative_backfill(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+@part
+def conservative_backfill(v: ClusterView, params: Floats1, target: Ints1) -> None:
     """FCFS, where a later job may start at once if it delays nobody's reservation.
 
     Every waiting job, in order of arrival, is given the earliest time from which it fits until
@@ -95,7 +96,7 @@ def conservative_backfill(v: ClusterView, params: np.ndarray, target: np.ndarray
     left = v.capacity.copy()
     keep_running(v, target, left)
     plan = present_plan(v, target, left)
-    order = np.argsort(v.job)
+    order = rows_in_order(v.job)
     smallest = np.full(n + 1, np.inf)  # request of those from here on
     for rank in range(n - 1, -1, -1):
         i = order[rank]

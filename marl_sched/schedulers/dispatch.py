@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.jit import kernel, part
 from marl_sched.schedulers.afs import afs
 from marl_sched.schedulers.conservative_backfill import conservative_backfill
 from marl_sched.schedulers.drf import drf
@@ -33,7 +33,7 @@ from marl_sched.schedulers.srsf import srsf
 from marl_sched.schedulers.srtf import srtf
 from marl_sched.schedulers.themis import themis
 from marl_sched.schedulers.tiresias import tiresias
-from marl_sched.types import ClusterView
+from marl_sched.types import ClusterView, Floats1, Ints1
 
 QUEUES = (fcfs, on_demand)
 """Whose order is that of arrival: waiting jobs are in it already."""
@@ -94,8 +94,8 @@ def write_keys(number: int, v: ClusterView, params: np.ndarray, key: np.ndarray)
         rate_monotonic(v, params, key)
 
 
-@kernel
-def decide(number: int, v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+@part
+def decide(number: int, v: ClusterView, params: Floats1, target: Ints1) -> None:
     """Write the target level of every active job by scheduler `number`.
 
     Args:

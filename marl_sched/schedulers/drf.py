@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.jit import kernel, part
 from marl_sched.schedulers.filling import (
     asked_level,
     charge,
@@ -10,7 +10,7 @@ from marl_sched.schedulers.filling import (
     keep_running,
     serve_waiting,
 )
-from marl_sched.types import ClusterView
+from marl_sched.types import ClusterView, Floats1, Ints1
 
 
 @kernel
@@ -23,8 +23,8 @@ def dominant_share(v: ClusterView, i: int, gpus: int) -> float:
     return share
 
 
-@kernel
-def drf(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+@part
+def drf(v: ClusterView, params: Floats1, target: Ints1) -> None:
     """The tenant with the smallest dominant share starts its earliest waiting job next.
 
     A tenant whose job does not fit is passed over. With one tenant only, every job counts as

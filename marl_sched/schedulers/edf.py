@@ -1,16 +1,14 @@
 """Earliest deadline first."""
 
-import numpy as np
-
-from marl_sched.jit import kernel
-from marl_sched.types import ClusterView
+from marl_sched.jit import part
+from marl_sched.types import ClusterView, Floats1
 
 LAST = 1e300
 """Key of a job that runs only on what the others leave; +inf would mean not at all."""
 
 
-@kernel
-def edf(v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
+@part
+def edf(v: ClusterView, params: Floats1, key: Floats1) -> None:
     """All jobs by absolute deadline, then those without one; who does not fit is passed over.
 
     Preemptive. Source: Liu and Layland, "Scheduling algorithms for multiprogramming in a

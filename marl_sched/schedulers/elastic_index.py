@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.jit import kernel, part
+from marl_sched.order import rows_by_key
 from marl_sched.schedulers.filling import fill_by_score
-from marl_sched.types import ClusterView
+from marl_sched.types import ClusterView, Floats1, Ints1
 
 MIN_REMAINING_S = 1.0
 """Floor of the estimated remaining time, so that ratios stay finite."""
@@ -19,7 +20,7 @@ def log_rank_weights(work: np.ndarray, p: float) -> np.ndarray:
     """
     c = 1.0 / (1.0 - p)
     out = np.empty(work.size)
-    order = np.argsort(-work)
+    order = rows_by_key(-work)
     for rank in range(work.size):
         k = rank + 1.0
         # (k^c - (k-1)^c) without cancellation or overflow at large ranks.
@@ -70,8 +71,8 @@ def level_scores(v: ClusterView, params: np.ndarray, table: np.ndarray) -> None:
             table[i, level] = score
 
 
-@kernel
-def elastic_index(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+@part
+def elastic_index(v: ClusterView, params: Floats1, target: Ints1) -> None:
     """Give the next level to the job with the largest worth of speed gained per GPU.
 
     The worth is `level_scores`. Preemptive and elastic. Source: Berg, Vesilo and

@@ -1,20 +1,19 @@
 """The equal split on whole GPUs."""
 
-import numpy as np
+from marl_sched.jit import part
+from marl_sched.order import rows_in_order
+from marl_sched.types import ClusterView, Floats1, Ints1
 
-from marl_sched.jit import kernel
-from marl_sched.types import ClusterView
 
-
-@kernel
-def equal(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+@part
+def equal(v: ClusterView, params: Floats1, target: Ints1) -> None:
     """The m earliest jobs get R/m GPUs each, rounded down to an allowed size up to the request.
 
     m is the largest number for which that gives each of them at least its smallest size: the
     plain split over all jobs is infeasible as soon as one needs more than its share. What a
     job cannot use is left idle; `equi` redistributes. Source: textbook rule.
     """
-    order = np.argsort(v.job)
+    order = rows_in_order(v.job)
     members, need = 0, 0
     for rank in range(v.job.size):
         need = max(need, v.sizes[v.profile[order[rank]], 1])

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.jit import part
 from marl_sched.schedulers.filling import fill_by_score
-from marl_sched.types import ClusterView
+from marl_sched.types import ClusterView, Floats1, Ints1
 
 
-@kernel
-def equi(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+@part
+def equi(v: ClusterView, params: Floats1, target: Ints1) -> None:
     """Raise the job that would then hold the fewest GPUs, until nothing more fits.
 
     Water-filling over allowed sizes up to each job's maximum; earlier jobs first among

@@ -1,13 +1,11 @@
 """First come, first served."""
 
-import numpy as np
-
-from marl_sched.jit import kernel
-from marl_sched.types import ClusterView
+from marl_sched.jit import part
+from marl_sched.types import ClusterView, Floats1
 
 
-@kernel
-def fcfs(v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
+@part
+def fcfs(v: ClusterView, params: Floats1, key: Floats1) -> None:
     """Whole requests in order of arrival; nobody passes the head of the queue.
 
     Not preemptive. Source: textbook rule; the default of most batch systems.

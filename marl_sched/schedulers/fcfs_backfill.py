@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.jit import kernel, part
 from marl_sched.schedulers.filling import (
     asked_level,
     charge,
@@ -10,7 +10,7 @@ from marl_sched.schedulers.filling import (
     free_after_limits,
     serve_queue,
 )
-from marl_sched.types import ClusterView
+from marl_sched.types import ClusterView, Floats1, Ints1
 
 
 @kernel
@@ -38,8 +38,8 @@ def reservation(v: ClusterView, head_gpus: float, target: np.ndarray) -> tuple[f
     return v.now_s, free - head_gpus
 
 
-@kernel
-def fcfs_backfill(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+@part
+def fcfs_backfill(v: ClusterView, params: Floats1, target: Ints1) -> None:
     """FCFS, where a later job may start at once if it does not delay the head's reservation.
 
     It must end, by its estimate, before the head can start, or use only GPUs that the head

@@ -9,37 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.jit import kernel
-from marl_sched.types import ClusterView
-
-
-@kernel
-def sift_down(heap: np.ndarray, n: int, at: int, key: np.ndarray, job: np.ndarray) -> None:
-    """Restore the min-heap `heap[:n]` of slots below `at`; ties go to the lower job index."""
-    item = heap[at]
-    while True:
-        child = 2 * at + 1
-        if child >= n:
-            break
-        right = child + 1
-        if right < n:
-            a, b = heap[right], heap[child]
-            if key[a] < key[b] or (key[a] == key[b] and job[a] < job[b]):
-                child = right
-        a = heap[child]
-        if key[a] < key[item] or (key[a] == key[item] and job[a] < job[item]):
-            heap[at] = a
-            at = child
-        else:
-            break
-    heap[at] = item
-
-
-@kernel
-def heapify(heap: np.ndarray, n: int, key: np.ndarray, job: np.ndarray) -> None:
-    """Order `heap[:n]` as a min-heap by (key, job)."""
-    for at in range(n // 2 - 1, -1, -1):
-        sift_down(heap, n, at, key, job)
+from marl_sched.jit import kernel, part
+from marl_sched.order import heapify, sift_down
+from marl_sched.types import ClusterView, Floats1, Floats2, Ints1
 
 
 @kernel
@@ -192,8 +164,8 @@ def fill_from_heap(
             return
 
 
-@kernel
-def fill_by_score(v: ClusterView, table: np.ndarray, target: np.ndarray, left: np.ndarray) -> None:
+@part
+def fill_by_score(v: ClusterView, table: Floats2, target: Ints1, left: Floats1) -> None:
     """Raise jobs one level at a time, highest score first, until nothing fits.
 
     Args:

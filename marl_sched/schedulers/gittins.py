@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from marl_sched.jit import kernel
-from marl_sched.types import ClusterView
+from marl_sched.jit import kernel, part
+from marl_sched.types import ClusterView, Floats1
 
 NUM_QUEUES = 48
 """Edges 0, q, 2q, 4q, ..: 2^47 quanta are beyond any job."""
@@ -59,8 +59,8 @@ def gittins_table(
             index[q] = max(index[q], (alive[q] - alive[end]) / spent)
 
 
-@kernel
-def gittins(v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
+@part
+def gittins(v: ClusterView, params: Floats1, key: Floats1) -> None:
     """Jobs by the Gittins index of their attained service (GPU-seconds held), highest first.
 
     Preemptive; needs the distribution of service but no estimates; who does not fit is passed

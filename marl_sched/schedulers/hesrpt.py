@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.jit import kernel, part
+from marl_sched.order import rows_by, rows_in_order
 from marl_sched.schedulers.elastic_index import MIN_REMAINING_S
 from marl_sched.schedulers.filling import charge, enough, fill_by_score
-from marl_sched.types import ClusterView
+from marl_sched.types import ClusterView, Floats1, Ints1
 
 
 @kernel
@@ -39,8 +40,7 @@ def closed_form(
     """
     n = work.size
     c = 1.0 / (1.0 - p)
-    by_job = np.argsort(job)
-    order = by_job[np.argsort(-work[by_job], kind="mergesort")]
+    order = rows_by(-work, job)
     total = weight.sum()
     share, log_worth = np.empty(n), np.empty(n)
     before = 0.0
@@ -57,8 +57,8 @@ def closed_form(
     return share, log_worth
 
 
-@kernel
-def hesrpt(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+@part
+def hesrpt(v: ClusterView, params: Floats1, target: Ints1) -> None:
     """Shares that minimise the sum of completion times, on allowed sizes.
 
     Each job gets the largest size within its share; what is over goes, step by step, to the
@@ -86,7 +86,7 @@ def hesrpt(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
             weight[i] = 1.0 / (work[i] * (1.0 + done / max(v.est_remaining_s[i], MIN_REMAINING_S)))
     share, log_worth = closed_form(work, weight, v.job, p)
     table = np.full((n, v.sizes.shape[1]), -np.inf)
-    for rank in np.argsort(v.job):
+    for rank in rows_in_order(v.job):
         profile = v.profile[rank]
         for level in range(v.num_levels[profile]):
             if v.rates[profile, level + 1] <= v.rates[profile, level]:

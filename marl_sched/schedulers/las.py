@@ -1,13 +1,11 @@
 """Least attained service."""
 
-import numpy as np
-
-from marl_sched.jit import kernel
-from marl_sched.types import ClusterView
+from marl_sched.jit import part
+from marl_sched.types import ClusterView, Floats1
 
 
-@kernel
-def las(v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
+@part
+def las(v: ClusterView, params: Floats1, key: Floats1) -> None:
     """Jobs by discretised attained service (GPU-seconds held), by arrival within a queue.
 
     Queue 0 ends at `quantum_gpu_s` and each further queue at twice the one before, so that a

@@ -1,13 +1,11 @@
 """On demand: everyone gets what it asks for while it lasts."""
 
-import numpy as np
-
-from marl_sched.jit import kernel
-from marl_sched.types import ClusterView
+from marl_sched.jit import part
+from marl_sched.types import ClusterView, Floats1
 
 
-@kernel
-def on_demand(v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
+@part
+def on_demand(v: ClusterView, params: Floats1, key: Floats1) -> None:
     """Whole requests in order of arrival; a job that does not fit is passed over.
 
     Not preemptive. Source: textbook rule (first fit); large gangs may starve.

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.jit import part
 from marl_sched.schedulers.drf import dominant_share
 from marl_sched.schedulers.filling import fill_by_score
-from marl_sched.types import ClusterView
+from marl_sched.types import ClusterView, Floats1, Ints1
 
 
-@kernel
-def optimus(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+@part
+def optimus(v: ClusterView, params: Floats1, target: Ints1) -> None:
     """Everybody its smallest size by arrival, then more to who saves most time for it.
 
     The gain of a step is the estimated remaining time before it minus after it, over the

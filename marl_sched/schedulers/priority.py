@@ -1,13 +1,11 @@
 """Fixed priorities."""
 
-import numpy as np
-
-from marl_sched.jit import kernel
-from marl_sched.types import ClusterView
+from marl_sched.jit import part
+from marl_sched.types import ClusterView, Floats1
 
 
-@kernel
-def priority(v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
+@part
+def priority(v: ClusterView, params: Floats1, key: Floats1) -> None:
     """Higher `priority` first, by arrival among equals; who does not fit is passed over.
 
     Preemptive. Source: textbook rule.

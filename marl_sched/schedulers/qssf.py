@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.jit import part
 from marl_sched.schedulers.filling import asked_level
-from marl_sched.types import ClusterView
+from marl_sched.types import ClusterView, Floats1
 
 
-@kernel
-def qssf(v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
+@part
+def qssf(v: ClusterView, params: Floats1, key: Floats1) -> None:
     """Waiting jobs by predicted GPU time (run time times GPUs); nobody passes the head.
 
     Not preemptive. Source: Hu et al., "Characterization and prediction of deep learning

@@ -1,9 +1,7 @@
 """A random order: the floor that any rule should clear."""
 
-import numpy as np
-
-from marl_sched.jit import kernel
-from marl_sched.types import ClusterView
+from marl_sched.jit import kernel, part
+from marl_sched.types import ClusterView, Floats1
 
 
 @kernel
@@ -15,8 +13,8 @@ def mix(x: int) -> int:
     return x ^ (x >> 16)
 
 
-@kernel
-def random(v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
+@part
+def random(v: ClusterView, params: Floats1, key: Floats1) -> None:
     """Waiting jobs in an order drawn anew at each epoch; who does not fit is passed over.
 
     Not preemptive. The draw is a hash of seed, time and job: equal inputs, equal answers.

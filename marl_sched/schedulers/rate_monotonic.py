@@ -1,14 +1,12 @@
 """Rate monotonic priorities."""
 
-import numpy as np
-
-from marl_sched.jit import kernel
+from marl_sched.jit import part
 from marl_sched.schedulers.edf import LAST
-from marl_sched.types import ClusterView
+from marl_sched.types import ClusterView, Floats1
 
 
-@kernel
-def rate_monotonic(v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
+@part
+def rate_monotonic(v: ClusterView, params: Floats1, key: Floats1) -> None:
     """All jobs by the length of their deadline window, shortest first, then those without one.
 
     The priority is fixed on arrival, unlike `edf`'s. Preemptive; who does not fit is passed

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from marl_sched.jit import kernel
-from marl_sched.types import ClusterView
+from marl_sched.jit import part
+from marl_sched.types import ClusterView, Floats1
 
 
-@kernel
-def round_robin(v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
+@part
+def round_robin(v: ClusterView, params: Floats1, key: Floats1) -> None:
     """A job keeps its GPUs for one slice, then queues behind those that wait.
 
     The queue is ordered by the time since which a job waits; a job whose slice is over joins

@@ -1,13 +1,11 @@
 """Shortest job first."""
 
-import numpy as np
-
-from marl_sched.jit import kernel
-from marl_sched.types import ClusterView
+from marl_sched.jit import part
+from marl_sched.types import ClusterView, Floats1
 
 
-@kernel
-def sjf(v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
+@part
+def sjf(v: ClusterView, params: Floats1, key: Floats1) -> None:
     """Waiting jobs by estimated run time; one that does not fit is passed over.
 
     Not preemptive. Source: textbook rule.

@@ -1,14 +1,12 @@
 """Shortest remaining service first."""
 
-import numpy as np
-
-from marl_sched.jit import kernel
+from marl_sched.jit import part
 from marl_sched.schedulers.filling import asked_level
-from marl_sched.types import ClusterView
+from marl_sched.types import ClusterView, Floats1
 
 
-@kernel
-def srsf(v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
+@part
+def srsf(v: ClusterView, params: Floats1, key: Floats1) -> None:
     """All jobs by estimated remaining time times GPUs; one that does not fit is passed over.
 
     Preemptive. Source: Gu et al., "Tiresias", NSDI 2019 (SRSF, its clairvoyant baseline), and

@@ -1,13 +1,11 @@
 """Shortest remaining time first."""
 
-import numpy as np
-
-from marl_sched.jit import kernel
-from marl_sched.types import ClusterView
+from marl_sched.jit import part
+from marl_sched.types import ClusterView, Floats1
 
 
-@kernel
-def srtf(v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
+@part
+def srtf(v: ClusterView, params: Floats1, key: Floats1) -> None:
     """All jobs by estimated remaining time; one that does not fit is passed over.
 
     Preemptive. Source: Schrage, "A proof of the optimality of the shortest remaining

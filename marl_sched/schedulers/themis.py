@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.jit import kernel, part
+from marl_sched.order import rows_by
 from marl_sched.schedulers.elastic_index import MIN_REMAINING_S
 from marl_sched.schedulers.filling import charge, fill_by_score
-from marl_sched.types import ClusterView
+from marl_sched.types import ClusterView, Floats1, Ints1
 
 FROM_NOTHING = 1e6
 """Worth of a first GPU over any further one: a job without GPUs never finishes."""
@@ -46,19 +47,17 @@ def bid_table(v: ClusterView, table: np.ndarray) -> None:
 @kernel
 def worst_off(v: ClusterView, count: int) -> np.ndarray:
     """(A,) bool, the `count` jobs of largest rho: who waits before who runs, earlier first."""
-    order = np.argsort(v.job)
     rho = np.empty(v.job.size)
-    for rank in range(v.job.size):
-        i = order[rank]
-        rho[rank] = -unfairness(v, i, max(v.level[i], 1)) - FROM_NOTHING * (v.level[i] == 0)
-    worst = order[np.argsort(rho, kind="mergesort")]
+    for i in range(v.job.size):
+        rho[i] = -unfairness(v, i, max(v.level[i], 1)) - FROM_NOTHING * (v.level[i] == 0)
+    worst = rows_by(rho, v.job)
     chosen = np.zeros(v.job.size, dtype=np.bool_)
     chosen[worst[:count]] = True
     return chosen
 
 
-@kernel
-def themis(v: ClusterView, params: np.ndarray, target: np.ndarray) -> None:
+@part
+def themis(v: ClusterView, params: Floats1, target: Ints1) -> None:
     """The worst-off jobs bid for GPUs whose lease is over; the rest goes to the others.
 
     A job holds its GPUs for one lease. What is free then is offered to the fraction

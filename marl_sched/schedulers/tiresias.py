@@ -1,10 +1,8 @@
 """Tiresias: discretised two-dimensional least attained service."""
 
-import numpy as np
-
-from marl_sched.jit import kernel
+from marl_sched.jit import kernel, part
 from marl_sched.schedulers.filling import asked_level
-from marl_sched.types import ClusterView
+from marl_sched.types import ClusterView, Floats1
 
 
 @kernel
@@ -27,8 +25,8 @@ def counted_service(v: ClusterView, i: int, promote: float) -> float:
     return attained
 
 
-@kernel
-def tiresias(v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
+@part
+def tiresias(v: ClusterView, params: Floats1, key: Floats1) -> None:
     """Jobs by queue of attained service (GPU-seconds held), by arrival within a queue.
 
     A job drops from queue 0 to 1 at `limit_1_gpu_s` and to 2 at `limit_2_gpu_s`. Preemptive;

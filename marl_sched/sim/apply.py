@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.jit import kernel, part
+from marl_sched.order import rows_by
 from marl_sched.sim import columns as c
 from marl_sched.sim.lifecycle import mark_spanning, run_at, suspend, unplace
 from marl_sched.sim.placement import drop_entries, give_back, place, take
 from marl_sched.sim.progress import enter_phase, predict, refresh_rates, sync
 from marl_sched.sim.world import World
+from marl_sched.types import Floats2, Ints1, Ints2
 
 
 @kernel
@@ -59,8 +61,8 @@ def bounded_tenants(w: World) -> bool:
     return False
 
 
-@kernel
-def cut_to_quotas(w: World, b: int, target: np.ndarray) -> float:
+@part
+def cut_to_quotas(w: World, b: int, target: Ints1) -> float:
     """Lower the latest jobs of tenants above their quota; GPUs freed."""
     freed = 0.0
     for tenant in range(w.tenant_quota.size):
@@ -98,8 +100,8 @@ def cut(w: World, b: int, target: np.ndarray, tenant: int, excess: float) -> flo
     return freed
 
 
-@kernel
-def apply(w: World, b: int, target: np.ndarray) -> None:
+@part
+def apply(w: World, b: int, target: Ints1) -> None:
     """Bring every active job to its target level, as far as the nodes allow.
 
     Feasible for any input: levels are clipped, the sum is cut to the cluster, and a gang that
@@ -142,7 +144,7 @@ def apply(w: World, b: int, target: np.ndarray) -> None:
 def raise_levels(w: World, b: int, target: np.ndarray, count: int, raised: int) -> None:
     """Start and grow the jobs whose target is above their level, larger gangs first."""
     changes, level = w.changes[b], w.slot_k[b, c.LEVEL]
-    rows = np.empty(raised, dtype=np.int64)
+    rows, jobs = np.empty(raised, dtype=np.int64), np.empty(raised, dtype=np.int64)
     keys = np.empty(raised)
     n = 0
     for k in range(count):
@@ -150,12 +152,12 @@ def raise_levels(w: World, b: int, target: np.ndarray, count: int, raised: int) 
         if target[i] > level[i]:
             rows[n] = i
             size = w.sizes[w.slot_k[b, c.PROFILE, i], target[i]]
-            keys[n] = w.slot_k[b, c.JOB, i] - size * 1e9
+            jobs[n], keys[n] = w.slot_k[b, c.JOB, i], -float(size)
             n += 1
     if n == 1:
         raise_level(w, b, rows[0], target[rows[0]])
         return
-    for j in np.argsort(keys[:n]):
+    for j in rows_by(keys[:n], jobs[:n]):
         raise_level(w, b, rows[j], target[rows[j]])
 
 
@@ -211,7 +213,7 @@ def settle(w: World, b: int) -> None:
         charge_everybody(w, b)
 
 
-@kernel
+@part
 def charge_everybody(w: World, b: int) -> None:
     """Each running job pauses for its restart cost now, while its predicted end ignores that.
 
@@ -238,8 +240,8 @@ def same_nodes(w: World, b: int, one: int, other: int) -> bool:
     return one == other
 
 
-@kernel
-def repack(w: World, b: int, order: np.ndarray) -> None:
+@part
+def repack(w: World, b: int, order: Ints1) -> None:
     """Place whole requests anew in an empty cluster, passing over jobs that find no room.
 
     A running job that lands where it was just runs on.
@@ -314,8 +316,8 @@ def level_of(w: World, profile: int, gpus: int) -> int:
     return -1
 
 
-@kernel
-def apply_placement(w: World, b: int, placement: np.ndarray, rates: np.ndarray, given: bool) -> int:
+@part
+def apply_placement(w: World, b: int, placement: Ints2, rates: Floats2, given: bool) -> int:
     """Carry out given places; who is elsewhere now restarts there.
 
     Args:

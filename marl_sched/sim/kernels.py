@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.jit import kernel, part
 from marl_sched.sim import columns as c
 from marl_sched.sim.lifecycle import arrival_of, arrive, end_job, fail
 from marl_sched.sim.nodes import open_all
 from marl_sched.sim.outages import node_events, plan_failures
-from marl_sched.sim.progress import end_phase, sync, sync_running
+from marl_sched.sim.progress import end_phase, refresh_rates, sync, sync_running
 from marl_sched.sim.views import LENGTHS, NOW_WORD, RUNNING_WORD, WAITING_WORD, cluster_view
 from marl_sched.sim.world import World
 from marl_sched.types import ClusterView
@@ -23,7 +23,7 @@ FINISHED, EPOCH, STUCK, FULL = 0, 1, -1, 2
 """What `advance` returns; FULL: the table of active jobs or the event log needs room first."""
 
 
-@kernel
+@part
 def start(w: World, b: int, first: int, end: int, stretch: float) -> None:
     """Begin an episode over jobs [first, end) with gaps between arrivals times `stretch`."""
     w.env_f[b, :] = 0.0
@@ -187,7 +187,7 @@ def is_epoch(w: World, b: int) -> bool:
     return False
 
 
-@kernel
+@part
 def advance(w: World, b: int) -> int:
     """Run to the next decision epoch: something happened, or a round came without.
 
@@ -211,6 +211,8 @@ def advance(w: World, b: int) -> int:
             node_events(w, b)
         if not arrivals(w, b):
             return FULL
+        if w.co_runners:
+            refresh_rates(w, b)
         if is_epoch(w, b):
             return EPOCH
 

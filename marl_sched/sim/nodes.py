@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from marl_sched.jit import kernel
+from marl_sched.records import copy_into
 from marl_sched.sim import columns as c
 from marl_sched.sim.world import World
 
@@ -73,9 +74,9 @@ def add_jobs(w: World, b: int, node: int, more: int) -> None:
 def open_all(w: World, b: int) -> None:
     """All nodes up and empty."""
     nodes = w.capacity.shape[0]
-    w.free[b] = w.capacity
-    w.usable[b] = w.total
-    w.spare[b] = w.total
+    copy_into(w.free[b], w.capacity)
+    copy_into(w.usable[b], w.total)
+    copy_into(w.spare[b], w.total)
     w.env_f[b, c.UP_GPUS] = w.total[0]
     w.node_k[b] = 0
     w.node_f[b] = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.jit import kernel, part
 from marl_sched.sim import columns as c
 from marl_sched.sim.draws import exponential_s
 from marl_sched.sim.lifecycle import log, stop
@@ -106,7 +106,7 @@ def given_event(w: World, b: int, at_s: float, node: int, kind: int, notice_s: f
         w.node_f[b, c.NODE_GONE_AT_S, node] = at_s + notice_s
 
 
-@kernel
+@part
 def node_events(w: World, b: int) -> None:
     """Carry out the node events that are due, the earliest first, lower nodes first."""
     now = w.env_f[b, c.NOW_S]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.jit import kernel, part
 from marl_sched.sim import columns as c
 from marl_sched.sim.nodes import add_jobs, first_of_type, set_whole, whole_free
 from marl_sched.sim.rules import FIRST_FIT
@@ -184,11 +184,9 @@ def rack_for(w: World, b: int, slot: int, size: int, gpu_type: int) -> int:
     return best
 
 
-@kernel
+@part
 def consolidate(w: World, b: int, slot: int, size: int, gpu_type: int) -> bool:
     """Place `size` GPUs on nodes of one type: the tightest node, else as few as possible."""
-    if w.gpus_only and w.num_racks == 1:
-        return consolidate_indexed(w, b, slot, size, gpu_type)
     num_nodes = w.capacity.shape[0]
     best, best_free, room = -1, np.inf, 0
     for node in range(num_nodes):
@@ -225,7 +223,7 @@ def consolidate(w: World, b: int, slot: int, size: int, gpu_type: int) -> bool:
     return True
 
 
-@kernel
+@part
 def first_fit(w: World, b: int, slot: int, size: int, gpu_type: int) -> bool:
     """The first node with room; a gang larger than a node takes whole idle nodes in order.
 
@@ -261,12 +259,14 @@ def first_fit(w: World, b: int, slot: int, size: int, gpu_type: int) -> bool:
 @kernel
 def place_on_type(w: World, b: int, slot: int, size: int, gpu_type: int) -> bool:
     """Place `size` GPUs on nodes of one type by the placement rule."""
+    if w.gpus_only and w.num_racks == 1:
+        return consolidate_indexed(w, b, slot, size, gpu_type)
     if w.placement == FIRST_FIT:
         return first_fit(w, b, slot, size, gpu_type)
     return consolidate(w, b, slot, size, gpu_type)
 
 
-@kernel
+@part
 def place(w: World, b: int, slot: int, level: int) -> bool:
     """Place the slot's job at `level` on the fastest type with room; False without any."""
     profile = w.slot_k[b, c.PROFILE, slot]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.jit import kernel, part
 from marl_sched.sim import columns as c
 from marl_sched.sim.placement import span_of
 from marl_sched.sim.queues import schedule
@@ -148,8 +148,12 @@ def cpus_per_gpu(w: World, b: int, i: int) -> float:
 @kernel
 def co_runner_factor(w: World, b: int, i: int) -> float:
     """What co-runners leave of the job's rate: 1 without any."""
-    if not w.co_runners:
-        return 1.0
+    return shared_factor(w, b, i) if w.co_runners else 1.0
+
+
+@part
+def shared_factor(w: World, b: int, i: int) -> float:
+    """The same where somebody may share a GPU or the network."""
     factor = 1.0
     if w.job_k[c.JOB_MILLI, w.slot_k[b, c.JOB, i]] < 1000:
         factor = sharing_factor(w, b, i)
@@ -196,7 +200,7 @@ def network_factor(w: World, b: int, i: int) -> float:
     return (1.0 / span) / (1.0 / packed + (1.0 / span - 1.0 / packed) * most)
 
 
-@kernel
+@part
 def refresh_rates(w: World, b: int) -> None:
     """Let running jobs feel a change of their co-runners, from now on."""
     for k in range(w.env_k[b, c.NUM_RUNNING]):

@@ -1,0 +1,274 @@
+"""How compiled functions are put together: what is inlined, what is compiled on its own.
+
+numba optimises and loads every function together with all that it calls, so that in a deep
+simulator the innermost functions are compiled once for each level above them. Here
+
+* a *kernel* is only translated; whoever calls it takes in its code. It becomes machine code of
+  its own only when Python calls it;
+* a *part* is compiled once, on its own. Kernels call it by address, and the first call of all
+  compiles it or loads it from disk: what is never called is never compiled.
+
+The addresses lie in one word for each part, which compiled code finds by its symbol.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import PassManager, register_pass
+from numba.core.imputils import impl_ret_new_ref
+from numba.core.registry import CPUDispatcher
+from numba.core.typed_passes import NativeLowering
+from numba.core.typing.templates import make_concrete_template
+
+from marl_sched.records import record_type
+
+PARTS: dict[str, Part] = {}
+"""All parts by symbol, in order of their definition."""
+
+OPTIONS = {"nopython": True, "boundscheck": None, "error_model": "numpy"}
+"""Dividing by zero gives inf or NaN, as in numpy."""
+
+_RESOLVE = "marl_sched.resolve"
+_pending: list[BaseException] = []
+
+
+class NotCompiledError(RuntimeError):
+    """A part that a kernel called could not be compiled; the reason follows at the call."""
+
+
+class _LinkedLibrary(JITCodeLibrary):
+    """Code that is neither optimised nor loaded by itself, only taken in by others."""
+
+    def finalize(self) -> None:
+        self._finalized = True
+
+
+class _OwnLibrary(JITCodeLibrary):
+    """Code that takes in all that it calls, directly or not."""
+
+    def finalize(self) -> None:
+        found = dict.fromkeys(self._linking_libraries)
+        todo = list(found)
+        while todo:
+            library = todo.pop()
+            if isinstance(library, _LinkedLibrary):
+                new = [inner for inner in library._linking_libraries if inner not in found]
+                found.update(dict.fromkeys(new))
+                todo += new
+        self._linking_libraries = list(found)
+        super().finalize()
+
+
+class _Address:
+    """Stands for linked code among numba's functions, which are told apart by their address."""
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _LinkedLowering(NativeLowering):
+    """Translation without an executable."""
+
+    _name = "linked_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        state.flags.no_compile = True
+        super().run_pass(state)
+        made = state["cr"]._replace(cfunc=_Address())
+        state.targetctx.insert_user_function(made.cfunc, made.fndesc, [state.library])
+        state["cr"] = made
+        return True
+
+
+class _OwnCompiler(CompilerBase):
+    """numba's compiler with a library of ours."""
+
+    library: type[JITCodeLibrary] = _OwnLibrary
+    lowering: type[NativeLowering] = NativeLowering
+
+    def compile_extra(self, func: Callable[..., Any]) -> Any:
+        self.state.library = self.library(self.state.targetctx.codegen(), func.__qualname__)
+        self.state.library.enable_object_caching()
+        return super().compile_extra(func)
+
+    def define_pipelines(self) -> list[PassManager]:
+        passes = PassManager("nopython")
+        for item, text in DefaultPassBuilder.define_nopython_pipeline(self.state).passes:
+            passes.add_pass(self.lowering if item is NativeLowering else item, text)
+        passes.finalize()
+        return [passes]
+
+
+class _LinkedCompiler(_OwnCompiler):
+    library = _LinkedLibrary
+    lowering = _LinkedLowering
+
+
+class _Linked(CPUDispatcher):
+    """A kernel as other kernels see it."""
+
+    def add_overload(self, cres: Any) -> None:
+        self.overloads[tuple(cres.signature.args)] = cres
+
+
+class Kernel(CPUDispatcher):
+    """A compiled function that those who call it take in."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function, targetoptions=dict(OPTIONS), pipeline_class=_OwnCompiler)
+        options = dict(OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+        self._linked = _Linked(function, targetoptions=options, pipeline_class=_LinkedCompiler)
+        self.enable_caching()
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        # Not once more for each constant that it is called with.
+        args = [types.unliteral(arg) for arg in args]
+        return self._linked.get_call_template(args, kws)
+
+    def get_overload(self, sig: Any) -> Any:
+        return self._linked.get_overload(sig)
+
+
+class Part(CPUDispatcher):
+    """A compiled function that kernels call by address.
+
+    Its annotations say its types: float, int, bool, a record, or an array of `types`.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        options = dict(OPTIONS, no_cfunc_wrapper=True)
+        super().__init__(function, targetoptions=options, pipeline_class=_OwnCompiler)
+        self.enable_caching()
+        self.symbol = f"{function.__module__}.{function.__qualname__}"
+        self._cell = ctypes.c_int64(0)
+        self._key = _Address()
+        llvm.add_symbol(self.symbol, ctypes.addressof(self._cell))
+        PARTS[self.symbol] = self
+        _by_cell[ctypes.addressof(self._cell)] = self
+
+    @cached_property
+    def own_types(self) -> Any:
+        """Its signature, by the annotations."""
+        hints = get_type_hints(self.py_func, include_extras=True)
+        result = _type_of(hints.pop("return"))
+        return result(*(_type_of(hint) for hint in hints.values()))
+
+    @property
+    def marker(self) -> Path:
+        """File that is there once the part has been compiled on this machine."""
+        return Path(self._cache.cache_path) / f"{self.symbol}.compiled"
+
+    def ready(self) -> None:
+        """Compile it, or load it from disk, and tell the kernels its address."""
+        if self._cell.value:
+            return
+        began = time.perf_counter()
+        self.compile(self.own_types)
+        (made,) = self.overloads.values()
+        self._cell.value = made.library.get_pointer_to_function(made.fndesc.llvm_func_name)
+        self._can_compile = False
+        if not self.marker.exists():
+            self.marker.write_text(f"{time.perf_counter() - began:.2f}\n", encoding="utf-8")
+
+    def __call__(self, *args: Any) -> Any:
+        self.ready()
+        try:
+            return super().__call__(*args)
+        except NotCompiledError as error:
+            raise _pending.pop() from error
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        signature, args = self._compiler.fold_argument_types(args, kws)
+        if not self.targetctx._defns.get(self._key):
+            call = _call(self.symbol, self.own_types)
+            self.targetctx.insert_func_defn([(call, self._key, self.own_types.args)])
+        name = self.py_func.__name__
+        return make_concrete_template(name, name, [self.own_types]), signature, args, {}
+
+    def get_overload(self, sig: Any) -> Any:
+        return self._key
+
+
+def _type_of(hint: Any) -> types.Type:
+    """numba's type of an annotation."""
+    if hint is type(None):
+        return types.none
+    if get_origin(hint) is Annotated:
+        _, dtype, ndim = get_args(hint)
+        return types.Array(numba.from_dtype(np.dtype(dtype)), ndim, "C")
+    if hint in (float, int, bool):
+        return numba.from_dtype(np.dtype(hint))
+    return record_type(hint)
+
+
+def _call(symbol: str, signature: Any) -> Any:
+    """Code that calls the part `symbol` by its address, for numba's table of functions."""
+
+    def call(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        convention = context.call_conv
+        function = _trampoline(context, builder.module, symbol, signature)
+        status, value = convention.call_function(
+            builder, function, signature.return_type, signature.args, args
+        )
+        with cgutils.if_unlikely(builder, status.is_error):
+            convention.return_status_propagate(builder, status)
+        return impl_ret_new_ref(context, builder, signature.return_type, value)
+
+    call.signature = signature.args  # type: ignore[attr-defined]
+    call.libs = ()  # type: ignore[attr-defined]
+    return call
+
+
+def _trampoline(context: Any, module: ir.Module, symbol: str, signature: Any) -> ir.Function:
+    """A function of `module` that goes on to the part, and sees to it that there is one."""
+    name = f"call.{symbol}"
+    if name in module.globals:
+        return module.globals[name]
+    word = ir.IntType(64)
+    shape = context.call_conv.get_function_type(signature.return_type, signature.args)
+    function = ir.Function(module, shape, name)
+    function.linkage = "linkonce_odr"
+    function.attributes.add("alwaysinline")
+    builder = ir.IRBuilder(function.append_basic_block())
+    cell = _declared(module, symbol, lambda: ir.GlobalVariable(module, word, symbol))
+    resolve_type = ir.FunctionType(ir.VoidType(), [word.as_pointer()])
+    resolve = _declared(module, _RESOLVE, lambda: ir.Function(module, resolve_type, _RESOLVE))
+    none = ir.Constant(word, 0)
+    with builder.if_then(builder.icmp_unsigned("==", builder.load(cell), none), likely=False):
+        builder.call(resolve, [cell])
+        absent = builder.icmp_unsigned("==", builder.load(cell), none)
+        with builder.if_then(absent, likely=False):
+            context.call_conv.return_user_exc(builder, NotCompiledError, (symbol,))
+    target = builder.inttoptr(builder.load(cell), shape.as_pointer())
+    builder.ret(builder.call(target, function.args))
+    return function
+
+
+def _declared(module: ir.Module, name: str, declare: Callable[[], Any]) -> Any:
+    return module.globals[name] if name in module.globals else declare()
+
+
+_by_cell: dict[int, Part] = {}
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int64)
+def _resolve(cell: int) -> None:
+    """Called by compiled code: the part whose address is still missing is needed."""
+    try:
+        _by_cell[cell].ready()
+    except BaseException as error:  # noqa: BLE001  it cannot pass through compiled code
+        _pending.append(error)
+
+
+llvm.add_symbol(_RESOLVE, ctypes.cast(_resolve, ctypes.c_void_p).value)
