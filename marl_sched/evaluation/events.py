@@ -168,7 +168,7 @@ def replay(
         finish_s=finish_s,
         held_s=total(runs * spell_s),
         attained_gpu_s=attained,
-        num_preemptions=total((kind == c.PREEMPT) & (own[:, c.LOG_EXTRA] == 0)),
+        num_preemptions=total((kind == c.PREEMPT) & (events[mine, c.LOG_EXTRA] == 0)),
         num_restarts=np.maximum(total(runs) - 1, 0),
         finish_time_fairness=_fairness(events, workload, finish_s - arrival_s, num_gpus),
         status=status,

@@ -174,7 +174,7 @@ def build_world(
         abrupt=bool(
             (job_f[c.JOB_FAILURE_RATE_PER_S] > 0).any()
             or sim.node_mtbf_h is not None
-            or node_events is not None
+            or (node_events is not None and len(node_events) > 0)
         ),
         seed=seed,
     )
