@@ -183,13 +183,13 @@ def test_a_child_waits_for_all_parents() -> None:
 
 
 def test_the_children_of_a_cancelled_job_are_cancelled_with_it() -> None:
-    # 0 is cancelled at 10, and 1 with it; 2 when its other parent ends, at 40; its child 4
-    # with it; 5, a child of 1, when it arrives.
+    # 0 is cancelled at 10, and with it 1 and 2, whose other parent runs on; 4 and 5 when they
+    # arrive.
     work = jobs((0, 50), (0, 1), (0, 1), (0, 40), (20, 1), (25, 1),
                 cancel_at_s=[10.0] + [INF] * 5,
                 parents=[[], [0], [1, 3], [], [2], [1]])  # fmt: skip
     result = run(work, rigid(), nodes(4), ALL)
-    assert [job.finish for job in result.jobs] == [10.0, 10.0, 40.0, 40.0, 40.0, 25.0]
+    assert [job.finish for job in result.jobs] == [10.0, 10.0, 10.0, 40.0, 20.0, 25.0]
     assert result.cancelled == [0, 1, 2, 4, 5]
 
 

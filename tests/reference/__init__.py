@@ -19,14 +19,13 @@ The rules, in the order in which `simulate` applies them:
 
 Where the rules leave something open, it reads them so:
 
-* A stop because of a node counts as a preemption, a failure of the job itself does not.
+* A stop that the scheduler did not ask for is no preemption in the counts.
 * Work at different rates since the last checkpoint is lost as it was done, each part at its rate.
-* A job one of whose parents ended badly ends when all have ended, or on its arrival if that is
-  later.
+* A job whose parent ended badly ends then, or on its arrival if that is later.
 * A job that becomes active at or after its time of cancellation is cancelled instead.
 * A node under notice takes nobody, not even a job that it runs and that is resized.
-* A node that goes down during the notice has gone: what comes back may stay.
-* Targets are cut to the GPUs that are held or free on open nodes.
+* A node that goes down and comes back during the notice still goes at the notice's end.
+* Targets are cut to the GPUs of the whole cluster, up or down.
 * Under `repack`, a request that would exceed its tenant's quota is skipped.
 * Under `overhead_each_epoch`, every decision is a restart of all running jobs but for their
   predicted ends; a job that reaches its end sooner than its work has finished all the same.

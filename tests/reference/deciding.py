@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 from tests.reference.happenings import stop
-from tests.reference.placing import Placement, drop, free_milli, place, take
+from tests.reference.placing import Placement, drop, place, take
 from tests.reference.rates import rate_of, refresh
 from tests.reference.records import ReferenceJob
-from tests.reference.rules import INF, WHOLE
+from tests.reference.rules import INF
 from tests.reference.world import ReferenceWorld
 
 
@@ -46,18 +46,10 @@ def affordable(world: ReferenceWorld, decided: Mapping[int, int]) -> dict[int, i
                 and world.total(targets, tenant) > quota
             ):
                 targets[job.index] -= 1
-    usable = usable_gpus(world)
     for job in reversed(world.active):
-        while targets[job.index] > 0 and world.total(targets) > usable:
+        while targets[job.index] > 0 and world.total(targets) > world.num_gpus:
             targets[job.index] -= 1
     return targets
-
-
-def usable_gpus(world: ReferenceWorld) -> float:
-    """GPUs that are held, or free on open nodes."""
-    held = world.total({job.index: job.level for job in world.active})
-    free = [sum(free_milli(world, node.index)) for node in world.nodes if node.is_open]
-    return held + sum(free) / WHOLE
 
 
 def repack(world: ReferenceWorld, order: Sequence[int]) -> None:

@@ -90,6 +90,8 @@ def node_event(world: ReferenceWorld, node: ReferenceNode) -> None:
     A reclaim without notice is a `down`: nobody had the time to write a checkpoint.
     """
     event = node.pop_event(world.rules)
+    if event.kind == "gone":
+        node.gone_at = INF
     if node.is_up == (event.kind == "up"):
         return
     if event.kind == "up":
@@ -105,11 +107,9 @@ def node_event(world: ReferenceWorld, node: ReferenceNode) -> None:
 
 def go(world: ReferenceWorld, node: ReferenceNode, gracefully: bool) -> None:
     node.is_up = node.is_closed = False
-    node.gone_at = INF
     world.node_events.append((world.now, "gone" if gracefully else "down", node.index))
     for job in [job for job in world.running if node.index in job.placement]:
         stop(world, job, abruptly=not gracefully)
-        job.num_preemptions += 1
         world.log("evict", job)
 
 
@@ -124,13 +124,12 @@ def arrivals(world: ReferenceWorld) -> None:
             if job.status != 0 or job in world.active or not job.has_arrived:
                 continue
             parents = [world.jobs[p].status for p in job.parents]
-            if 0 in parents:
-                continue
-            changed = True
-            if all(status == FINISHED for status in parents):
-                activate(world, job)
-            else:
+            if FAILED in parents or CANCELLED in parents:
                 end(world, job, CANCELLED, "cancelled")
+                changed = True
+            elif all(status == FINISHED for status in parents):
+                changed = True
+                activate(world, job)
 
 
 def activate(world: ReferenceWorld, job: ReferenceJob) -> None:

@@ -90,7 +90,7 @@ def world_of(features: Features, num_envs: int = 1) -> World:
         restart_s=features.restart_s,
     )
     events = [(e.time, e.node, KINDS.index(e.kind), e.notice) for e in rules.node_events]
-    return build_world(
+    world = build_world(
         workload_of(features),
         profiles,
         cluster,
@@ -99,8 +99,11 @@ def world_of(features: Features, num_envs: int = 1) -> World:
         num_envs,
         seed=rules.seed,
         node_events=np.array(events, float).reshape(-1, 4),
-        interference=np.array(rules.interference) if rules.sharing == "interference" else None,
     )
+    # In place of the measured table, which is of the models.
+    if world.interference.size:
+        world.interference[...] = rules.interference if rules.sharing == "interference" else 1.0
+    return world
 
 
 def decide_plainly(world: World, b: int, features: Features, decide: PlainDecide) -> None:
