@@ -60,7 +60,8 @@ class _OwnLibrary(JITCodeLibrary):
     """Code that takes in all that it calls, directly or not."""
 
     def finalize(self) -> None:
-        found = dict.fromkeys(self._linking_libraries)
+        linked: list[Any] = self._linking_libraries  # type: ignore[has-type]
+        found = dict.fromkeys(linked)
         todo = list(found)
         while todo:
             library = todo.pop()
@@ -133,7 +134,7 @@ class Kernel(CPUDispatcher):
 
     def get_call_template(self, args: Any, kws: Any) -> Any:
         # Not once more for each constant that it is called with.
-        args = [types.unliteral(arg) for arg in args]
+        args = [types.unliteral(arg) for arg in args]  # type: ignore[attr-defined]
         return self._linked.get_call_template(args, kws)
 
     def get_overload(self, sig: Any) -> Any:

@@ -142,7 +142,7 @@ def fields_of(cls: type) -> tuple[tuple[str, str, int], ...]:
 @cache
 def record_type(cls: type) -> RecordType:
     """The type that an instance of a record class has inside kernels."""
-    return RecordType(cls.__name__, fields_of(cls))
+    return RecordType(cls.__name__, fields_of(cls))  # type: ignore[arg-type]
 
 
 def build_table(values: Any) -> np.ndarray:

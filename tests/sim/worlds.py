@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -287,8 +288,12 @@ def play_reference(setup: Setup, decide: Decide) -> Played:
     def answer(now_s: float, active: Any) -> Mapping[int, int]:
         return decide(view_of(setup, now_s, list(active)))
 
+    # The judge reads plain columns and knows nothing of our types.
+    jobs = SimpleNamespace(
+        **{name: getattr(setup.workload, name) for name in ("arrival_s", "duration_s", "demand")}
+    )
     done = simulate(
-        setup.workload, profiles, setup.cluster, answer,
+        jobs, profiles, setup.cluster, answer,
         round_s=sim.round_s, charge_first_start=sim.charge_first_start,
     )  # fmt: skip
     return Played(done.epochs, done.jobs)
