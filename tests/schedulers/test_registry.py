@@ -59,7 +59,7 @@ def test_a_number_calls_its_own_rule(name: str) -> None:
     scheduler = REGISTRY[name]
     rng = np.random.default_rng(1)
     others_differ = np.zeros(len(NUMBERED), bool)
-    for _ in range(30):
+    for _ in range(80):
         view = random_view(rng)
         own = scheduler.levels(view)
         np.testing.assert_array_equal(own, by_its_rule(scheduler, view))
