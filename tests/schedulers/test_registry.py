@@ -39,6 +39,7 @@ def test_a_planner_is_made_anew_and_runs_in_no_kernel(name: str) -> None:
 
 def by_its_rule(scheduler: Scheduler, view: ClusterView) -> np.ndarray:
     """Levels by calling the rule itself, not by its number."""
+    assert scheduler.rule is not None
     target = np.minimum(view.level, view.limit_level)
     assert scheduler.rule is not None
     if not scheduler.is_order:
