@@ -3,6 +3,7 @@
 import numpy as np
 
 from marl_sched.jit import kernel, part
+from marl_sched.records import record
 from marl_sched.schedulers.afs import afs
 from marl_sched.schedulers.conservative_backfill import conservative_backfill
 from marl_sched.schedulers.drf import drf
@@ -34,6 +35,9 @@ from marl_sched.schedulers.srtf import srtf
 from marl_sched.schedulers.themis import themis
 from marl_sched.schedulers.tiresias import tiresias
 from marl_sched.types import ClusterView, Floats1, Ints1
+
+# By reference here too: a live cluster calls rules without a simulator.
+record(ClusterView)
 
 QUEUES = (fcfs, on_demand)
 """Whose order is that of arrival: waiting jobs are in it already."""
