@@ -177,7 +177,7 @@ def declare(w: World, g: Game, b: int, due: np.ndarray, levels: np.ndarray) -> N
 def propose(w: World, g: Game, b: int, number: int, params: np.ndarray) -> None:
     """Make scheduler `number`'s levels the proposal, within what the agents accept."""
     n = w.env_k[b, c.NUM_ACTIVE]
-    g.proposal[b, :n] = w.slot_k[b, c.LEVEL, :n]
+    g.proposal[b, :n] = np.minimum(w.slot_k[b, c.LEVEL, :n], w.slot_k[b, c.LIMIT_LEVEL, :n])
     decide(number, make_view(w, b), params, g.proposal[b, :n])
 
 
@@ -269,7 +269,8 @@ def run_to_decision(w: World, g: Game, b: int) -> bool:
 @kernel
 def is_base(w: World, g: Game, b: int) -> bool:
     """Whether the proposal is the base schedule's, level by level."""
-    base = w.slot_k[b, c.LEVEL, : w.env_k[b, c.NUM_ACTIVE]].copy()
+    n = w.env_k[b, c.NUM_ACTIVE]
+    base = np.minimum(w.slot_k[b, c.LEVEL, :n], w.slot_k[b, c.LIMIT_LEVEL, :n])
     decide(g.base, make_view(w, b), g.base_params, base)
     for i in range(base.size):
         if base[i] != g.proposal[b, i]:
