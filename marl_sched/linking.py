@@ -13,6 +13,7 @@ The addresses lie in one word for each part, which compiled code finds by its sy
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import time
 from collections.abc import Callable
@@ -151,6 +152,7 @@ class Part(CPUDispatcher):
         super().__init__(function, targetoptions=options, pipeline_class=_OwnCompiler)
         self.enable_caching()
         self.symbol = f"{function.__module__}.{function.__qualname__}"
+        PARTS[self.symbol] = self
         self._cell = ctypes.c_int64(0)
         self._key = _Address()
         llvm.add_symbol(self.symbol, ctypes.addressof(self._cell))
@@ -178,7 +180,9 @@ class Part(CPUDispatcher):
         (made,) = self.overloads.values()
         self._cell.value = made.library.get_pointer_to_function(made.fndesc.llvm_func_name)
         self._can_compile = False
-        if not self.marker.exists():
+        if self.marker.exists():
+            return
+        with contextlib.suppress(OSError):
             self.marker.write_text(f"{time.perf_counter() - began:.2f}\n", encoding="utf-8")
 
     def __call__(self, *args: Any) -> Any:
