@@ -28,7 +28,7 @@ Placement = Literal[
     "gpu_clustering",
     "fgd",
 ]
-TraceFormat = Literal["philly", "itp", "csv"]
+TraceFormat = Literal["philly", "itp", "muri", "chronus", "slurm", "csv"]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]

@@ -98,7 +98,8 @@ def _load_field(context: Any, builder: Any, record: RecordType, value: Any, attr
     array = arrayobj.make_array(array_type)(context, builder)
     size = context.get_abi_sizeof(context.get_data_type(element))
     shape = [load(1 + axis) for axis in range(ndim)]
-    strides, stride = [], ir.Constant(word, size)
+    strides: list[Any] = []
+    stride: Any = ir.Constant(word, size)
     for extent in reversed(shape):
         strides.insert(0, stride)
         stride = builder.mul(stride, extent)

@@ -276,6 +276,7 @@ class NodeView(NamedTuple):
     held: np.ndarray  # (A, N) int64, GPUs that each job holds on each node
     rates: np.ndarray  # (P, T, L, 2 or 3) float64: one node, within a rack, across racks
     restarts: np.ndarray  # (A,) int64, restarts and resizes so far
+    allowed: np.ndarray  # (A, T) bool, GPU types that each job may run on
 
 
 @dataclass(frozen=True)
@@ -287,3 +288,5 @@ class Allocation:
     placement: np.ndarray | None = None
     """(A, N) int64, GPUs on each node, carried out as given; None leaves it to the placement
     rule."""
+    wake_s: float = float("inf")
+    """The scheduler wants to decide again at this time at the latest."""

@@ -13,6 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "marl_sched"
 
 _BASE = {"errors", "files", "types", "config"}
+_KERNELS = {"jit", "linking", "records"}
 _RULES = {"perf", "workload", "sim", "schedulers"}
 
 ALLOWED: dict[str, set[str]] = {
@@ -22,13 +23,16 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"errors", "files"},
     "projection": {"types"},
     "sharing": {"errors"},
-    "jit": set(),
+    "records": set(),
+    "linking": {"records"},
+    "jit": {"linking"},
+    "order": _KERNELS | {"types"},
     "perf": _BASE,
     "workload": _BASE | {"perf"},
-    "sim": _BASE | {"jit", "perf", "workload"},
-    "schedulers": _BASE | {"jit", "perf", "projection", "sharing"},
-    "envs": _BASE | _RULES | {"jit", "projection", "sharing"},
-    "reproduce": _BASE | {"jit", "perf", "workload", "sim", "schedulers", "evaluation"},
+    "sim": _BASE | _KERNELS | {"order", "perf", "workload"},
+    "schedulers": _BASE | _KERNELS | {"order", "perf", "projection", "sharing"},
+    "envs": _BASE | _RULES | _KERNELS | {"order", "projection", "sharing"},
+    "reproduce": _BASE | _RULES | _KERNELS | {"order", "evaluation"},
     "models": _BASE,
     "evaluation": _BASE | _RULES | {"envs", "models"},
     "training": _BASE | _RULES | {"envs", "models", "evaluation"},

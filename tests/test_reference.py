@@ -3,45 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from marl_sched.types import Cluster
-from tests.reference import ReferenceJob, ReferenceResult, simulate
-
-ROUND_S = 1e6  # no round timer inside these small schedules
-
-
-def one_profile(sizes: list[int], rates: list[list[float]], restart_s: float = 10.0) -> Any:
-    """Every job has one profile; rates per level: [packed, spanning], on every GPU type."""
-    return SimpleNamespace(
-        sizes=np.array([sizes]),
-        num_levels=np.array([len(sizes) - 1]),
-        rates=np.array([[rates]], float),
-        restart_s=np.array([restart_s]),
-        job_profile=np.zeros(100, np.int64),
-    )
-
-
-def jobs(*arrival_and_duration: tuple[float, float], demand: Sequence[float] = (1, 0, 0, 0)) -> Any:
-    arrival, duration = zip(*arrival_and_duration, strict=True)
-    return SimpleNamespace(
-        arrival_s=np.array(arrival, float),
-        duration_s=np.array(duration, float),
-        demand=np.tile(np.array(demand, float), (len(arrival), 1)),
-    )
+from tests.reference import ReferenceJob, ReferenceResult, by_hand
+from tests.reference.by_hand import everybody, jobs, one_profile
 
 
 def run(workload: Any, profiles: Any, cluster: str, decide: Any, **options: Any) -> ReferenceResult:
-    options = {"round_s": ROUND_S, "charge_first_start": False} | options
-    return simulate(workload, profiles, Cluster.parse(cluster), decide, **options)
-
-
-def everybody(level: int) -> Any:
-    return lambda now, active: {job.index: level for job in active}
+    return by_hand.run(workload, profiles, Cluster.parse(cluster), decide, **options)
 
 
 def test_two_rigid_jobs_take_turns_on_one_node() -> None:

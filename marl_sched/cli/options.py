@@ -11,7 +11,10 @@ from marl_sched.config import Config, load_config
 
 Trace = Annotated[str | None, typer.Option(help="Trace file; none: the built-in workload.")]
 Format = Annotated[
-    str | None, typer.Option("--format", help="philly, itp or csv; default: by the header.")
+    str | None,
+    typer.Option(
+        "--format", help="philly, itp, muri, chronus, slurm or csv; default: by the header."
+    ),
 ]
 ClusterOption = Annotated[
     str | None,

@@ -1,4 +1,4 @@
-"""`marl-sched trace`: look at a trace, write a synthetic one."""
+"""`marl-sched trace`: look at a trace, write a synthetic one, fetch a public one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from marl_sched.errors import UserError
 from marl_sched.types import Cluster
 
 app = typer.Typer(
-    name="trace", help="Look at a trace, write a synthetic one.", no_args_is_help=True
+    name="trace",
+    help="Look at a trace, write a synthetic one, fetch a public one.",
+    no_args_is_help=True,
 )
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
@@ -26,12 +28,15 @@ CORE_COLUMNS = ("job_id", "arrival_s", "duration_s", "num_gpus")
 
 @app.command()
 def stats(
-    file: Annotated[Path, typer.Argument(help="Trace: Philly, ITP, or our own CSV or Parquet.")],
+    file: Annotated[
+        Path, typer.Argument(help="Trace: public, sacct -P, or our own CSV or Parquet.")
+    ],
     cluster: Annotated[
         str | None, typer.Option(help="Also the offered load on this cluster, for example 16x8.")
     ] = None,
     form: Annotated[
-        str | None, typer.Option("--format", help="philly, itp or csv; else by the header.")
+        str | None,
+        typer.Option("--format", help=f"{', '.join(get_args(TraceFormat))}; else by the header."),
     ] = None,
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Count rows that cannot be used, do not stop.")
@@ -84,6 +89,46 @@ def synth(
             if found["offered_load"] is not None
             else f"wrote {out}: {found['num_jobs']} job"
         )
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Name of a public trace; `list` shows them.")],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write.", show_default="NAME in this folder")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Download a public trace, pinned by commit and verified by SHA-256."""
+    from marl_sched.workload import download
+    from marl_sched.workload.sources import FILES
+
+    if name == "list":
+        _list_public(as_json)
+        return
+    path, fresh = download.fetch(name, out)
+    file = FILES[name]
+    if as_json:
+        sha256 = file.member_sha256 or file.sha256
+        found = {"name": name, "path": str(path), "sha256": sha256, "downloaded": fresh}
+        typer.echo(json.dumps(found | {"source": file.source, "licence": file.licence}))
+    else:
+        done = "wrote" if fresh else "already there and verified:"
+        typer.echo(f"{done} {path}: {file.what} (from {file.source}; licence {file.licence})")
+
+
+def _list_public(as_json: bool) -> None:
+    from marl_sched.workload.sources import FILES
+
+    if as_json:
+        typer.echo(json.dumps({name: vars(file) for name, file in FILES.items()}))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "what", "format", "licence", "repository"):
+        table.add_column(column, no_wrap=column == "name")
+    for name, file in FILES.items():
+        table.add_row(name, file.what, file.format, file.licence, file.repository)
+    Console().print(table, highlight=False)
 
 
 def _show(found: dict[str, Any]) -> None:

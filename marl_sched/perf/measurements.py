@@ -17,6 +17,7 @@ import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -95,8 +96,30 @@ def shockwave(data: Path, model: str, gpus_per_node: int = 4) -> Samples:
     return _samples(_gavel_rows(table, model, spread=False, gpus_per_node=gpus_per_node))
 
 
+def gavel_pairs(data: Path, gpu_type: str) -> list[tuple[str, str, float]]:
+    """(model, its co-runner, relative speed) of every pair of jobs measured on one GPU.
+
+    Models without their batch size, so that a pair of models has an entry for every pair of batch
+    sizes. Relative speed is steps/s beside the other over steps/s alone; pairs that ran out of
+    memory (zero) are left out.
+    """
+    table = _json(data / "gavel" / "physical_cluster_throughputs.json")[gpu_type]
+    alone = {key: cells for key, cells in table.items() if ast.literal_eval(key)[1] == 1}
+    return [
+        (_gavel_model(mine), _gavel_model(other), pair[0] / float(cells["null"]))
+        for mine, cells in alone.items()
+        for other, pair in cells.items()
+        if other in alone and isinstance(pair, list) and min(pair) > 0 and float(cells["null"]) > 0
+    ]
+
+
+def _gavel_model(key: str) -> str:
+    """`ResNet-18` of `('ResNet-18 (batch size 16)', 1)`."""
+    return str(ast.literal_eval(key)[0]).split(" (")[0]
+
+
 def _gavel_rows(
-    table: dict[str, dict[str, float]], model: str, spread: bool, gpus_per_node: int
+    table: dict[str, dict[str, Any]], model: str, spread: bool, gpus_per_node: int
 ) -> list[tuple[float, ...]]:
     rows: list[tuple[float, ...]] = []
     for key, cell in table.items():
@@ -110,10 +133,10 @@ def _gavel_rows(
     return rows
 
 
-def _json(path: Path) -> dict[str, dict[str, dict[str, float]]]:
+def _json(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; give the folder of measurements with --data")
-    data: dict[str, dict[str, dict[str, float]]] = json.loads(path.read_text(encoding="utf-8"))
+    data: dict[str, dict[str, dict[str, Any]]] = json.loads(path.read_text(encoding="utf-8"))
     return data
 
 

@@ -107,6 +107,7 @@ def build_profiles(
         nominal_rates=np.einsum("t,ptl->pl", speeds.type_share, rates[..., 0]),
         restart_s=restart_scale * np.array(restart_s, float),
         job_profile=job_profile.reshape(-1).astype(np.int64),
+        phase_left=np.zeros((len(rows), 1)),
     )
 
 

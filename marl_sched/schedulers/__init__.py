@@ -15,6 +15,7 @@ import numpy as np
 
 from marl_sched.errors import UserError
 from marl_sched.schedulers import dispatch
+from marl_sched.schedulers.sia import Sia
 from marl_sched.types import Allocation, ClusterView, NodeView
 
 __all__ = ["REGISTRY", "Planner", "Scheduler", "get_scheduler"]
@@ -100,11 +101,15 @@ class Scheduler:
         """The rule as a planner, ready for a run: the way to call any scheduler on a view."""
         return _Compiled(self) if self.planner is None else self.planner(**self.params)
 
-    def allocate(self, view: ClusterView) -> Allocation:
-        """GPUs for each active job of `view`, by a compiled rule."""
+    def levels(self, view: ClusterView) -> np.ndarray:
+        """(A,) int64, level wanted for each active job of `view`, by a compiled rule."""
         target = np.minimum(view.level, view.limit_level)
         dispatch.decide(self.number, view, self.param_array, target)
-        return Allocation(gpus=view.sizes[view.profile, target])
+        return target
+
+    def allocate(self, view: ClusterView) -> Allocation:
+        """GPUs for each active job of `view`, by a compiled rule."""
+        return Allocation(gpus=view.sizes[view.profile, self.levels(view)])
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,8 @@ _LEGAL = {
     "slowdown": (0.0, 1.0 + 1e-9, "0 or 1"),
     "lease_s": _NOT_NEGATIVE,
     "fairness": _SHARE,
+    "fairness_power": (-100.0, 0.0, "a number < 0"),
+    "idle_penalty": _POSITIVE,
 }
 """Parameter: lowest legal value, first one too large, in words."""
 
@@ -179,6 +186,9 @@ _SCHEDULERS = (
     Scheduler("afs", dispatch.afs, elastic=True),
     Scheduler("optimus", dispatch.optimus, elastic=True),
     Scheduler("themis", dispatch.themis, elastic=True, params={"lease_s": 1200.0, "fairness": 0.8}),
+    Scheduler(
+        "sia", planner=Sia, elastic=True, params={"fairness_power": -0.5, "idle_penalty": 1.1}
+    ),
 )
 
 REGISTRY: dict[str, Scheduler] = {scheduler.name: scheduler for scheduler in _SCHEDULERS}

@@ -88,7 +88,7 @@ def afs(v: ClusterView, params: Floats1, target: Ints1) -> None:
         as_shorter[rank], as_longer[width + rank] = step_gains(v, order[rank], 0)
     for node in range(width - 1, 0, -1):
         as_longer[node] = max(as_longer[2 * node], as_longer[2 * node + 1])
-    while left[0] >= 1.0:
+    while left[0] > 1e-9:
         winner, rival = -1, first_above(as_longer, 0, -np.inf)
         while rival >= 0:
             winner = rival

@@ -102,9 +102,10 @@ def conservative_backfill(v: ClusterView, params: Floats1, target: Ints1) -> Non
         i = order[rank]
         smallest[rank] = smallest[rank + 1]
         if target[i] == 0:
-            smallest[rank] = min(smallest[rank], v.sizes[v.profile[i], asked_level(v, i)])
+            gpus = v.sizes[v.profile[i], asked_level(v, i)] * v.demand[i, 0]
+            smallest[rank] = min(smallest[rank], gpus)
     for rank in range(n):
-        if smallest[rank] > plan.free[0, 0]:
+        if smallest[rank] > plan.free[0, 0] + 1e-9:
             return
         i = order[rank]
         if target[i] > 0:

@@ -12,7 +12,12 @@ from marl_sched.schedulers.equal import equal
 from marl_sched.schedulers.equi import equi
 from marl_sched.schedulers.fcfs import fcfs
 from marl_sched.schedulers.fcfs_backfill import fcfs_backfill
-from marl_sched.schedulers.filling import serve_all, serve_queue, serve_waiting
+from marl_sched.schedulers.filling import (
+    free_after_limits,
+    serve_all,
+    serve_queue,
+    serve_waiting,
+)
 from marl_sched.schedulers.gittins import gittins
 from marl_sched.schedulers.hesrpt import hesrpt
 from marl_sched.schedulers.las import las
@@ -99,7 +104,7 @@ def decide(number: int, v: ClusterView, params: Floats1, target: Ints1) -> None:
         target: (A,) int64, comes in as the levels held, overwritten.
     """
     if number < NUM_QUEUES:
-        serve_queue(v, STRICT[number], target, v.free.copy())
+        serve_queue(v, STRICT[number], target, free_after_limits(v))
         return
     if number < NUM_KEYED:
         key = np.empty(v.job.size)

@@ -7,6 +7,7 @@ from marl_sched.schedulers.filling import (
     asked_level,
     charge,
     enough,
+    free_after_limits,
     serve_queue,
 )
 from marl_sched.types import ClusterView, Floats1, Ints1
@@ -45,7 +46,7 @@ def fcfs_backfill(v: ClusterView, params: Floats1, target: Ints1) -> None:
     leaves over. Not preemptive. Source: Lifka, "The ANL/IBM SP scheduling system", JSSPP
     1995 (EASY); reservations count GPUs cluster-wide.
     """
-    left = v.free.copy()
+    left = free_after_limits(v)
     serve_queue(v, True, target, left)
     head = -1
     for i in v.waiting:

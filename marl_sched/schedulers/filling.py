@@ -46,6 +46,18 @@ def keep_running(v: ClusterView, target: np.ndarray, left: np.ndarray) -> None:
 
 
 @kernel
+def free_after_limits(v: ClusterView) -> np.ndarray:
+    """(4,) float64, what is free once running jobs are down to what their agents accept."""
+    left = v.free.copy()
+    for i in v.running:
+        if v.level[i] > v.limit_level[i]:
+            profile = v.profile[i]
+            over = v.sizes[profile, v.level[i]] - v.sizes[profile, v.limit_level[i]]
+            charge(v, i, -over, left)
+    return left
+
+
+@kernel
 def serve_queue(v: ClusterView, strict: bool, target: np.ndarray, left: np.ndarray) -> None:
     """Give waiting jobs their whole request in order of arrival; who runs keeps what it holds.
 
@@ -81,7 +93,7 @@ def serve_waiting(v: ClusterView, key: np.ndarray, strict: bool, target: np.ndar
             heap[count] = i
             count += 1
             smallest = min(smallest, v.sizes[v.profile[i], asked_level(v, i)] * v.demand[i, 0])
-    left = v.free.copy()
+    left = free_after_limits(v)
     fill_from_heap(v, heap, count, smallest, key, strict, target, left)
 
 

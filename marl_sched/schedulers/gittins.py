@@ -10,14 +10,10 @@ from marl_sched.types import ClusterView, Floats1
 NUM_QUEUES = 48
 """Edges 0, q, 2q, 4q, ..: 2^47 quanta are beyond any job."""
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
-NODES = 0.5 * (_NODES + 1.0)  # (16,) on [0, 1]
-WEIGHTS = 0.5 * _WEIGHTS  # (16,) sum to 1
-
 
 @kernel
 def survival(service: float, log_median: float, sigma: float) -> float:
-    """P(S > service) of a log-normal service S."""
+    """P(S > service) of a log-normal service S with median exp(log_median)."""
     if service <= 0.0:
         return 1.0
     return 0.5 * math.erfc((math.log(service) - log_median) / (sigma * math.sqrt(2.0)))
@@ -31,7 +27,8 @@ def gittins_table(
 
     G(a) = max_D P(S - a <= D | S > a) / E[min(S - a, D) | S > a], over D that end at an edge:
     the best chance of finishing per GPU-second spent. With the survival function F,
-    G(a) = max_b (F(a) - F(b)) / integral_a^b F.
+    G(a) = max_b (F(a) - F(b)) / integral_a^b F, and the integral is
+    b F(b) - a F(a) + E[S] (F'(a) - F'(b)), F' that of a median e^(sigma^2) times as large.
 
     Args:
         median: GPU-seconds.
@@ -42,22 +39,22 @@ def gittins_table(
     """
     queues = edge.size
     mu = math.log(median)
+    shifted = mu + sigma * sigma
+    mean = median * math.exp(0.5 * sigma * sigma)
     alive = np.empty(queues)
     area = np.zeros(queues)  # integral of the survival function from this edge to the next
     for q in range(queues):
         edge[q] = quantum * 2.0 ** (q - 1) if q > 0 else 0.0
         alive[q] = survival(edge[q], mu, sigma)
     for q in range(queues - 1):
-        width = edge[q + 1] - edge[q]
-        for point in range(NODES.size):
-            at = edge[q] + width * NODES[point]
-            area[q] += width * WEIGHTS[point] * survival(at, mu, sigma)
+        part = survival(edge[q], shifted, sigma) - survival(edge[q + 1], shifted, sigma)
+        area[q] = edge[q + 1] * alive[q + 1] - edge[q] * alive[q] + mean * part
     for q in range(queues):
         index[q] = 0.0
         spent = 0.0
         for end in range(q + 1, queues):
             spent += area[end - 1]
-            if spent <= 0.0:
+            if not spent > 0.0:  # nothing left, or not a number in a far tail
                 break
             index[q] = max(index[q], (alive[q] - alive[end]) / spent)
 

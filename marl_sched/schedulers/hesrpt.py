@@ -99,7 +99,7 @@ def hesrpt(v: ClusterView, params: Floats1, target: Ints1) -> None:
         while (
             level < v.limit_level[rank]
             and table[rank, level] > -np.inf
-            and v.sizes[profile, level + 1] <= share[rank] * v.num_gpus + 1e-9
+            and v.sizes[profile, level + 1] <= share[rank] * v.capacity[0] + 1e-9
         ):
             level += 1
         while level > 0 and not enough(v, rank, v.sizes[profile, level], left):

@@ -37,7 +37,7 @@ def find_changes(w: World, b: int, target: np.ndarray) -> int:
             w.changes[b, count] = i
             count += 1
             more += gpus_at(w, b, i, target[i]) - gpus_at(w, b, i, level[i])
-    excess = w.env_f[b, c.HELD_GPUS] + more - w.usable[b, 0]
+    excess = w.env_f[b, c.HELD_GPUS] + more - w.total[0]
     quotas = bounded_tenants(w)
     if excess <= 1e-9 and not quotas:
         return count
@@ -260,9 +260,13 @@ def repack(w: World, b: int, order: Ints1) -> None:
         old[i] = w.slot_k[b, c.PLACEMENT, i]
         w.slot_k[b, c.PLACEMENT, i] = -1
     placed = np.zeros(active, dtype=np.bool_)
+    granted = w.tenant_quota.copy()
     for i in order:
         level = min(w.slot_k[b, c.REQUEST_LEVEL, i], w.slot_k[b, c.LIMIT_LEVEL, i])
-        placed[i] = place(w, b, i, level)
+        tenant, gpus = w.slot_k[b, c.TENANT, i], gpus_at(w, b, i, level)
+        if gpus <= granted[tenant] + 1e-9 and place(w, b, i, level):
+            placed[i] = True
+            granted[tenant] -= gpus
     for i in range(active):
         if old[i] >= 0 and not placed[i]:
             drop_entries(w, b, old[i])

@@ -59,8 +59,7 @@ GIVEN = 12  # next row of the given node events
 NUM_LOGGED = 13
 BELOW_MOST = 14  # active jobs below their highest level
 IDLE_NODES = 15  # open nodes that run nothing
-TO_DECIDE = 16  # something happened since the last decision
-NUM_ENV_K = 17
+NUM_ENV_K = 16
 
 # node_f (B, ., N): float64
 NODE_OWN_EVENT_S = 0  # next failure or repair by the node's own process
@@ -106,7 +105,8 @@ OVERHEAD_GPU_S = 22  # held without progress
 LOST_GPU_S = 23  # held for progress that a failure undid
 FULL_RATE = 24  # rate before what co-runners take
 GPUS_HELD = 25  # shares count as fractions
-NUM_SLOT_F = 26
+SAFE_REMAINING_S = 26  # what would be left after a failure: work left at the last checkpoint
+NUM_SLOT_F = 27
 
 # slot_k (B, ., S): int64
 JOB = 0

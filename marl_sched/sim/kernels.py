@@ -14,7 +14,7 @@ from marl_sched.sim import columns as c
 from marl_sched.sim.lifecycle import arrival_of, arrive, end_job, fail
 from marl_sched.sim.nodes import open_all
 from marl_sched.sim.outages import node_events, plan_failures
-from marl_sched.sim.progress import end_phase, sync, sync_running
+from marl_sched.sim.progress import end_phase, refresh_rates, sync, sync_running
 from marl_sched.sim.views import LENGTHS, NOW_WORD, RUNNING_WORD, WAITING_WORD, cluster_view
 from marl_sched.sim.world import World
 from marl_sched.types import ClusterView
@@ -211,8 +211,9 @@ def advance(w: World, b: int) -> int:
             node_events(w, b)
         if not arrivals(w, b):
             return FULL
+        if w.co_runners:
+            refresh_rates(w, b)
         if is_epoch(w, b):
-            w.env_k[b, c.TO_DECIDE] = 0
             return EPOCH
 
 

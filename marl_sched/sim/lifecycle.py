@@ -91,6 +91,7 @@ def take_up(w: World, b: int, job: int) -> None:
     f[c.LOST_GPU_S] = 0.0
     f[c.FULL_RATE] = 0.0
     f[c.GPUS_HELD] = 0.0
+    f[c.SAFE_REMAINING_S] = duration
     k = w.slot_k[b, :, i]
     k[c.JOB] = job
     k[c.PROFILE] = profile
@@ -112,7 +113,6 @@ def take_up(w: World, b: int, job: int) -> None:
     w.target[b, i] = 0
     w.env_k[b, c.NUM_ACTIVE] = i + 1
     w.env_k[b, c.BELOW_MOST] += 1
-    w.env_k[b, c.TO_DECIDE] = 1
     count_in(w, b, i, 1.0)
     join_waiting(w, b, i)
     if f[c.CANCEL_AT_S] < np.inf:
@@ -201,6 +201,7 @@ def run_at(w: World, b: int, i: int, level: int) -> None:
         f[c.FAIL_AT_S, i] = now + f[c.FAIL_BUDGET_S, i]
     f[c.SYNCED_S, i] = now
     f[c.RESUME_AT_S, i] = now + cost
+    f[c.SAFE_REMAINING_S, i] = f[c.REMAINING_S, i]
     set_level(w, b, i, level)
     set_rate(w, b, i)
     mark_spanning(w, b, i, 1)
@@ -254,10 +255,9 @@ def lose_work(w: World, b: int, i: int) -> None:
     if interval <= 0.0 or worked <= 0.0:
         return
     undone_s = worked - np.floor(worked / interval) * interval
-    lost = f[c.RATE, i] * undone_s
     f[c.LOST_GPU_S, i] += undone_s * f[c.GPUS_HELD, i]
-    set_remaining(w, b, i, min(f[c.REMAINING_S, i] + lost, f[c.DURATION_S, i]))
-    book_useful(w, b, i, -lost)
+    book_useful(w, b, i, f[c.REMAINING_S, i] - f[c.SAFE_REMAINING_S, i])
+    set_remaining(w, b, i, f[c.SAFE_REMAINING_S, i])
 
 
 @kernel
@@ -267,8 +267,8 @@ def stop(w: World, b: int, i: int, abruptly: bool) -> None:
     if abruptly:
         lose_work(w, b, i)
     unplace(w, b, i)
-    suspend(w, b, i)
-    w.env_k[b, c.TO_DECIDE] = 1
+    hold_nothing(w, b, i)
+    log(w, b, c.PREEMPT, w.slot_k[b, c.JOB, i], 0.0, -1, 1.0)
 
 
 @kernel
@@ -285,7 +285,6 @@ def fail(w: World, b: int, i: int) -> None:
     unplace(w, b, i)
     hold_nothing(w, b, i)
     w.slot_f[b, c.FAIL_BUDGET_S, i] = failure_budget_s(w, b, job, retries)
-    w.env_k[b, c.TO_DECIDE] = 1
     log(w, b, c.FAIL, job, 0.0, -1, 0.0)
 
 
@@ -344,7 +343,6 @@ def record_end(w: World, b: int, job: int, status: int) -> None:
     row[c.FINAL_ARRIVAL_S] = arrival_of(w, b, job)
     row[c.FINAL_STATUS] = status
     w.env_k[b, c.NUM_ENDED] += 1
-    w.env_k[b, c.TO_DECIDE] = 1
     kind = c.FINISH
     if status == c.FAILED_JOB:
         kind = c.FAIL
@@ -356,11 +354,12 @@ def record_end(w: World, b: int, job: int, status: int) -> None:
     first, end = w.env_k[b, c.FIRST_JOB], w.env_k[b, c.END_JOB]
     for at in range(w.children_at[job], w.children_at[job + 1]):
         child = w.children[at]
-        if not first <= child < end:
+        if not first <= child < end or w.doomed[b, child - first]:
             continue
         w.blocked[b, child - first] -= 1
         if status != c.FINISHED_JOB:
             w.doomed[b, child - first] = True
+            w.blocked[b, child - first] = 0
         if w.blocked[b, child - first] == 0 and child < w.env_k[b, c.CURSOR]:
             w.ready[b, w.env_k[b, c.NUM_READY]] = child
             w.env_k[b, c.NUM_READY] += 1

@@ -41,10 +41,9 @@ def find_next(w: World, b: int) -> None:
 @kernel
 def take_down(w: World, b: int, node: int, abruptly: bool) -> None:
     """A node is gone: whoever has a GPU on it stops."""
-    w.node_f[b, c.NODE_GONE_AT_S, node] = np.inf
     if w.node_k[b, c.NODE_STATE, node] == c.DOWN:
         return
-    log(w, b, c.NODE_DOWN, -1, w.capacity[node, 0], node, 0.0)
+    log(w, b, c.NODE_DOWN, -1, w.capacity[node, 0], node, 0.0 if abruptly else 1.0)
     # In order of the jobs, whatever order the rows are in.
     while w.node_k[b, c.NODE_JOBS, node] > 0:
         first = -1
@@ -55,7 +54,6 @@ def take_down(w: World, b: int, node: int, abruptly: bool) -> None:
                     first = i
         stop(w, b, first, abruptly)
     set_state(w, b, node, c.DOWN)
-    w.env_k[b, c.TO_DECIDE] = 1
 
 
 @kernel
@@ -71,12 +69,10 @@ def on_node(w: World, b: int, i: int, node: int) -> bool:
 
 @kernel
 def bring_up(w: World, b: int, node: int) -> None:
-    w.node_f[b, c.NODE_GONE_AT_S, node] = np.inf
     if w.node_k[b, c.NODE_STATE, node] == c.OPEN:
         return
     log(w, b, c.NODE_UP, -1, w.capacity[node, 0], node, 0.0)
     set_state(w, b, node, c.OPEN)
-    w.env_k[b, c.TO_DECIDE] = 1
 
 
 @kernel
@@ -124,6 +120,7 @@ def node_events(w: World, b: int) -> None:
             given_event(w, b, event[0], int(event[1]), int(event[2]), event[3])
         for node in range(w.capacity.shape[0]):
             if w.node_f[b, c.NODE_GONE_AT_S, node] <= at_s:
+                w.node_f[b, c.NODE_GONE_AT_S, node] = np.inf
                 take_down(w, b, node, False)
             if w.node_f[b, c.NODE_OWN_EVENT_S, node] <= at_s:
                 own_event(w, b, node)

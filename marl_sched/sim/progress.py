@@ -33,9 +33,25 @@ def sync(w: World, b: int, i: int) -> None:
         f[c.OVERHEAD_GPU_S, i] += gpus * dt
         return
     f[c.OVERHEAD_GPU_S, i] += gpus * (dt - working)
+    if w.abrupt:
+        pass_checkpoint(w, b, i, now - working)
     done = min(f[c.RATE, i] * working, f[c.REMAINING_S, i])
     set_remaining(w, b, i, f[c.REMAINING_S, i] - done)
     book_useful(w, b, i, done)
+
+
+@kernel
+def pass_checkpoint(w: World, b: int, i: int, since_s: float) -> None:
+    """Note the work left at the last checkpoint, if one came since `since_s`; before booking."""
+    f = w.slot_f[b]
+    now, resumed = w.env_f[b, c.NOW_S], f[c.RESUME_AT_S, i]
+    interval = w.job_f[c.JOB_CHECKPOINT_S, w.slot_k[b, c.JOB, i]]
+    at_s = now
+    if interval > 0.0:
+        at_s = resumed + np.floor((now - resumed) / interval) * interval
+    if at_s > since_s:
+        left = f[c.REMAINING_S, i] - f[c.RATE, i] * (at_s - since_s)
+        f[c.SAFE_REMAINING_S, i] = max(left, 0.0)
 
 
 @kernel
@@ -118,7 +134,7 @@ def set_rate(w: World, b: int, i: int) -> None:
 
 @kernel
 def cpus_per_gpu(w: World, b: int, i: int) -> float:
-    """CPUs that each GPU of the job gets: its demand or the node's share, the least of its nodes."""
+    """CPUs that each GPU of the job gets, on the worst of its nodes: its demand or a share."""
     least = np.inf
     entry = w.slot_k[b, c.PLACEMENT, i]
     while entry >= 0:

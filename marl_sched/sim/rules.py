@@ -18,7 +18,7 @@ INTERFERENCE, TIME_SLICE = 0, 1
 
 
 def rules_of(
-    sim: SimConfig, *, gpus_only: bool, shares: bool, num_racks: int, seed: int
+    sim: SimConfig, *, gpus_only: bool, shares: bool, num_racks: int, abrupt: bool, seed: int
 ) -> dict[str, Any]:
     """The rules of `sim` for a workload, as fields of a `World`.
 
@@ -26,6 +26,7 @@ def rules_of(
         gpus_only: whether every job asks for whole GPUs of any type and for nothing else.
         shares: whether some job asks for a share of a GPU.
         num_racks: of the cluster.
+        abrupt: whether anything may stop a job without warning.
         seed: of failures.
     """
     consolidate = sim.placement == "consolidate"
@@ -44,5 +45,6 @@ def rules_of(
         num_racks=num_racks,
         node_mtbf_s=float("inf") if sim.node_mtbf_h is None else 3600.0 * sim.node_mtbf_h,
         node_mttr_s=3600.0 * sim.node_mttr_h,
+        abrupt=abrupt,
         seed=seed,
     )

@@ -58,7 +58,7 @@ class Simulation:
         return bool(status == kernels.EPOCH)
 
     def make_room(self) -> None:
-        """After FULL: set the event log aside, and double the table of active jobs if it is full."""
+        """After FULL: set the event log aside, double the table of active jobs if it is full."""
         world = self.world
         if world.log.shape[0]:
             self.drain_log()
@@ -88,6 +88,7 @@ class Simulation:
             while entry >= 0:
                 held[i, world.pool[0, c.ENTRY_NODE, entry]] += world.pool[0, c.ENTRY_GPUS, entry]
                 entry = world.pool[0, c.ENTRY_NEXT, entry]
+        types = world.job_k[c.JOB_TYPES, world.slot_k[0, c.JOB, :active]]
         return NodeView(
             capacity=world.capacity,
             up=world.node_k[0, c.NODE_STATE] == c.OPEN,
@@ -96,6 +97,7 @@ class Simulation:
             held=held,
             rates=world.rates,
             restarts=world.slot_k[0, c.RESTARTS, :active],
+            allowed=types[:, None] >> np.arange(world.rates.shape[1]) & 1 > 0,
         )
 
     def phase(self) -> np.ndarray:
@@ -110,11 +112,15 @@ class Simulation:
         """Carry out an allocation: by the placement rule, or where it says."""
         if allocation.placement is not None:
             self.place(allocation.placement)
-            return
+        else:
+            self._bring_to(np.asarray(allocation.gpus))
+        self.wake_at(allocation.wake_s)
+
+    def _bring_to(self, gpus: np.ndarray) -> None:
         view = view_of(self.world, 0)
         sizes = view.sizes[view.profile]
         # The highest legal level of at most so many GPUs.
-        fits = sizes <= np.asarray(allocation.gpus)[:, None]
+        fits = sizes <= gpus[:, None]
         fits &= np.arange(sizes.shape[1]) <= view.num_levels[view.profile][:, None]
         apply(self.world, 0, np.where(fits, np.arange(sizes.shape[1]), 0).max(axis=1))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from marl_sched.config import SimConfig
 from marl_sched.errors import UserError
+from marl_sched.perf import interference
 from marl_sched.perf.profiles import ProfileTable
 from marl_sched.records import record
 from marl_sched.sim import columns as c
@@ -53,6 +54,7 @@ class World(NamedTuple):
     num_racks: int
     node_mtbf_s: float  # +inf: nodes do not fail by themselves
     node_mttr_s: float
+    abrupt: bool  # jobs may lose work: something fails
     seed: int  # of failures
     capacity: Floats2  # (N, 4) float64
     total: Floats1  # (4,) float64, capacity of the whole cluster
@@ -117,7 +119,15 @@ SCRATCH = ("changes", "log", "view_table", "table")
 PER_ENV = tuple(name for name in World._fields if name not in SHARED + SCRATCH)
 """Fields that change while the simulation runs: all that a snapshot needs."""
 
-_PER_SLOT = ("slot_f", "slot_k", "slot_demand", "slot_rate", "target", "changes", "heap")
+_PER_SLOT: tuple[str, ...] = (
+    "slot_f",
+    "slot_k",
+    "slot_demand",
+    "slot_rate",
+    "target",
+    "changes",
+    "heap",
+)
 _PER_SLOT += ("running", "waiting")
 _SLOT_AXIS = {"slot_f": 2, "slot_k": 2}
 
@@ -135,7 +145,6 @@ def build_world(
     slots: int | None = None,
     log_rows: int = 0,
     node_events: np.ndarray | None = None,
-    interference: np.ndarray | None = None,
 ) -> World:
     """Allocate a world; `kernels.start` then begins an episode in each environment.
 
@@ -147,7 +156,6 @@ def build_world(
             `Simulation` lets it grow.
         log_rows: rows of the event log; 0 keeps none.
         node_events: (G, 4) float64, `nodes.read_node_events`.
-        interference: (P, P) float64, relative speed beside a co-runner; None: no slowdown.
     """
     jobs = len(workload)
     window = jobs if window is None else min(window, jobs)
@@ -163,6 +171,11 @@ def build_world(
         gpus_only=plain and bool((job_k[c.JOB_TYPES] == every_type).all()),
         shares=shares,
         num_racks=len(cluster.racks),
+        abrupt=bool(
+            (job_f[c.JOB_FAILURE_RATE_PER_S] > 0).any()
+            or sim.node_mtbf_h is not None
+            or (node_events is not None and len(node_events) > 0)
+        ),
         seed=seed,
     )
     node_class, class_type = _classes(cluster)
@@ -171,9 +184,7 @@ def build_world(
     phases = profiles.phase_left.shape[1]
     words = -(-len(cluster.nodes) // 64)
     nodes, b = len(cluster.nodes), num_envs
-    num_profiles = len(profiles.num_levels)
-    if interference is None:
-        interference = np.ones((num_profiles, num_profiles) if shares else (0, 0))
+    slowdown = _interference(workload, profiles) if shares else np.empty((0, 0))
     world = World(
         **rules,
         capacity=capacity,
@@ -189,7 +200,7 @@ def build_world(
         nominal_rates=np.ascontiguousarray(profiles.nominal_rates, dtype=np.float64),
         phase_left=np.ascontiguousarray(profiles.phase_left, dtype=np.float64),
         profile_f=_profile_columns(profiles),
-        interference=np.ascontiguousarray(interference, dtype=np.float64),
+        interference=slowdown,
         job_f=job_f,
         job_k=job_k,
         job_demand=demand,
@@ -239,7 +250,7 @@ def _entries(cluster: Cluster, slots: int, shares: bool) -> int:
 
 def grown(world: World, slots: int) -> World:
     """The same state with room for `slots` active jobs, at most the window."""
-    changed = {}
+    changed: dict[str, Any] = {}
     for name in _PER_SLOT:
         old = getattr(world, name)
         axis = _SLOT_AXIS.get(name, 1)
@@ -265,10 +276,6 @@ def _grown_pool(world: World, more: int) -> np.ndarray:
     return new
 
 
-def _f(w, n, d):
-    return getattr(w, n, np.full(len(w), d))
-
-
 def _profile_columns(profiles: ProfileTable) -> np.ndarray:
     """(., P) float64."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -291,27 +298,30 @@ def _job_columns(
     job_f[c.JOB_PRIORITY] = workload.priority
     job_f[c.JOB_DEADLINE_S] = workload.deadline_s - workload.arrival_s
     job_f[c.JOB_EST_FACTOR] = est_factor
-    job_f[c.JOB_CANCEL_S] = _f(workload, "cancel_s", np.inf) - workload.arrival_s
+    job_f[c.JOB_CANCEL_S] = workload.cancel_s - workload.arrival_s
     default_rate = 0.0 if sim.job_mtbf_h is None else 1.0 / sim.job_mtbf_h
-    rate = _f(workload, "failure_rate_per_h", 0.0)
+    rate = workload.failure_rate_per_h
     job_f[c.JOB_FAILURE_RATE_PER_S] = np.where(rate > 0.0, rate, default_rate) / 3600.0
-    given = _f(workload, "checkpoint_interval_s", np.nan)
+    given = workload.checkpoint_interval_s
     job_f[c.JOB_CHECKPOINT_S] = np.where(np.isnan(given), sim.checkpoint_interval_s, given)
-    job_f[c.JOB_LOADER_CPUS] = _f(workload, "loader_cpus_per_gpu", 0.0)
+    job_f[c.JOB_LOADER_CPUS] = workload.loader_cpus_per_gpu
     job_k = np.empty((c.NUM_JOB_K, jobs), dtype=np.int64)
     job_k[c.JOB_PROFILE] = profiles.job_profile
     job_k[c.JOB_TENANT] = workload.tenant
     bits = 1 << np.arange(len(cluster.gpu_types), dtype=np.int64)
-    job_k[c.JOB_TYPES] = (
-        workload.allowed_types(cluster)
-        if hasattr(workload, "allowed_types")
-        else np.ones((jobs, len(bits)), int)
-    ) @ bits
+    job_k[c.JOB_TYPES] = workload.allowed_types(cluster) @ bits
     job_k[c.JOB_MILLI] = np.rint(1000.0 * workload.demand[:, 0])
-    job_k[c.JOB_MAX_RETRIES] = _f(workload, "max_retries", 2**60)
+    job_k[c.JOB_MAX_RETRIES] = workload.max_retries
     if sim.max_retries is not None:
-        job_k[c.JOB_MAX_RETRIES] = np.minimum(_f(workload, "max_retries", 2**60), sim.max_retries)
+        job_k[c.JOB_MAX_RETRIES] = np.minimum(workload.max_retries, sim.max_retries)
     return job_f, job_k, np.ascontiguousarray(workload.demand, dtype=np.float64)
+
+
+def _interference(workload: Workload, profiles: ProfileTable) -> np.ndarray:
+    """(P, P) float64, relative speed of a profile's model beside another's on one GPU."""
+    model = np.zeros(len(profiles.num_levels), dtype=np.int64)
+    model[profiles.job_profile] = workload.model
+    return np.ascontiguousarray(interference.table(workload.models)[np.ix_(model, model)])
 
 
 def _quotas(workload: Workload, sim: SimConfig) -> np.ndarray:
@@ -336,7 +346,7 @@ def _classes(cluster: Cluster) -> tuple[np.ndarray, np.ndarray]:
 def _dependencies(workload: Workload) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Parents and children of each job in compressed rows; empty arrays where nobody has any."""
     empty = np.empty(0, dtype=np.int64)
-    parents_at, parents = getattr(workload, "parents", (empty, empty))
+    parents_at, parents = workload.parents
     if not parents.size:
         return empty, empty, empty, empty
     jobs = len(workload)

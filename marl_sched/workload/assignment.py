@@ -11,7 +11,7 @@ The rule, seeded; a job's draw depends on the seed and its position in order of 
    left, all models that pass are drawn alike; where none passes at all, the model that gains
    most from the request is taken.
 4. With probability `elastic_fraction` a job is elastic, from 1 GPU to `elastic_max_factor` times
-   its request, at most the largest pool of one GPU type.
+   its request, at most the largest pool of one GPU type. One that asks for a share of a GPU is not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import numpy as np
 from marl_sched.errors import UserError
 from marl_sched.perf.catalogue import Catalogue
 from marl_sched.types import Cluster
-from marl_sched.workload.formats import RawTrace
+from marl_sched.workload.arrays import constant, is_constant
+from marl_sched.workload.formats.raw import RawTrace
 from marl_sched.workload.jobs import Workload
 
 CLASS_LIMITS_GPU_S = (3600.0, 36_000.0, 360_000.0)
@@ -86,8 +87,7 @@ def assign(
     most = np.maximum(np.minimum(elastic_max_factor * raw.num_gpus, pool), raw.num_gpus)
     low = np.where(raw.min_gpus > 0, raw.min_gpus, 1)
     high = np.where(raw.max_gpus > 0, raw.max_gpus, most)
-    tenants = tuple(dict.fromkeys(raw.tenant.tolist()))
-    tenant_index = {name: index for index, name in enumerate(tenants)}
+    tenant, tenants = codes(raw.tenant)
     return Workload(
         job_id=raw.job_id,
         arrival_s=raw.arrival_s,
@@ -100,26 +100,69 @@ def assign(
         max_gpus=np.where(elastic, high, raw.num_gpus),
         demand=raw.demand,
         priority=raw.priority,
-        tenant=np.array([tenant_index[name] for name in raw.tenant.tolist()], dtype=np.int64),
+        tenant=tenant,
         tenants=tenants,
         deadline_s=raw.deadline_s,
+        gpu_type_mask=type_masks(raw, cluster),
+        gpu_types=cluster.gpu_types,
+        cancel_s=raw.cancel_s,
+        parents=raw.parents,
+        max_retries=raw.max_retries,
+        failure_rate_per_h=raw.failure_rate_per_h,
+        checkpoint_interval_s=raw.checkpoint_interval_s,
+        loader_cpus_per_gpu=raw.loader_cpus_per_gpu,
         name=raw.name,
         skipped=dict(raw.skipped),
     )
+
+
+def codes(texts: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(J,) int64 index of each text among the distinct ones, in order of their first use."""
+    if is_constant(texts):
+        return constant(0, len(texts)), (str(texts[0]),)
+    cells = texts.tolist()
+    distinct = tuple(dict.fromkeys(cells))
+    place = {name: index for index, name in enumerate(distinct)}
+    return np.array([place[name] for name in cells], dtype=np.int64), distinct
+
+
+def type_masks(raw: RawTrace, cluster: Cluster) -> np.ndarray:
+    """(J,) int64, bit t set where a job may run on `cluster.gpu_types[t]`; -1 all, 0 unknown type.
+
+    Types are matched without regard to case.
+    """
+    place = {name.lower(): bit for bit, name in enumerate(cluster.gpu_types)}
+    code, distinct = codes(raw.gpu_types)
+    masks = []
+    for cell in distinct:
+        bits = [place.get(name.lower()) for name in cell.split()]
+        known = sum({1 << bit for bit in bits if bit is not None})
+        masks.append(-1 if not bits else 0 if None in bits else known)
+    if len(masks) == 1:
+        return constant(masks[0], len(raw))
+    return np.array(masks, dtype=np.int64)[code]
+
+
+def allowed_by_cluster(raw: RawTrace, cluster: Cluster) -> np.ndarray:
+    """(J, T) bool, True where a job may run on the cluster's GPU type; none for an unknown one."""
+    types = 1 << np.arange(len(cluster.gpu_types))
+    return np.asarray((type_masks(raw, cluster)[:, None] & types) != 0)
 
 
 def _stated_models(raw: RawTrace, catalogue: Catalogue) -> np.ndarray:
     """(J,) int64, index of the model that the trace names; -1 where it names none."""
     index = {name: i for i, name in enumerate(catalogue.models)}
     index[""] = -1
-    unknown = [i for i, name in enumerate(raw.model.tolist()) if name not in index]
-    if unknown:
-        i = min(unknown, key=lambda i: int(raw.row[i]))
+    code, distinct = codes(raw.model)
+    bad = [name not in index for name in distinct]
+    if any(bad):
+        where = np.flatnonzero(np.array(bad)[code])
+        i = int(where[np.argmin(raw.row[where])])
         raise UserError(
             f"trace {raw.where}: row {raw.row[i]}, column 'model': {raw.model[i]!r} is not in the "
             f"catalogue; known: {', '.join(catalogue.models)}; an empty cell draws one"
         )
-    return np.array([index[name] for name in raw.model.tolist()], dtype=np.int64)
+    return np.array([index[name] for name in distinct], dtype=np.int64)[code]
 
 
 def _elastic(raw: RawTrace, seed: int, fraction: float) -> np.ndarray:
@@ -128,13 +171,15 @@ def _elastic(raw: RawTrace, seed: int, fraction: float) -> np.ndarray:
     stated_range = (raw.min_gpus > 0) | (raw.max_gpus > 0)
     implied = ((raw.min_gpus > 0) & (raw.min_gpus < raw.num_gpus)) | (raw.max_gpus > raw.num_gpus)
     open_ = np.where(stated_range, implied, drawn)
-    return np.asarray(np.where(raw.elastic < 0, open_, raw.elastic == 1))
+    stated = np.where(raw.elastic < 0, open_, raw.elastic == 1)
+    # One GPU is the least that a gang can have, and a share is less.
+    return np.asarray(stated & (raw.demand[:, 0] >= 1))
 
 
 def draw_models(raw: RawTrace, cluster: Cluster, seed: int, catalogue: Catalogue) -> np.ndarray:
     """(J,) int64, a model for every job by the rule above."""
     uniform = _uniform(seed, _MODEL_STREAM, len(raw))
-    gpu_class = np.searchsorted(CLASS_LIMITS_GPU_S, raw.num_gpus * raw.duration_s, side="right")
+    gpu_class = np.searchsorted(CLASS_LIMITS_GPU_S, raw.gpu_s, side="right")
     model = np.empty(len(raw), dtype=np.int64)
     for request in np.unique(raw.num_gpus).tolist():
         gain = request_gain(catalogue, cluster, request)

@@ -8,17 +8,27 @@ import numpy as np
 
 from marl_sched.errors import UserError
 from marl_sched.types import RESOURCES, Cluster, Job
+from marl_sched.workload.arrays import UNLIMITED, is_constant, shifted
+from marl_sched.workload.parents import Parents
 
 _ESTIMATE_STREAM = 0xE57
 """Keeps the estimates' random numbers apart from those of the assignment rule."""
 
 
+def _all(value: float | int) -> np.ndarray:
+    """Default of a field: one value, which `Workload` spreads over its jobs without copying."""
+    return field(default_factory=lambda: np.array(value))  # type: ignore[no-any-return]
+
+
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """Jobs sorted by arrival; ties keep the order of the trace."""
+    """Jobs sorted by arrival; ties keep the order of the trace.
+
+    An array on which the trace is silent may be a read-only broadcast of one value.
+    """
 
     job_id: np.ndarray
-    """(J,) object, str, unique."""
+    """(J,) StringDType (or object) of unique str."""
     arrival_s: np.ndarray
     """(J,) float64, non-decreasing; the first of a loaded trace is 0."""
     duration_s: np.ndarray
@@ -36,7 +46,8 @@ class Workload:
     max_gpus: np.ndarray
     """(J,) int64; the request where rigid."""
     demand: np.ndarray
-    """(J, 4) float64, per GPU, order of RESOURCES; demand[:, 0] == 1."""
+    """(J, 4) float64, per GPU, order of RESOURCES; demand[:, 0] is 1, or below it the share of
+    the one GPU that a rigid job asks for."""
     priority: np.ndarray
     """(J,) float64, higher runs first."""
     tenant: np.ndarray
@@ -45,10 +56,70 @@ class Workload:
     """One tenant "" where the trace names none."""
     deadline_s: np.ndarray
     """(J,) float64, on the clock of `arrival_s`; +inf without one."""
+    gpu_type_mask: np.ndarray = _all(-1)
+    """(J,) int64, bit t set where the job may run on `gpu_types[t]`; -1 on all."""
+    gpu_types: tuple[str, ...] = ()
+    """Names of the bits of `gpu_type_mask`: the GPU types of the cluster it was loaded for."""
+    cancel_s: np.ndarray = _all(np.inf)
+    """(J,) float64, clock of `arrival_s`, when the user cancels the job; +inf never."""
+    parents: Parents = field(default_factory=lambda: Parents.none(0))
+    """Jobs of this workload that have to end first; by default nobody waits."""
+    max_retries: np.ndarray = _all(UNLIMITED)
+    """(J,) int64 >= 0, failures after which the job starts again; `UNLIMITED` without a limit."""
+    failure_rate_per_h: np.ndarray = _all(0.0)
+    """(J,) float64 >= 0, per hour of running."""
+    checkpoint_interval_s: np.ndarray = _all(np.nan)
+    """(J,) float64 >= 0, 0 continuously; NaN as the simulation has it."""
+    loader_cpus_per_gpu: np.ndarray = _all(0.0)
+    """(J,) float64 >= 0, CPUs per GPU at which data loading no longer bounds the job."""
     name: str = ""
     """The trace's file name without its suffix, or "synthetic"."""
     skipped: dict[str, int] = field(default_factory=dict)
     """Rows of the file that are not jobs here: reason -> count."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, np.ndarray) and value.ndim == 0:
+                object.__setattr__(self, f.name, np.broadcast_to(value, (len(self),)))
+        if not len(self.parents.indices):
+            object.__setattr__(self, "parents", Parents.none(len(self)))
+
+    @classmethod
+    def rigid(
+        cls,
+        name: str,
+        job_id: np.ndarray,
+        arrival_s: np.ndarray,
+        duration_s: np.ndarray,
+        num_gpus: np.ndarray,
+    ) -> Workload:
+        """Jobs (J,) that name no model, run on what they ask for, and have nothing else to say.
+
+        Args:
+            arrival_s: in any order; the jobs are sorted by it, ties as given.
+        """
+        order = np.argsort(arrival_s, kind="stable")
+        gpus = num_gpus[order].astype(np.int64)
+        demand = np.zeros((len(order), 4))
+        demand[:, 0] = 1.0
+        return cls(
+            job_id=job_id[order],
+            arrival_s=arrival_s[order].astype(np.float64),
+            duration_s=duration_s[order].astype(np.float64),
+            num_gpus=gpus,
+            model=np.array(0),
+            models=("",),
+            elastic=np.array(False),
+            min_gpus=gpus,
+            max_gpus=gpus,
+            demand=demand,
+            priority=np.array(0.0),
+            tenant=np.array(0),
+            tenants=("",),
+            deadline_s=np.array(np.inf),
+            name=name,
+        )
 
     def __len__(self) -> int:
         return len(self.job_id)
@@ -70,13 +141,14 @@ class Workload:
         )
 
     def slice(self, lo: int, hi: int) -> Workload:
-        """Jobs lo..hi-1, arrival times kept."""
+        """Jobs lo..hi-1, arrival times kept; a dependency on another job counts as met."""
         arrays = {
             f.name: getattr(self, f.name)[lo:hi]
             for f in fields(self)
             if isinstance(getattr(self, f.name), np.ndarray)
         }
-        return replace(self, **arrays)
+        inside = np.arange(len(self))[lo:hi]
+        return replace(self, **arrays, parents=self.parents.take(inside))
 
     def split(self, fractions: tuple[float, float, float]) -> tuple[Workload, Workload, Workload]:
         """Chronological training, validation and test parts by number of jobs.
@@ -91,16 +163,16 @@ class Workload:
     def offered_load(self, num_gpus: int) -> float:
         """GPU-seconds asked per GPU-second of a cluster of `num_gpus`, over the arrivals.
 
-        +inf where all jobs arrive at once.
+        A share of a GPU counts as such. +inf where all jobs arrive at once.
         """
-        work_gpu_s = float(np.dot(self.num_gpus, self.duration_s))
+        work_gpu_s = float(np.dot(self.num_gpus * self.demand[:, 0], self.duration_s))
         span_s = float(self.arrival_s[-1] - self.arrival_s[0]) if len(self) else 0.0
         return work_gpu_s / (num_gpus * span_s) if span_s > 0 else float("inf")
 
     def with_load(self, load: float, num_gpus: int) -> Workload:
         """The same jobs with arrivals stretched about the first to an offered load.
 
-        Deadlines keep their distance from the arrival.
+        Deadlines and cancellations keep their distance from the arrival.
 
         Raises:
             UserError: where all jobs arrive at once, so no stretch gives the load.
@@ -113,8 +185,13 @@ class Workload:
             )
         first_s = self.arrival_s[0]
         arrival_s = first_s + (self.arrival_s - first_s) * (now / load)
-        deadline_s = arrival_s + (self.deadline_s - self.arrival_s)
-        return replace(self, arrival_s=arrival_s, deadline_s=deadline_s)
+        later = arrival_s - self.arrival_s
+        return replace(
+            self,
+            arrival_s=arrival_s,
+            deadline_s=shifted(self.deadline_s, later),
+            cancel_s=shifted(self.cancel_s, later),
+        )
 
     def estimate_factors(self, sigma: float, seed: int) -> np.ndarray:
         """(J,) float64 > 0, what a size estimate is multiplied with: exp(sigma normal).
@@ -125,54 +202,82 @@ class Workload:
         factors: np.ndarray = np.exp(sigma * rng.standard_normal(len(self)))
         return factors
 
+    def allowed_types(self, cluster: Cluster) -> np.ndarray:
+        """(J, T) bool, True where the job may run on the GPU type of `cluster`."""
+        spelled = {name.lower(): bit for bit, name in enumerate(self.gpu_types)}
+        allowed = np.broadcast_to(self.gpu_type_mask[:, None] == -1, (len(self), 1))
+        columns = []
+        for name in cluster.gpu_types:
+            bit = spelled.get(name.lower())
+            on = np.zeros(len(self), bool) if bit is None else (self.gpu_type_mask >> bit) & 1 == 1
+            columns.append(allowed[:, 0] | on)
+        return np.stack(columns, axis=1)
+
     def check_fits(self, cluster: Cluster) -> None:
         """Refuse jobs that no pool of one GPU type can hold.
 
         Raises:
             UserError: naming the first such job and the mend.
         """
-        bad = np.flatnonzero(~fits(self.num_gpus, self.demand, cluster))
+        allowed = self.allowed_types(cluster)
+        bad = np.flatnonzero(~fits(self.num_gpus, self.demand, cluster, allowed))
         if len(bad):
             i = int(bad[0])
-            reason = misfit(int(self.num_gpus[i]), self.demand[i], cluster)
-            raise UserError(f"workload {self.name!r}: job {self.job_id[i]!r} {reason}")
+            reason = misfit(int(self.num_gpus[i]), self.demand[i], cluster, allowed[i])
+            raise UserError(f"workload {self.name!r}: job {str(self.job_id[i])!r} {reason}")
 
 
-def pool_limit(cluster: Cluster, demand: np.ndarray) -> int:
+def pool_limit(cluster: Cluster, demand: np.ndarray, allowed: np.ndarray | None = None) -> int:
     """Most GPUs that one GPU type of an empty `cluster` can give at this per-GPU demand (4,).
 
-    A node gives as many GPUs as its scarcest resource allows; a gang stays on one GPU type.
+    A node gives as many GPUs as its scarcest resource allows; a gang stays on one GPU type, of
+    those that `allowed` (T,) bool names (None: all).
     """
     asked = demand > 0
     per_node = np.floor((cluster.capacity[:, asked] + 1e-9) / demand[asked]).min(axis=1)
     by_type = np.bincount(cluster.node_type, weights=per_node)
-    return int(by_type.max())
+    return int(by_type.max() if allowed is None else (by_type * allowed).max())
 
 
-def fits(num_gpus: np.ndarray, demand: np.ndarray, cluster: Cluster) -> np.ndarray:
+def fits(
+    num_gpus: np.ndarray,
+    demand: np.ndarray,
+    cluster: Cluster,
+    allowed: np.ndarray | None = None,
+) -> np.ndarray:
     """(J,) bool, True where an empty `cluster` can hold the job.
 
     Args:
         num_gpus: (J,) int64.
         demand: (J, 4) float64, per GPU.
         cluster: Where the jobs are to run.
+        allowed: (J, T) bool, GPU types that a job may use; None: all.
     """
-    if (demand == demand[:1]).all():
+    if allowed is not None and allowed.all():
+        allowed = None
+    if allowed is None and (is_constant(demand) or (demand == demand[:1]).all()):
         return np.asarray(num_gpus <= pool_limit(cluster, demand[0]))
-    kinds, which = np.unique(demand, axis=0, return_inverse=True)
-    limits = np.array([pool_limit(cluster, kind) for kind in kinds])
+    every = np.ones((len(demand), len(cluster.gpu_types)))
+    keys = np.concatenate([demand, every if allowed is None else allowed], axis=1)
+    kinds, which = np.unique(keys, axis=0, return_inverse=True)
+    limits = np.array([pool_limit(cluster, kind[:4], kind[4:]) for kind in kinds])
     return np.asarray(num_gpus <= limits[which.reshape(-1)])
 
 
-def misfit(num_gpus: int, demand: np.ndarray, cluster: Cluster) -> str:
+def misfit(
+    num_gpus: int, demand: np.ndarray, cluster: Cluster, allowed: np.ndarray | None = None
+) -> str:
     """Why a job does not fit, and the mend."""
     stated = ", ".join(
         f"{value:g} {name}"
         for name, value in zip(RESOURCES[1:], demand[1:], strict=True)
         if value > 0
     )
+    types = [] if allowed is None or allowed.all() else np.array(cluster.gpu_types)[allowed]
+    only = f" that it may use ({', '.join(types)})" if len(types) else ""
     return (
         f"asks for {num_gpus} GPUs{f' with {stated} each' if stated else ''}, and no pool of one "
-        f"GPU type of cluster {cluster} can give more than {pool_limit(cluster, demand)}; give a "
-        "larger --cluster, or pass --skip-bad-rows to drop such jobs and count them"
+        f"GPU type{only} of cluster {cluster} can give more than "
+        f"{pool_limit(cluster, demand, allowed)}; give a larger --cluster, or pass --skip-bad-rows "
+        "to drop such jobs and count them"
     )

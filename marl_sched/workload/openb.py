@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from marl_sched.errors import UserError
-from marl_sched.workload.table import Table, read_table
+from marl_sched.workload.reading import read_table
+from marl_sched.workload.table import Table
 
 NODE_COLUMNS = ("sn", "cpu_milli", "memory_mib", "gpu", "model")
 POD_COLUMNS = ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli")

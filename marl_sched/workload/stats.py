@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from marl_sched.types import Cluster
-from marl_sched.workload.assignment import CLASS_LIMITS_GPU_S, CLASSES
-from marl_sched.workload.formats import RawTrace
+from marl_sched.workload.assignment import CLASS_LIMITS_GPU_S, CLASSES, allowed_by_cluster, codes
+from marl_sched.workload.formats.raw import RawTrace
 from marl_sched.workload.jobs import fits
 
 PERCENTILES = (5, 25, 50, 75, 95, 99)
@@ -20,14 +20,14 @@ def trace_stats(raw: RawTrace, cluster: Cluster | None = None) -> dict[str, Any]
     With `cluster` also the offered load on it, over the arrivals (None where all jobs arrive at
     once), and how many jobs no pool of one GPU type can hold.
     """
-    gpu_s = raw.num_gpus * raw.duration_s
+    gpu_s = raw.gpu_s
     counts, jobs = np.unique(raw.num_gpus, return_counts=True)
     span_s = float(raw.arrival_s[-1] - raw.arrival_s[0])
     stats: dict[str, Any] = {
         "trace": raw.where,
         "num_jobs": len(raw),
         "skipped": dict(raw.skipped),
-        "num_tenants": len(set(raw.tenant.tolist())),
+        "num_tenants": len(codes(raw.tenant)[1]),
         "span_s": span_s,
         "duration_s": _spread(raw.duration_s),
         "interarrival_s": _spread(np.diff(raw.arrival_s)) if len(raw) > 1 else None,
@@ -45,7 +45,7 @@ def trace_stats(raw: RawTrace, cluster: Cluster | None = None) -> dict[str, Any]
         stats["cluster_gpus"] = cluster.num_gpus
         busy = stats["mean_gpus_busy"]
         stats["offered_load"] = None if busy is None else busy / cluster.num_gpus
-        held = fits(raw.num_gpus, raw.demand, cluster)
+        held = fits(raw.num_gpus, raw.demand, cluster, allowed_by_cluster(raw, cluster))
         stats["num_jobs_that_do_not_fit"] = int((~held).sum())
     return stats
 

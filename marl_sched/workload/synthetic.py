@@ -6,8 +6,9 @@ import numpy as np
 
 from marl_sched.config import SyntheticConfig, WorkloadConfig
 from marl_sched.types import Cluster
+from marl_sched.workload.arrays import names
 from marl_sched.workload.assignment import assign
-from marl_sched.workload.formats import RawTrace, plain
+from marl_sched.workload.formats.raw import RawTrace, plain
 from marl_sched.workload.jobs import Workload
 
 GPU_SHARES = {1: 0.9375, 2: 0.0061, 4: 0.0277, 8: 0.0250, 16: 0.0027, 32: 0.0010}
@@ -59,9 +60,7 @@ def synthetic_trace(
     if count > 1:
         # The first and the last arrival bound the span that the load is defined on.
         arrival_s *= span_s / arrival_s[-1]
-    job_id = np.empty(count, dtype=object)
-    job_id[:] = [str(index) for index in range(count)]
-    row = np.arange(2, count + 2)
+    row, job_id = np.arange(2, count + 2), names(np.arange(count))
     return plain("synthetic", "synthetic", row, job_id, arrival_s, duration_s, num_gpus)
 
 

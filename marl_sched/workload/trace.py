@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -12,12 +14,17 @@ from marl_sched.config import WorkloadConfig
 from marl_sched.errors import UserError
 from marl_sched.files import replacing
 from marl_sched.types import Cluster
-from marl_sched.workload.assignment import assign
+from marl_sched.workload.arrays import UNLIMITED
+from marl_sched.workload.assignment import allowed_by_cluster, assign
 from marl_sched.workload.formats import RawTrace, read_trace
+from marl_sched.workload.formats.own import WHOLE_MILLI
 from marl_sched.workload.jobs import Workload, fits, misfit
 from marl_sched.workload.synthetic import synthetic_trace
 
 __all__ = ["Workload", "load_workload", "write_trace"]
+
+BLOCK = 65_536
+"""Jobs that are turned into text at a time."""
 
 
 def load_workload(config: WorkloadConfig, cluster: Cluster, seed: int) -> Workload:
@@ -44,63 +51,152 @@ def load_workload(config: WorkloadConfig, cluster: Cluster, seed: int) -> Worklo
 
 
 def _fitting(raw: RawTrace, cluster: Cluster, skip_bad_rows: bool) -> RawTrace:
-    held = fits(raw.num_gpus, raw.demand, cluster)
+    """Without the jobs that name an unknown GPU type or fit no pool, where they may be skipped."""
+    allowed = allowed_by_cluster(raw, cluster)
+    known = np.asarray(allowed.any(axis=1))
+    if not known.all():
+        if not skip_bad_rows:
+            _refuse_type(raw, ~known, cluster)
+        raw, allowed = raw.skip(known, "gpu_types: not on the cluster"), allowed[known]
+        _refuse_none_left(raw, cluster)
+    held = fits(raw.num_gpus, raw.demand, cluster, allowed)
     if held.all():
-        return raw
+        return raw.sorted()
     if not skip_bad_rows:
         bad = np.flatnonzero(~held)
         i = int(bad[np.argmin(raw.row[bad])])
-        reason = misfit(int(raw.num_gpus[i]), raw.demand[i], cluster)
-        raise UserError(f"trace {raw.where}: row {raw.row[i]}: job {raw.job_id[i]!r} {reason}")
-    if not held.any():
+        reason = misfit(int(raw.num_gpus[i]), raw.demand[i], cluster, allowed[i])
+        name = str(raw.job_id[i])
+        raise UserError(f"trace {raw.where}: row {raw.row[i]}: job {name!r} {reason}")
+    left = raw.skip(held, "does not fit the cluster")
+    if not len(left):
         raise UserError(
             f"trace {raw.where}: none of its {len(raw)} usable jobs fits cluster {cluster}; give a "
             "larger --cluster"
         )
-    return raw.skip(held, "does not fit the cluster").sorted()
+    return left.sorted()
+
+
+def _refuse_type(raw: RawTrace, unknown: np.ndarray, cluster: Cluster) -> NoReturn:
+    bad = np.flatnonzero(unknown)
+    i = int(bad[np.argmin(raw.row[bad])])
+    there = [name.lower() for name in cluster.gpu_types]
+    first = next(name for name in raw.gpu_types[i].split() if name.lower() not in there)
+    raise UserError(
+        f"trace {raw.where}: row {raw.row[i]}, column 'gpu_types': {first!r} is not a GPU type of "
+        f"cluster {cluster}, which has {', '.join(cluster.gpu_types)}; correct it, give a "
+        "--cluster with that type, or pass --skip-bad-rows to drop such rows and count them"
+    )
+
+
+def _refuse_none_left(raw: RawTrace, cluster: Cluster) -> None:
+    if not len(raw):
+        raise UserError(
+            f"trace {raw.where}: every job names a GPU type that cluster {cluster} lacks; give a "
+            "--cluster with these types"
+        )
 
 
 def write_trace(workload: Workload, path: Path, columns: tuple[str, ...] | None = None) -> None:
     """Write the project's own format, Parquet by the suffix `.parquet`, else CSV.
 
     The file appears whole or not at all. Reading it back gives the same jobs. `columns` keeps only
-    those named; what is left out is assigned when the file is read.
+    those named; what is left out is assigned when the file is read. Columns that no job uses are
+    left out, except those of every trace.
     """
-    table = _columns(workload)
-    if columns is not None:
-        table = {name: table[name] for name in columns}
+    names = tuple(_columns(workload, 0, 0)) if columns is None else columns
+    blocks = (
+        {name: cells for name, cells in _columns(workload, lo, lo + BLOCK).items() if name in names}
+        for lo in range(0, max(len(workload), 1), BLOCK)
+    )
     with replacing(path) as temporary:
         if path.suffix.lower() == ".parquet":
-            import pandas as pd
-
-            pd.DataFrame(table).to_parquet(temporary, index=False)
+            _write_parquet(blocks, temporary)
         else:
-            _write_csv(table, temporary)
+            _write_csv(blocks, temporary)
 
 
-def _columns(workload: Workload) -> dict[str, list[Any]]:
-    models, tenants = np.array(workload.models, object), np.array(workload.tenants, object)
-    deadline_s = [value if np.isfinite(value) else None for value in workload.deadline_s.tolist()]
-    return {
-        "job_id": workload.job_id.tolist(),
-        "arrival_s": workload.arrival_s.tolist(),
-        "duration_s": workload.duration_s.tolist(),
-        "num_gpus": workload.num_gpus.tolist(),
-        "model": models[workload.model].tolist(),
-        "elastic": workload.elastic.tolist(),
-        "min_gpus": workload.min_gpus.tolist(),
-        "max_gpus": workload.max_gpus.tolist(),
-        "cpus_per_gpu": workload.demand[:, 1].tolist(),
-        "memory_gb_per_gpu": workload.demand[:, 2].tolist(),
-        "network_gbps_per_gpu": workload.demand[:, 3].tolist(),
-        "priority": workload.priority.tolist(),
-        "tenant": tenants[workload.tenant].tolist(),
-        "deadline_s": deadline_s,
+def _columns(workload: Workload, lo: int, hi: int) -> dict[str, list[Any]]:
+    """Cells of jobs lo..hi-1 by column; None is an empty cell."""
+    part = workload.slice(lo, hi)
+    models, tenants = np.array(part.models, object), np.array(part.tenants, object)
+    table = {
+        "job_id": part.job_id.tolist(),
+        "arrival_s": part.arrival_s.tolist(),
+        "duration_s": part.duration_s.tolist(),
+        "num_gpus": part.num_gpus.tolist(),
+        "model": models[part.model].tolist(),
+        "elastic": part.elastic.tolist(),
+        "min_gpus": part.min_gpus.tolist(),
+        "max_gpus": part.max_gpus.tolist(),
+        "cpus_per_gpu": part.demand[:, 1].tolist(),
+        "memory_gb_per_gpu": part.demand[:, 2].tolist(),
+        "network_gbps_per_gpu": part.demand[:, 3].tolist(),
+        "priority": part.priority.tolist(),
+        "tenant": tenants[part.tenant].tolist(),
+        "deadline_s": _finite(part.deadline_s),
     }
+    return table | _rare_columns(workload, part, lo)
 
 
-def _write_csv(table: dict[str, list[Any]], path: Path) -> None:
+def _rare_columns(workload: Workload, part: Workload, lo: int) -> dict[str, list[Any]]:
+    """Cells of the columns that some job of the whole workload uses, of the jobs of `part`."""
+    table: dict[str, list[Any]] = {}
+    if (workload.demand[:, 0] != 1).any():
+        table["gpu_milli"] = np.round(part.demand[:, 0] * WHOLE_MILLI).astype(int).tolist()
+    if (workload.gpu_type_mask != -1).any():
+        bits = 1 << np.arange(len(workload.gpu_types))
+        types = np.array(workload.gpu_types, object)
+        table["gpu_types"] = [
+            None if mask == -1 else " ".join(types[(mask & bits) != 0])
+            for mask in part.gpu_type_mask.tolist()
+        ]
+    if np.isfinite(workload.cancel_s).any():
+        table["cancel_s"] = _finite(part.cancel_s)
+    if len(workload.parents.indices):
+        table["depends_on"] = [
+            " ".join(workload.job_id[workload.parents.of(job)].tolist()) or None
+            for job in range(lo, lo + len(part))
+        ]
+    if (workload.max_retries != UNLIMITED).any():
+        cells = part.max_retries.tolist()
+        table["max_retries"] = [None if cell == UNLIMITED else cell for cell in cells]
+    if np.isfinite(workload.checkpoint_interval_s).any():
+        table["checkpoint_interval_s"] = _finite(part.checkpoint_interval_s)
+    for name in ("failure_rate_per_h", "loader_cpus_per_gpu"):
+        if (getattr(workload, name) != 0).any():
+            table[name] = getattr(part, name).tolist()
+    return table
+
+
+def _finite(values: np.ndarray) -> list[float | None]:
+    return [value if isfinite(value) else None for value in values.tolist()]
+
+
+def _write_csv(blocks: Iterable[dict[str, list[Any]]], path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(table)
-        writer.writerows(zip(*table.values(), strict=True))
+        for number, table in enumerate(blocks):
+            if number == 0:
+                writer.writerow(table)
+            writer.writerows(zip(*table.values(), strict=True))
+
+
+_WHOLE = ("num_gpus", "min_gpus", "max_gpus", "gpu_milli", "max_retries")
+_TEXT = ("job_id", "model", "tenant", "gpu_types", "depends_on")
+
+
+def _write_parquet(blocks: Iterable[dict[str, list[Any]]], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = dict.fromkeys(_WHOLE, pa.int64()) | dict.fromkeys(_TEXT, pa.string())
+    kinds["elastic"] = pa.bool_()
+    writer = None
+    for table in blocks:
+        if writer is None:
+            schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in table])
+            writer = pq.ParquetWriter(path, schema)
+        writer.write_table(pa.table(table, schema=schema))
+    if writer is not None:
+        writer.close()

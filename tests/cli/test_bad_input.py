@@ -34,7 +34,7 @@ CASES = {
     "trace is a folder": (["simulate", "--trace", "@."], ["trace"]),
     "unknown format": (["simulate", "--trace", "@unknown.csv"], ["unknown.csv", "when"]),
     "unknown --format": (
-        ["simulate", "--trace", "@ok.csv", "--format", "slurm"], ["format", "slurm", "philly"],
+        ["simulate", "--trace", "@ok.csv", "--format", "pbs"], ["format", "pbs", "philly"],
     ),
     "wrong --format": (["simulate", "--trace", "@ok.csv", "--format", "itp"], ["ok.csv", "itp"]),
     "text": (["simulate", "--trace", "@text.csv"], ["text.csv", "row 3", "duration_s", "long"]),

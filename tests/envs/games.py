@@ -63,7 +63,7 @@ def check_constraints(world: World, game: Game, b: int = 0) -> None:
     for i in range(active):
         entry, gpus = int(world.slot_k[b, c.PLACEMENT, i]), 0
         while entry >= 0:
-            node, here, entry = world.pool[b, :, entry].tolist()
+            node, here, entry, _ = world.pool[b, :, entry].tolist()
             used[node] += here * world.slot_demand[b, i]
             gpus += here
         profile, level = world.slot_k[b, c.PROFILE, i], world.slot_k[b, c.LEVEL, i]

@@ -180,9 +180,9 @@ def test_evaluation_never_touches_the_training_part(monkeypatch: pytest.MonkeyPa
     used: dict[str, set[str]] = {}
     part = ""
 
-    def spy(workload: Workload, num_gpus: int, result: np.ndarray, *more: object) -> object:
+    def spy(workload: Workload, num_gpus: int, result: np.ndarray, account: np.ndarray) -> object:
         used.setdefault(part, set()).update(workload.job_id)
-        return job_results(workload, num_gpus, result, *more)
+        return job_results(workload, num_gpus, result, account)
 
     monkeypatch.setattr(compare_module, "job_results", spy)
     monkeypatch.setattr(learned_module, "job_results", spy)

@@ -52,6 +52,8 @@ def test_summary_by_hand() -> None:
         {
             "num_jobs": 3,
             "num_finished": 3,
+            "num_failed": 0,
+            "num_cancelled": 0,
             "avg_jct_s": 380 / 3,
             "p50_jct_s": 100,
             "p99_jct_s": 100 + 0.98 * 140,
@@ -63,6 +65,9 @@ def test_summary_by_hand() -> None:
             "gpu_allocated_fraction": 510 / (4 * 250),
             "num_preemptions": 1,
             "num_restarts": 3,
+            "num_retries": 0,
+            "overhead_gpu_s": 0,
+            "lost_gpu_s": 0,
             "num_deadlines_missed": 1,
         }
     )
@@ -73,12 +78,13 @@ def test_summary_by_hand() -> None:
 
 def test_unfinished_jobs_are_counted_and_left_out() -> None:
     done = results()
-    done.finish_s[1] = np.nan
+    done.status[1] = c.FAILED_JOB
     summary = done.summary()
     assert summary["num_jobs"] == 3 and summary["num_finished"] == 2
+    assert summary["num_failed"] == 1
     assert summary["avg_jct_s"] == pytest.approx(70)
-    done.finish_s[:] = np.nan
-    with pytest.raises(ValueError, match="no job finished"):
+    done.status[:] = c.CANCELLED_JOB
+    with pytest.raises(UserError, match="no job finished"):
         done.summary()
 
 
@@ -121,5 +127,5 @@ def test_the_estimates_error_depends_on_noise_and_seed() -> None:
 
 def test_a_stuck_scheduler_is_an_error_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulate_module, "play", lambda *args: simulate_module.STUCK)
-    with pytest.raises(UserError, match="'sjf' leaves jobs waiting"):
+    with pytest.raises(UserError, match="'sjf': .*waiting on an idle cluster"):
         simulate(make_workload([0], [1]), Cluster.parse("1x1"), get_scheduler("sjf"))

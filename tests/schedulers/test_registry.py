@@ -6,19 +6,52 @@ import numpy as np
 import pytest
 
 from marl_sched.errors import UserError
-from marl_sched.schedulers import REGISTRY, get_scheduler
-from marl_sched.schedulers.dispatch import NUMBERED, decide
+from marl_sched.schedulers import REGISTRY, Scheduler, get_scheduler
+from marl_sched.schedulers.dispatch import NUMBERED
+from marl_sched.schedulers.filling import serve_all, serve_waiting
+from marl_sched.types import ClusterView
 from tests.schedulers.views import random_view
 
 NAMES = (
     "fcfs", "fcfs_backfill", "sjf", "srtf", "round_robin", "las", "drf", "equal", "on_demand",
-    "priority", "random", "equi", "elastic_index",
+    "priority", "random", "equi", "elastic_index", "conservative_backfill", "srsf", "qssf",
+    "tiresias", "gittins", "edf", "rate_monotonic", "hesrpt", "afs", "optimus", "themis",
 )  # fmt: skip
+
+PLANNERS = ("sia",)
 
 
 def test_the_names_of_the_issue() -> None:
-    assert tuple(sorted(REGISTRY)) == tuple(sorted(NAMES))
-    assert {s.number for s in REGISTRY.values()} == set(range(len(NUMBERED)))
+    compiled = [scheduler for scheduler in REGISTRY.values() if scheduler.compiled]
+    assert sorted(scheduler.name for scheduler in compiled) == sorted(NAMES)
+    assert {scheduler.number for scheduler in compiled} == set(range(len(NUMBERED)))
+    assert sorted(set(REGISTRY) - set(NAMES)) == sorted(PLANNERS)
+
+
+@pytest.mark.parametrize("name", PLANNERS)
+def test_a_planner_is_made_anew_and_runs_in_no_kernel(name: str) -> None:
+    scheduler = REGISTRY[name]
+    assert scheduler.new_planner() is not scheduler.new_planner()
+    assert "Source:" in (scheduler.planner.__doc__ or "")  # type: ignore[union-attr]
+    with pytest.raises(UserError, match="plain Python"):
+        assert scheduler.number
+
+
+def by_its_rule(scheduler: Scheduler, view: ClusterView) -> np.ndarray:
+    """Levels by calling the rule itself, not by its number."""
+    target = np.minimum(view.level, view.limit_level)
+    assert scheduler.rule is not None
+    if not scheduler.is_order:
+        scheduler.rule(view, scheduler.param_array, target)
+        return target
+    key = np.empty(view.job.size)
+    scheduler.rule(view, scheduler.param_array, key)
+    strict = scheduler.name in ("fcfs", "qssf")
+    if scheduler.preemptive:
+        serve_all(view, key, strict, target)
+    else:
+        serve_waiting(view, key, strict, target)
+    return target
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -28,13 +61,12 @@ def test_a_number_calls_its_own_rule(name: str) -> None:
     others_differ = np.zeros(len(NUMBERED), bool)
     for _ in range(30):
         view = random_view(rng)
-        by_number, own = np.zeros((2, view.job.size), np.int64)
-        decide(scheduler.number, view, scheduler.param_array, by_number)
-        scheduler.decide(view, scheduler.param_array, own)
-        np.testing.assert_array_equal(by_number, own)
+        own = scheduler.levels(view)
+        np.testing.assert_array_equal(own, by_its_rule(scheduler, view))
         for other in REGISTRY.values():
-            theirs = np.zeros(view.job.size, np.int64)
-            decide(other.number, view, other.param_array, theirs)
+            if not other.compiled:
+                continue
+            theirs = other.levels(view)
             others_differ[other.number] |= bool((theirs != own).any())
     # No branch is another's: the views tell every two rules apart.
     assert not others_differ[scheduler.number]
@@ -43,7 +75,7 @@ def test_a_number_calls_its_own_rule(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_says_what_it_does_and_where_it_is_from(name: str) -> None:
-    text = REGISTRY[name].decide.__doc__ or ""
+    text = REGISTRY[name].rule.__doc__ or ""
     assert REGISTRY[name].summary
     assert "Source:" in text or name == "random"
 

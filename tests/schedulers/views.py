@@ -136,6 +136,7 @@ def random_view(rng: np.random.Generator, max_jobs: int = 30) -> ClusterView:
                 demand=demand,
                 priority=float(rng.integers(0, 3)),
                 tenant=int(rng.integers(0, 4)),
+                deadline_s=float(rng.choice([np.inf, now_s + rng.normal(0, 5 * total_s)])),
             )
         )
     jobs.sort(key=lambda row: row.arrival_s)

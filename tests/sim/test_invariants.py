@@ -33,7 +33,7 @@ def check_resources(world: World) -> None:
     for slot in range(world.env_k[0, c.NUM_ACTIVE]):
         entry, gpus = int(world.slot_k[0, c.PLACEMENT, slot]), 0
         while entry >= 0:
-            node, here, entry = world.pool[0, :, entry].tolist()
+            node, here, entry, _ = world.pool[0, :, entry].tolist()
             used[node] += here * world.slot_demand[0, slot]
             gpus += here
         level = world.slot_k[0, c.LEVEL, slot]

@@ -7,7 +7,7 @@ same answers from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,9 +97,11 @@ class Setup:
         )
 
 
-def random_setup(rng: np.random.Generator, max_jobs: int = 24) -> Setup:
+def random_setup(
+    rng: np.random.Generator, max_jobs: int = 24, clusters: Sequence[str] = CLUSTERS
+) -> Setup:
     """A small world that a scheduler can serve: every request fits some empty GPU type."""
-    cluster = Cluster.parse(str(rng.choice(CLUSTERS)))
+    cluster = Cluster.parse(str(rng.choice(clusters)))
     if rng.random() < 0.3:  # scarce CPUs and memory on some nodes
         cluster = Cluster(
             tuple(
@@ -178,8 +180,7 @@ def classic(scheduler: Scheduler) -> Decide:
     """A registered scheduler as a decide function."""
 
     def decide(view: ClusterView) -> dict[int, int]:
-        target = np.zeros(view.job.size, np.int64)
-        scheduler.decide(view, scheduler.param_array, target)
+        target = scheduler.levels(view)
         return dict(zip(view.job.tolist(), target.tolist(), strict=True))
 
     return decide

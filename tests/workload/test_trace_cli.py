@@ -58,8 +58,8 @@ def test_stats_of_one_job(tmp_path):
 def test_bad_input_is_a_user_error(trace):
     with pytest.raises(UserError, match="row 4, column 'duration_s': 'bad' is not a number"):
         run("stats", str(trace))
-    with pytest.raises(UserError, match="--format 'slurm': unknown format; known: philly, itp"):
-        run("stats", str(trace), "--format", "slurm")
+    with pytest.raises(UserError, match="--format 'pbs': unknown format; known: philly, itp"):
+        run("stats", str(trace), "--format", "pbs")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
