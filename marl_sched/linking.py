@@ -32,6 +32,7 @@ from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.imputils import impl_ret_new_ref
 from numba.core.registry import CPUDispatcher
 from numba.core.typed_passes import NativeLowering
+from numba.core.types.misc import unliteral
 from numba.core.typing.templates import make_concrete_template
 
 from marl_sched.records import record_type
@@ -59,6 +60,8 @@ class _LinkedLibrary(JITCodeLibrary):
 
 class _OwnLibrary(JITCodeLibrary):
     """Code that takes in all that it calls, directly or not."""
+
+    _linking_libraries: list[Any]
 
     def finalize(self) -> None:
         found = dict.fromkeys(self._linking_libraries)
@@ -134,7 +137,7 @@ class Kernel(CPUDispatcher):
 
     def get_call_template(self, args: Any, kws: Any) -> Any:
         # Not once more for each constant that it is called with.
-        args = [types.unliteral(arg) for arg in args]
+        args = [unliteral(arg) for arg in args]
         return self._linked.get_call_template(args, kws)
 
     def get_overload(self, sig: Any) -> Any:

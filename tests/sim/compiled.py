@@ -12,6 +12,7 @@ from marl_sched.sim import columns as c
 from marl_sched.sim import kernels
 from marl_sched.sim.apply import apply, apply_placement, repack
 from marl_sched.sim.node_events import KINDS
+from marl_sched.sim.views import sealed
 from marl_sched.sim.world import World, build_world
 from marl_sched.types import Cluster
 from marl_sched.workload import Workload
@@ -90,7 +91,7 @@ def world_of(features: Features, num_envs: int = 1) -> World:
         restart_s=features.restart_s,
     )
     events = [(e.time, e.node, KINDS.index(e.kind), e.notice) for e in rules.node_events]
-    return build_world(
+    world = build_world(
         workload_of(features),
         profiles,
         cluster,
@@ -99,8 +100,12 @@ def world_of(features: Features, num_envs: int = 1) -> World:
         num_envs,
         seed=rules.seed,
         node_events=np.array(events, float).reshape(-1, 4),
-        interference=np.array(rules.interference) if rules.sharing == "interference" else None,
     )
+    pairs = len(profiles.num_levels)
+    slowdown = np.ones((pairs, pairs)) if world.device_free.shape[2] else np.empty((0, 0))
+    if rules.sharing == "interference" and slowdown.size:
+        slowdown = np.array(rules.interference, float).reshape(pairs, pairs)
+    return sealed(world._replace(interference=slowdown))
 
 
 def decide_plainly(world: World, b: int, features: Features, decide: PlainDecide) -> None:
@@ -118,6 +123,7 @@ def decide_plainly(world: World, b: int, features: Features, decide: PlainDecide
     if isinstance(wanted[0], Mapping):
         placement = np.zeros((count, len(world.capacity)), np.int64)
         for i, nodes in enumerate(wanted):
+            assert isinstance(nodes, Mapping)
             placement[i, list(nodes)] = list(nodes.values())
         assert apply_placement(world, b, placement, np.zeros((count, 1)), False) == -1
     else:
