@@ -13,6 +13,7 @@ The addresses lie in one word for each part, which compiled code finds by its sy
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import time
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.imputils import impl_ret_new_ref
 from numba.core.registry import CPUDispatcher
 from numba.core.typed_passes import NativeLowering
+from numba.core.types.misc import unliteral
 from numba.core.typing.templates import make_concrete_template
 
 from marl_sched.records import record_type
@@ -59,9 +61,10 @@ class _LinkedLibrary(JITCodeLibrary):
 class _OwnLibrary(JITCodeLibrary):
     """Code that takes in all that it calls, directly or not."""
 
+    _linking_libraries: list[Any]
+
     def finalize(self) -> None:
-        linked: list[Any] = self._linking_libraries  # type: ignore[has-type]
-        found = dict.fromkeys(linked)
+        found = dict.fromkeys(self._linking_libraries)
         todo = list(found)
         while todo:
             library = todo.pop()
@@ -134,7 +137,7 @@ class Kernel(CPUDispatcher):
 
     def get_call_template(self, args: Any, kws: Any) -> Any:
         # Not once more for each constant that it is called with.
-        args = [types.unliteral(arg) for arg in args]  # type: ignore[attr-defined]
+        args = [unliteral(arg) for arg in args]
         return self._linked.get_call_template(args, kws)
 
     def get_overload(self, sig: Any) -> Any:
@@ -152,6 +155,7 @@ class Part(CPUDispatcher):
         super().__init__(function, targetoptions=options, pipeline_class=_OwnCompiler)
         self.enable_caching()
         self.symbol = f"{function.__module__}.{function.__qualname__}"
+        PARTS[self.symbol] = self
         self._cell = ctypes.c_int64(0)
         self._key = _Address()
         llvm.add_symbol(self.symbol, ctypes.addressof(self._cell))
@@ -179,7 +183,9 @@ class Part(CPUDispatcher):
         (made,) = self.overloads.values()
         self._cell.value = made.library.get_pointer_to_function(made.fndesc.llvm_func_name)
         self._can_compile = False
-        if not self.marker.exists():
+        if self.marker.exists():
+            return
+        with contextlib.suppress(OSError):
             self.marker.write_text(f"{time.perf_counter() - began:.2f}\n", encoding="utf-8")
 
     def __call__(self, *args: Any) -> Any:

@@ -152,7 +152,7 @@ def build_table(values: Any) -> np.ndarray:
         TypeError: for an array of another type or shape than the class says.
     """
     words: list[int] = []
-    for name, dtype, ndim in fields_of(type(values)):
+    for name, dtype, ndim in fields_of(type(values)):  # type: ignore[arg-type]
         value = getattr(values, name)
         if ndim < 0:
             words.append(_word(dtype, value))

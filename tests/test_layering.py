@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "order": _KERNELS | {"types"},
     "perf": _BASE,
     "workload": _BASE | {"perf"},
+    "warm": {"linking"},
     "sim": _BASE | _KERNELS | {"order", "perf", "workload"},
     "schedulers": _BASE | _KERNELS | {"order", "perf", "projection", "sharing"},
     "envs": _BASE | _RULES | _KERNELS | {"order", "projection", "sharing"},

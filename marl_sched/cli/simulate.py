@@ -29,6 +29,7 @@ def simulate(
 ) -> None:
     """Run a classic scheduler over a workload and print what became of the jobs."""
     from marl_sched.cli import tables
+    from marl_sched.envs.play import PLAYED
     from marl_sched.evaluation.simulate import simulate as run
     from marl_sched.schedulers import get_scheduler
     from marl_sched.types import Cluster
@@ -48,7 +49,8 @@ def simulate(
     tables.report_skipped(workload.skipped)
     if len(workload) == 0:
         tables.fail_empty(workload.name)
-    with tables.status("simulating (the first run on a machine compiles, about half a minute)"):
+    tables.compile_kernels((*PLAYED, rule.rule))
+    with tables.status("simulating"):
         results = run(
             workload,
             machines,

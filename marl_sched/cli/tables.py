@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
@@ -145,6 +146,22 @@ def report_skipped(skipped: dict[str, int]) -> None:
     """Say on standard error which rows of a trace were not used."""
     for reason, count in skipped.items():
         notices.print(f"skipped {count:,} rows: {reason}", highlight=False)
+
+
+def compile_kernels(functions: Sequence[Any]) -> None:
+    """Compile what is not yet compiled on this machine, and say so."""
+    from marl_sched.warm import missing, warm
+
+    parts = missing(functions)
+    if not parts:
+        return
+    with notices.status("compiling kernels, once on this machine") as shown:
+        warm(
+            parts,
+            lambda done, total: shown.update(
+                f"compiling kernels: {done} of {total}, once on this machine"
+            ),
+        )
 
 
 def status(text: str) -> AbstractContextManager[Any]:

@@ -9,7 +9,8 @@ from marl_sched.order import rows_by
 from marl_sched.schedulers.dispatch import NUM_KEYED, NUM_UNSORTED, decide, write_keys
 from marl_sched.sim import columns as c
 from marl_sched.sim.apply import apply, repack
-from marl_sched.sim.kernels import EPOCH, advance, make_view, plain_view
+from marl_sched.sim.kernels import EPOCH, advance, make_view, plain_view, start
+from marl_sched.sim.placement import place
 from marl_sched.sim.world import World
 from marl_sched.types import Floats1
 
@@ -43,3 +44,7 @@ def repack_by(w: World, b: int, number: int, params: Floats1) -> None:
     if number < NUM_KEYED:
         write_keys(number, view, params, key)
     repack(w, b, rows_by(key, view.job))
+
+
+PLAYED = (advance, apply, decide, place, start, play, rows_by)
+"""What every run of a compiled scheduler needs, the longest to compile first."""

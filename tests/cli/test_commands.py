@@ -117,7 +117,7 @@ def test_bad_rows_are_counted_and_reported(
     assert "skipped" in seen.err
 
 
-def test_all_thirteen_run_and_are_listed(capsys: pytest.CaptureFixture[str], trace: Path) -> None:
+def test_all_run_and_are_listed(capsys: pytest.CaptureFixture[str], trace: Path) -> None:
     listed = call(capsys, "simulate", "--scheduler", "list")
     assert listed.code == 0
     for name in REGISTRY:
@@ -126,7 +126,6 @@ def test_all_thirteen_run_and_are_listed(capsys: pytest.CaptureFixture[str], tra
             capsys, "--scheduler", name, "--trace", trace, "--cluster", "1x4:T4+1x4:A100"
         )
         assert report["num_finished"] == 60, name
-    assert len(REGISTRY) == 13
 
 
 def test_evaluate_prints_one_json_object(

@@ -112,7 +112,9 @@ def read_jobs(workload: Any, profiles: Any, num_types: int) -> list[ReferenceJob
 
     def column(name: str, default: Any) -> Any:
         given = getattr(workload, name, None)
-        return [default] * count if given is None else given
+        if given is not None and hasattr(given, "of"):  # parents in compressed rows
+            return [given.of(j) for j in range(count)]
+        return [default] * count if given is None or callable(given) else given
 
     everywhere = [True] * num_types
     return [

@@ -12,6 +12,7 @@ from marl_sched.sim import columns as c
 from marl_sched.sim import kernels
 from marl_sched.sim.apply import apply, apply_placement, repack
 from marl_sched.sim.node_events import KINDS
+from marl_sched.sim.views import sealed
 from marl_sched.sim.world import World, build_world
 from marl_sched.types import Cluster
 from marl_sched.workload import Workload
@@ -100,10 +101,11 @@ def world_of(features: Features, num_envs: int = 1) -> World:
         seed=rules.seed,
         node_events=np.array(events, float).reshape(-1, 4),
     )
-    # In place of the measured table, which is of the models.
-    if world.interference.size:
-        world.interference[...] = rules.interference if rules.sharing == "interference" else 1.0
-    return world
+    pairs = len(profiles.num_levels)
+    slowdown = np.ones((pairs, pairs)) if world.device_free.shape[2] else np.empty((0, 0))
+    if rules.sharing == "interference" and slowdown.size:
+        slowdown = np.array(rules.interference, float).reshape(pairs, pairs)
+    return sealed(world._replace(interference=slowdown))
 
 
 def decide_plainly(world: World, b: int, features: Features, decide: PlainDecide) -> None:
@@ -121,6 +123,7 @@ def decide_plainly(world: World, b: int, features: Features, decide: PlainDecide
     if isinstance(wanted[0], Mapping):
         placement = np.zeros((count, len(world.capacity)), np.int64)
         for i, nodes in enumerate(wanted):
+            assert isinstance(nodes, Mapping)
             placement[i, list(nodes)] = list(nodes.values())
         assert apply_placement(world, b, placement, np.zeros((count, 1)), False) == -1
     else:
