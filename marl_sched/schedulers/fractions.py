@@ -8,9 +8,9 @@ Source: Narayanan et al., Heterogeneity-Aware Cluster Scheduling Policies for De
 Workloads (Gavel), OSDI 2020, sections 3 and 4; without space sharing.
 
 These programs have many optima, and which of them is taken decides who fills the GPUs that are
-left over. On one GPU type the optimum in the middle of all (where an interior-point method ends)
-has a closed form up to one number, and is taken; on several types a simplex vertex is taken,
-after a second program that hands out what the first leaves free.
+left over. On one GPU type the optima have closed forms, and of many one inside is taken, as an
+interior-point solver does; on several types a simplex vertex is taken, after a second program
+that hands out what the first leaves free.
 
 Axes: A jobs, T GPU types. Times in seconds.
 """
@@ -20,6 +20,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 from scipy.optimize import linprog
+
+from marl_sched.schedulers.interior import interior_point
 
 LONGEST_S, SHORTEST_S, SEARCH_RATIO = 1e6, 100.0, 1.05
 """Where Gavel's search for the least makespan begins, and how close it comes."""
@@ -67,7 +69,7 @@ def max_min(utility: np.ndarray, gang: np.ndarray, capacity: np.ndarray) -> np.n
     g, u = gang[served], per_time[served]
     if g.size:
         level = min(capacity[0] / (g / u).sum(), u.min())
-        x[served] = _above(level / u, g, float(capacity[0]))
+        x[served] = _above(level / u, u, g, float(capacity[0]))
     return x[:, None]
 
 
@@ -129,7 +131,8 @@ def min_makespan(
     if rate.shape[1] > 1:
         return _sum_over(rate, gang, capacity, rate, work / within_s)
     floor = np.divide(work, rate[:, 0] * within_s, out=np.zeros_like(work), where=todo)
-    return _above(floor, gang, float(capacity[0]))[:, None]
+    unit = np.where(rate[:, 0] > 0.0, rate[:, 0], 1.0)
+    return _above(floor, unit, gang, float(capacity[0]))[:, None]
 
 
 def search_makespan(least_s: float) -> float:
@@ -154,36 +157,16 @@ def _on_path(gain: np.ndarray) -> np.ndarray:
     return np.where(gain > 0.0, 1.0 - small, small)
 
 
-def _above(floor: np.ndarray, gang: np.ndarray, capacity: float) -> np.ndarray:
-    """(A,) the most central x with floor <= x <= 1 and gang . x <= capacity.
-
-    Maximises log(x - floor) + log(1 - x) + log(x), summed, + log(capacity - gang . x), by
-    Newton's method; the Hessian is a diagonal plus gang gang^T / slack^2.
-    """
-    full = floor >= 1.0 - _TIE
+def _above(
+    floor: np.ndarray, rate: np.ndarray, gang: np.ndarray, capacity: float
+) -> np.ndarray:
+    """(A,) x with floor <= x <= 1 and gang . x <= capacity, well inside where there is room."""
     x = np.minimum(floor, 1.0)
-    room = capacity - (gang[full]).sum()
-    lo, g = floor[~full], gang[~full]
-    slack = room - (g * lo).sum()
-    if slack <= 1e-9 * capacity or not g.size:
-        return x
-    y = lo + (1.0 - lo) * min(0.5, 0.5 * slack / (g * (1.0 - lo)).sum())
-    for _ in range(100):
-        a, b, e = 1.0 / (y - lo), 1.0 / (1.0 - y), 1.0 / y
-        slack = room - (g * y).sum()
-        slope = a - b + e - g / slack
-        bend = a * a + b * b + e * e
-        step = slope / bend
-        step -= (g / bend) * ((g * step).sum() / (slack * slack + (g * g / bend).sum()))
-        gain = float((slope * step).sum())
-        reach = np.where(step < 0.0, -step * a, step * b).max(initial=1e-300)
-        reach = max(float(reach), float((g * step).sum()) / slack)
-        damped = 1.0 if gain < 0.0625 else 1.0 / (1.0 + np.sqrt(gain))
-        y = y + min(damped, 0.95 / reach) * step
-        if gain < 1e-18:
-            break
-    x[~full] = y
-    return x
+    loose = floor < 1.0 - _TIE
+    room = capacity - gang[~loose].sum()
+    if room - (gang[loose] * floor[loose]).sum() > 1e-9 * capacity and loose.any():
+        x[loose] = interior_point(floor[loose], rate[loose], gang[loose], room)
+    return np.maximum(x, np.minimum(floor, 1.0))
 
 
 def _rows(
