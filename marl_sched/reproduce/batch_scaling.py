@@ -61,7 +61,11 @@ DOUBLES_AT: dict[tuple[str, int, int], tuple[int, ...]] = {
 }
 """(model, first batch size, GPUs) -> epochs from which `gns` doubles the batch once more."""
 
-_FIRST_CRITICAL = {("ResNet-18", 256): 20, ("Recommendation", 512): 30, ("Recommendation", 1024): 30}
+_FIRST_CRITICAL = {
+    ("ResNet-18", 256): 20,
+    ("Recommendation", 512): 30,
+    ("Recommendation", 1024): 30,
+}
 _FIRST_CRITICAL[("Recommendation", 2048)] = 40
 
 

@@ -72,7 +72,8 @@ def run(
         overheads: measured restart overheads; None charges `RESTART_S`.
 
     Returns:
-        avg_jct_s, p50_jct_s, p99_jct_s, makespan_s, num_restarts, num_rounds, and jcts_s by job in the order of the trace.
+        avg_jct_s, p50_jct_s, p99_jct_s, makespan_s, num_restarts, num_rounds, and jcts_s by
+        job, numbered from "0" in the order of the trace.
 
     Raises:
         UserError: for input that cannot be used.
@@ -242,7 +243,7 @@ class Experiment:
             "makespan_s": float(result[c.FINAL_FINISH_S].max()),
             "num_restarts": int(self.num_restarts),
             "num_rounds": self.number,
-            "jcts_s": [float(value) for value in jcts_s],
+            "jcts_s": {str(j): float(value) for j, value in enumerate(jcts_s)},
         }
 
 
@@ -259,23 +260,10 @@ def _world(trace: GavelTrace, steps: Steps, types: tuple[str, ...], gpus: np.nda
         restart_s=np.zeros(len(sizes)),
         job_profile=job_profile.reshape(-1),
     )
-    workload = Workload(
-        job_id=np.array([str(j) for j in range(count)], dtype=object),
-        arrival_s=trace.arrival_s,
-        duration_s=np.maximum(steps.limit_s, 1.0),
-        num_gpus=trace.num_gpus,
-        model=np.zeros(count, dtype=np.int64),
-        models=("",),
-        elastic=np.zeros(count, dtype=bool),
-        min_gpus=trace.num_gpus,
-        max_gpus=trace.num_gpus,
-        demand=np.tile([1.0, 0.0, 0.0, 0.0], (count, 1)),
-        priority=trace.weight,
-        tenant=np.zeros(count, dtype=np.int64),
-        tenants=("",),
-        deadline_s=np.full(count, np.inf),
+    names = np.array([str(j) for j in range(count)], dtype=object)
+    duration_s = np.maximum(steps.limit_s, 1.0)
+    workload = Workload.rigid("gavel", names, trace.arrival_s, duration_s, trace.num_gpus)
+    nodes = tuple(make_node(f"node-{t}", int(gpus[t]), kind) for t, kind in enumerate(types))
+    return build_world(
+        workload, profiles, Cluster(nodes), SimConfig(round_s=_NEVER), np.ones(count)
     )
-    nodes = tuple(
-        make_node(f"node-{t}", int(gpus[t]), kind) for t, kind in enumerate(types)
-    )
-    return build_world(workload, profiles, Cluster(nodes), SimConfig(round_s=_NEVER), np.ones(count))

@@ -100,8 +100,8 @@ class Steps:
             rate = self.tables[0].get((model, batch, gpus))
             if rate is None:
                 raise UserError(
-                    f"trace job {j}: the throughputs have no entry ({_kind(model, batch)!r}, {gpus}), "
-                    f"a batch size that {mode} comes to"
+                    f"trace job {j}: the throughputs have no entry ({_kind(model, batch)!r}, "
+                    f"{gpus}), a batch size that {mode} comes to"
                 )
             seconds += scaling.SAMPLES[model] / batch / max(rate, 1e-300)
         return seconds
@@ -153,7 +153,9 @@ class Steps:
         epoch = math.ceil(int(self.done[j]) / scaling.steps_per_epoch(model, batch))
         if self.trace.mode[j] == "gns":
             horizon = max(760, epoch + 2)
-            most = max(scaling.gns_batch(model, first, gpus, e, horizon) for e in (epoch, epoch + 1))
+            most = max(
+                scaling.gns_batch(model, first, gpus, e, horizon) for e in (epoch, epoch + 1)
+            )
             if most > batch and batch != largest:
                 self.wants[j] = 2 * batch
         elif model != "Transformer":

@@ -157,9 +157,7 @@ def _on_path(gain: np.ndarray) -> np.ndarray:
     return np.where(gain > 0.0, 1.0 - small, small)
 
 
-def _above(
-    floor: np.ndarray, rate: np.ndarray, gang: np.ndarray, capacity: float
-) -> np.ndarray:
+def _above(floor: np.ndarray, rate: np.ndarray, gang: np.ndarray, capacity: float) -> np.ndarray:
     """(A,) x with floor <= x <= 1 and gang . x <= capacity, well inside where there is room."""
     x = np.minimum(floor, 1.0)
     loose = floor < 1.0 - _TIE

@@ -8,10 +8,9 @@
 | gandiva_fair | the same share of every GPU type for every job |
 
 They make one decision a round: run them with `sim.decide_on=rounds`, and `sim.round_s` as the
-length of a round. Sources: Narayanan et al., OSDI 2020; Zheng et al., NSDI 2023; Chaudhary et
-al., Balancing Efficiency and Fairness (Gandiva-fair), EuroSys 2020. Deviations: a job that has
-arrived since the fractions were computed may use GPUs that nobody else wants; no two jobs share a
-GPU.
+length of a round, with `round_s` of the scheduler the same. Deviations from the artifact: a job
+that has arrived since the fractions were computed may use GPUs that nobody else wants; no two jobs
+share a GPU; a gang that finds no room under the nodes' other resources waits.
 
 Axes: A active jobs, T GPU types, N nodes.
 """
@@ -19,12 +18,12 @@ Axes: A active jobs, T GPU types, N nodes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from marl_sched.schedulers import fractions
+from marl_sched.schedulers.node_fitting import place_gangs
 from marl_sched.schedulers.rounds import Rounds
 from marl_sched.types import Allocation, ClusterView, NodeView
 
@@ -94,94 +93,115 @@ FIXED_ORDER = ("max_min_fairness", "max_sum_throughput", "min_total_duration")
 _TINY = np.finfo(float).tiny
 
 
-@dataclass
 class GavelPlanner:
-    """One of the policies on the whole cluster, round by round.
+    """One of `PROGRAMS` on the whole cluster, round by round.
 
     Args:
-        program: key of `PROGRAMS`.
-        round_s: length of a round: the time a job counts as having had when it arrives.
+        round_s: length of a round: half of it counts as had when a job arrives.
         reset_s: least time between two computations of the fractions.
         seed: of the order in which GPU types are filled.
     """
 
-    program: str
-    round_s: float = 120.0
-    reset_s: float = 1000.0
-    seed: float = 0.0
+    program = ""
+    """Key of `PROGRAMS`."""
 
-    def __post_init__(self) -> None:
+    def __init__(self, round_s: float = 120.0, reset_s: float = 1000.0, seed: float = 0.0) -> None:
+        self.round_s, self.reset_s, self.seed = round_s, reset_s, int(seed)
         self._rounds: Rounds | None = None
         self._ran = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
         self._since_s = 0.0
 
     def allocate(self, view: ClusterView, nodes: NodeView) -> Allocation:
         """Whole requests on one GPU type each; running jobs stay where they are if they can."""
-        types = nodes.rates.shape[1]
+        capacity = np.where(nodes.up[:, None], nodes.capacity, 0.0)
+        demand = demand_of(view, nodes, capacity)
+        types = len(demand.capacity)
         if self._rounds is None:
             fixed = self.program in FIXED_ORDER
-            self._rounds = Rounds(
-                types, self.round_s, self.reset_s, int(self.seed), fixed_order=fixed
-            )
+            self._rounds = Rounds(types, self.round_s, self.reset_s, self.seed, fixed_order=fixed)
         job, ran_on = self._ran
         self._rounds.book(job, ran_on, np.full(job.size, view.now_s - self._since_s))
-        gang = view.sizes[view.profile, view.request_level]
-        rate = nodes.rates[view.profile, :, view.request_level, 0]
-        usable = np.where(nodes.up, nodes.capacity[:, 0], 0.0)
-        capacity = np.bincount(nodes.gpu_type, weights=usable, minlength=types)
-        rate = np.where((view.limit_level >= view.request_level)[:, None], rate, 0.0)
-        demand = Demand(
-            gang.astype(float),
-            rate,
-            view.est_remaining_s,
-            np.where(view.priority > 0.0, view.priority, 1.0),
-            capacity,
+        # Rows of a view are in no order, the mechanism breaks ties by job.
+        order = np.argsort(view.job)
+        ordered = demand._replace(
+            **{
+                name: getattr(demand, name)[order]
+                for name in ("gang", "rate", "remaining", "weight")
+            }
         )
-        chosen = self._rounds.decide(
+        chosen = np.full(view.job.size, -1, dtype=np.int64)
+        chosen[order] = self._rounds.decide(
             view.now_s,
-            view.job,
-            gang,
-            rate > 0.0,
-            capacity.astype(np.int64),
-            lambda: PROGRAMS[self.program](demand),
+            view.job[order],
+            ordered.gang.astype(np.int64),
+            ordered.rate > 0.0,
+            ordered.capacity.astype(np.int64),
+            lambda: PROGRAMS[self.program](ordered),
         )
-        runs = chosen >= 0
+        gpus = np.where(chosen >= 0, demand.gang, 0.0).astype(np.int64)
+        placement = place_gangs(
+            gpus, chosen, view.job, view.demand, nodes.held, nodes.gpu_type, capacity
+        )
+        runs = placement.any(axis=1)
         self._ran = (view.job[runs].copy(), chosen[runs])
         self._since_s = view.now_s
-        placement = place(chosen, gang, nodes)
         return Allocation(gpus=placement.sum(axis=1), placement=placement)
 
 
-def place(chosen: np.ndarray, gang: np.ndarray, nodes: NodeView) -> np.ndarray:
-    """Where the jobs of a round run: large gangs first, each on as few nodes as it can.
+def demand_of(view: ClusterView, nodes: NodeView, capacity: np.ndarray) -> Demand:
+    """What the programs see of a view, given the capacity (N, 4) of the nodes that are up."""
+    gang = view.sizes[view.profile, view.request_level]
+    types = nodes.rates.shape[1]
+    gpus = np.bincount(nodes.gpu_type, weights=capacity[:, 0], minlength=types)
+    able = nodes.allowed & (gang[:, None] <= gpus)
+    able &= (view.limit_level >= view.request_level)[:, None]
+    return Demand(
+        gang=gang.astype(float),
+        rate=np.where(able, nodes.rates[view.profile, :, view.request_level, 0], 0.0),
+        remaining=view.est_remaining_s,
+        weight=np.where(view.priority > 0.0, view.priority, 1.0),
+        capacity=gpus,
+    )
 
-    A job stays where it is if it stays on its type; a new one takes the fullest node that holds
-    it whole, else the emptiest nodes. Node order breaks ties.
 
-    Args:
-        chosen: (A,) int64, GPU type, -1 waits.
-        gang: (A,) int64, GPUs; those chosen fit the open nodes of their types.
+class MaxMinFairness(GavelPlanner):
+    """Maximises the least, over jobs, of speed per weight against an equal share of the cluster.
 
-    Returns:
-        (A, N) int64.
+    min_j gang_j sum_t rate_jt X_jt / (weight_j sum_t rate_jt N_t / sum N), the weight being the
+    job's priority where that is positive. Preemptive; whole requests. Source: Narayanan et al.,
+    "Heterogeneity-aware cluster scheduling policies for deep learning workloads" (Gavel), OSDI
+    2020. Deviations: see the module.
     """
-    placement = np.zeros_like(nodes.held)
-    kind = np.where(nodes.up, nodes.gpu_type, -1)
-    held_type = np.where(nodes.held.any(axis=1), kind[nodes.held.argmax(axis=1)], -1)
-    stays = (chosen >= 0) & (held_type == chosen) & (nodes.held.sum(axis=1) == gang)
-    stays &= (nodes.held * (kind < 0)).sum(axis=1) == 0
-    placement[stays] = nodes.held[stays]
-    free = nodes.capacity[:, 0].astype(np.int64) - placement.sum(axis=0)
-    starts = np.flatnonzero((chosen >= 0) & ~stays)
-    for a in starts[np.argsort(-gang[starts], kind="stable")]:
-        room = np.where(kind == chosen[a], free, 0)
-        whole = np.flatnonzero(room >= gang[a])
-        order = whole[[room[whole].argmin()]] if whole.size else np.argsort(-room, kind="stable")
-        left = int(gang[a])
-        for node in order:
-            placement[a, node] = min(left, room[node])
-            left -= placement[a, node]
-            if left == 0:
-                break
-        free -= placement[a]
-    return placement
+
+    program = "max_min_fairness"
+
+
+class MaxSumThroughput(GavelPlanner):
+    """Maximises the sum of the jobs' speeds.
+
+    Preemptive; whole requests. Source: Narayanan et al., Gavel, OSDI 2020. Deviations: see the
+    module.
+    """
+
+    program = "max_sum_throughput"
+
+
+class MinTotalDuration(GavelPlanner):
+    """Finishes all jobs that are there as early as possible: the least makespan.
+
+    Preemptive; whole requests. Source: Narayanan et al., Gavel, OSDI 2020; called OSSP in Zheng et
+    al., Shockwave, NSDI 2023. Deviations: see the module.
+    """
+
+    program = "min_total_duration"
+
+
+class GandivaFair(GavelPlanner):
+    """Gives every job the same share of the time on every GPU type.
+
+    Preemptive; whole requests. Source: Chaudhary et al., "Balancing efficiency and fairness in
+    heterogeneous GPU clusters" (Gandiva-fair), EuroSys 2020, as in the artifact of Zheng et al.,
+    Shockwave, NSDI 2023: no trading, and no regard to the size of the gang.
+    """
+
+    program = "gandiva_fair"

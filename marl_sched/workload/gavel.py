@@ -7,8 +7,8 @@
 | profile | JSON, a record a job with `duration_every_epoch`, seconds, plain or as [count, value] |
 | overheads | text with a list of seconds in brackets |
 
-A job type is "<model> (batch size <n>)", or a model alone that has one batch size. Sources: Narayanan et al., Gavel, OSDI 2020; Zheng et
-al., Shockwave, NSDI 2023, and their artifacts.
+A job type is "<model> (batch size <n>)", or a model alone that has one batch size.
+Sources: Narayanan et al., Gavel, OSDI 2020; Zheng et al., Shockwave, NSDI 2023; their artifacts.
 """
 
 from __future__ import annotations
