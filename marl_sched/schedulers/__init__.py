@@ -15,6 +15,12 @@ import numpy as np
 
 from marl_sched.errors import UserError
 from marl_sched.schedulers import dispatch
+from marl_sched.schedulers.gavel import (
+    GandivaFair,
+    MaxMinFairness,
+    MaxSumThroughput,
+    MinTotalDuration,
+)
 from marl_sched.schedulers.sia import Sia
 from marl_sched.types import Allocation, ClusterView, NodeView
 
@@ -145,8 +151,13 @@ _LEGAL = {
     "fairness": _SHARE,
     "fairness_power": (-100.0, 0.0, "a number < 0"),
     "idle_penalty": _POSITIVE,
+    "round_s": _POSITIVE,
+    "reset_s": _NOT_NEGATIVE,
 }
 """Parameter: lowest legal value, first one too large, in words."""
+
+_IN_ROUNDS = {"round_s": 120.0, "reset_s": 1000.0, "seed": 0.0}
+"""Parameters of Gavel's policies."""
 
 _SCHEDULERS = (
     Scheduler("fcfs", dispatch.fcfs),
@@ -189,6 +200,10 @@ _SCHEDULERS = (
     Scheduler(
         "sia", planner=Sia, elastic=True, params={"fairness_power": -0.5, "idle_penalty": 1.1}
     ),
+    Scheduler("max_min_fairness", planner=MaxMinFairness, params=_IN_ROUNDS),
+    Scheduler("max_sum_throughput", planner=MaxSumThroughput, params=_IN_ROUNDS),
+    Scheduler("min_total_duration", planner=MinTotalDuration, params=_IN_ROUNDS),
+    Scheduler("gandiva_fair", planner=GandivaFair, params=_IN_ROUNDS),
 )
 
 REGISTRY: dict[str, Scheduler] = {scheduler.name: scheduler for scheduler in _SCHEDULERS}

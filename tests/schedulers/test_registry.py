@@ -18,7 +18,9 @@ NAMES = (
     "tiresias", "gittins", "edf", "rate_monotonic", "hesrpt", "afs", "optimus", "themis",
 )  # fmt: skip
 
-PLANNERS = ("sia",)
+PLANNERS = (
+    "sia", "max_min_fairness", "max_sum_throughput", "min_total_duration", "gandiva_fair",
+)  # fmt: skip
 
 
 def test_the_names_of_the_issue() -> None:

@@ -1,0 +1,269 @@
+"""Gavel's and Shockwave's published experiments on the project's own simulator.
+
+The rules are those of the Shockwave artifact (Zheng et al., NSDI 2023, simulating Gavel's
+policies of Narayanan et al., OSDI 2020): a round begins when the one before has ended and lasts
+until the last of its jobs has done its steps, at most `round_s`; a job that did not run in the
+round before loses `RESTART_S` of a full round; jobs end inside rounds, and arrive with the next.
+One difference: after a time without any job the run goes on with the next arrival, where the
+artifact stops.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marl_sched.config import SimConfig
+from marl_sched.errors import UserError
+from marl_sched.perf.profiles import ProfileTable
+from marl_sched.reproduce.gavel_steps import Steps
+from marl_sched.schedulers.gavel import FIXED_ORDER, PROGRAMS, Demand
+from marl_sched.schedulers.rounds import Rounds
+from marl_sched.sim import columns as c
+from marl_sched.sim.simulation import Simulation
+from marl_sched.sim.world import World, build_world
+from marl_sched.types import Cluster, make_node
+from marl_sched.workload.gavel import GavelTrace, load_profile, load_throughputs, load_trace
+from marl_sched.workload.jobs import Workload
+
+RESTART_S = 20.0
+"""What checkpoint and resumption cost together, as the artifact has it."""
+SPARED_S = 5.0
+"""Rounds shorter than the round by more than this, a job's last ones, pay no restart."""
+TYPE_ORDER = ("v100", "p100", "k80")
+"""Order in which the artifact goes through GPU types, and that of a cluster as 32:16:8."""
+
+SCHEDULERS = {
+    "max_min_fairness": "max_min_fairness_agnostic",
+    "max_min_fairness_perf": "max_min_fairness",
+    "max_sum_throughput": "max_sum_throughput",
+    "max_sum_throughput_perf": "max_sum_throughput",
+    "min_total_duration": "min_total_duration_agnostic",
+    "min_total_duration_perf": "min_total_duration",
+    "gandiva_fair": "gandiva_fair",
+}
+"""The artifact's names of policies -> the programs here; `agnostic` ones take every GPU type for
+the first."""
+
+_NEVER = 1e9
+_BARELY = 1e-30
+"""Rate of a job that makes no progress in a round."""
+_SOONER_S = 1e-6
+"""Lead of a job's own end over the end of its round, so that it comes first."""
+
+
+def run(
+    trace: Path,
+    throughputs: Path,
+    profile: Path | None,
+    scheduler: str,
+    cluster: dict[str, int] | str,
+    round_s: float = 120.0,
+    seed: int = 0,
+    overheads: Path | None = None,
+) -> dict[str, Any]:
+    """Simulate one policy on one trace.
+
+    Args:
+        profile: planned run times; None computes them from the throughputs.
+        cluster: GPUs by type, or as text "32" or "32:16:8", in `TYPE_ORDER`.
+        overheads: measured restart overheads; None charges `RESTART_S`.
+
+    Returns:
+        avg_jct_s, p50_jct_s, p99_jct_s, makespan_s, num_restarts, num_rounds, and jcts_s by
+        job, numbered from "0" in the order of the trace.
+
+    Raises:
+        UserError: for input that cannot be used.
+    """
+    jobs = load_trace(trace)
+    table = load_throughputs(throughputs)
+    types, gpus = cluster_of(cluster)
+    unknown = [kind for kind in types if kind not in table]
+    if unknown:
+        raise UserError(
+            f"throughputs {throughputs}: no GPU type {unknown[0]!r}; it has {', '.join(table)}"
+        )
+    if scheduler not in SCHEDULERS:
+        raise UserError(f"unknown scheduler {scheduler!r}; known: {', '.join(SCHEDULERS)}")
+    steps = Steps(jobs, table, types, None if profile is None else load_profile(profile, len(jobs)))
+    experiment = Experiment(jobs, steps, types, gpus, scheduler, round_s, seed)
+    return experiment.run()
+
+
+def cluster_of(given: dict[str, int] | str) -> tuple[tuple[str, ...], np.ndarray]:
+    """GPU types, in `TYPE_ORDER` and then as given, and GPUs of each (T,) int64; none without.
+
+    Raises:
+        UserError: for anything else than whole numbers of GPUs.
+    """
+    if isinstance(given, str):
+        cells = given.split(":")
+        if len(cells) > len(TYPE_ORDER) or not all(cell.strip().isdecimal() for cell in cells):
+            raise UserError(
+                f"cluster {given!r}: write GPUs, for example 32, or by type as in 32:16:8 "
+                f"({':'.join(TYPE_ORDER)})"
+            )
+        given = {kind: int(cell) for kind, cell in zip(TYPE_ORDER, cells, strict=False)}
+    order = [*(kind for kind in TYPE_ORDER if kind in given)]
+    order += [kind for kind in given if kind not in TYPE_ORDER]
+    kept = tuple(kind for kind in order if given[kind] > 0)
+    if not kept:
+        raise UserError("cluster: needs at least one GPU, for example 32")
+    return kept, np.array([given[kind] for kind in kept], dtype=np.int64)
+
+
+class Experiment:
+    """One policy on one trace: the rounds of Gavel, on a `Simulation`.
+
+    The simulation keeps the clock, arrivals, ends and GPUs; every round this sets how fast each
+    job that runs in it progresses.
+    """
+
+    def __init__(
+        self,
+        trace: GavelTrace,
+        steps: Steps,
+        types: tuple[str, ...],
+        gpus: np.ndarray,
+        scheduler: str,
+        round_s: float,
+        seed: int,
+    ) -> None:
+        self.trace, self.steps, self.gpus, self.round_s = trace, steps, gpus, round_s
+        self.program = SCHEDULERS[scheduler]
+        self.rounds = Rounds(
+            len(types), round_s, seed=seed, fixed_order=self.program in FIXED_ORDER, lend=False
+        )
+        self.simulation = Simulation(_world(trace, steps, types, gpus))
+        self.running = np.full(len(trace), -1, dtype=np.int64)
+        """(J,) type that each job runs on in this round, -1 none."""
+        self.number = 0
+        """Of the round that begins next."""
+        self.num_restarts = 0
+        self.booked: list[tuple[float, int, int, float]] = []
+        """(-end, job, type, seconds) of this round, to be booked at its end, the last first."""
+
+    def run(self) -> dict[str, Any]:
+        """Run to the end; what `reproduce.gavel.run` returns."""
+        simulation, round_end_s = self.simulation, 0.0
+        while simulation.advance():
+            if simulation.now_s >= round_end_s:
+                self._end_round()
+                round_end_s = self._begin_round()
+            simulation.wake_at(round_end_s)
+        return self._results()
+
+    def _end_round(self) -> None:
+        if self.booked:
+            _, job, kind, seconds = zip(*sorted(self.booked), strict=True)
+            self.rounds.book(np.array(job), np.array(kind), np.array(seconds))
+        self.booked = []
+
+    def _decide(self, rows: np.ndarray) -> np.ndarray:
+        """(n,) int64, the type that jobs `rows` (n,), in their order, run on; -1 waits."""
+        steps = self.steps
+        demand = Demand(
+            self.trace.num_gpus[rows].astype(float),
+            steps.rate[rows],
+            steps.left[rows].astype(float),
+            self.trace.weight[rows],
+            self.gpus.astype(float),
+        )
+        return self.rounds.decide(
+            self.simulation.now_s,
+            rows,
+            self.trace.num_gpus[rows],
+            demand.rate > 0.0,
+            self.gpus,
+            lambda: PROGRAMS[self.program](demand),
+        )
+
+    def _begin_round(self) -> float:
+        """Start the jobs of the next round; when it ends, s."""
+        view_job = self.simulation.view().job.copy()
+        rows = np.sort(view_job)
+        chosen = self._decide(rows)
+        runs = np.flatnonzero(chosen >= 0)
+        before, self.running = self.running, np.full(len(self.trace), -1, dtype=np.int64)
+        self.running[rows] = chosen
+        placement = np.zeros((len(rows), len(self.gpus)), dtype=np.int64)
+        speed = np.full((len(rows), 1), _BARELY)
+        at = np.argsort(view_job)
+        left = self.simulation.remaining()
+        planned = self.steps.planned_steps(rows[runs], chosen[runs], self.round_s)
+        end_s = self.simulation.now_s
+        for a, count in zip(runs.tolist(), planned.tolist(), strict=True):
+            j, kind, row = int(rows[a]), int(chosen[a]), int(at[a])
+            placement[row, kind] = self.trace.num_gpus[j]
+            fresh = self.number > 0 and before[j] < 0
+            self.num_restarts += fresh
+            job_end_s, speed[row, 0] = self._run_job(j, kind, count, fresh, float(left[row]))
+            end_s = max(end_s, job_end_s)
+        self.simulation.place(placement, speed)
+        self.number += 1
+        return end_s
+
+    def _run_job(
+        self, j: int, kind: int, count: int, fresh: bool, work: float
+    ) -> tuple[float, float]:
+        """Let job `j` do `count` steps in a round.
+
+        Returns:
+            When it is through, s, and its progress until then in the simulation's unit per
+            second, of which it has `work` left.
+        """
+        now_s, steps = self.simulation.now_s, self.steps
+        end_s = max(now_s + count / steps.rate[j, kind], now_s)
+        seconds = end_s - now_s
+        useful_s, done, before = seconds, count, int(steps.left[j])
+        if fresh and seconds > self.round_s - SPARED_S:
+            useful_s = seconds - RESTART_S
+            done = int(count * (useful_s / seconds))
+        ends, ran = steps.end_round(j, done, useful_s)
+        if ran:
+            self.booked.append((-end_s, j, kind, useful_s))
+        else:
+            self.rounds.invalidate()
+        if ends:
+            return end_s, work / max(seconds - _SOONER_S, 1e-300)
+        if seconds <= 0.0 or done <= 0:
+            return end_s, _BARELY
+        return end_s, work * done / before / seconds
+
+    def _results(self) -> dict[str, Any]:
+        result = self.simulation.world.result[0]
+        jcts_s = result[c.FINAL_FINISH_S] - result[c.FINAL_ARRIVAL_S]
+        return {
+            "avg_jct_s": float(jcts_s.mean()),
+            "p50_jct_s": float(np.percentile(jcts_s, 50)),
+            "p99_jct_s": float(np.percentile(jcts_s, 99)),
+            "makespan_s": float(result[c.FINAL_FINISH_S].max()),
+            "num_restarts": int(self.num_restarts),
+            "num_rounds": self.number,
+            "jcts_s": {str(j): float(value) for j, value in enumerate(jcts_s)},
+        }
+
+
+def _world(trace: GavelTrace, steps: Steps, types: tuple[str, ...], gpus: np.ndarray) -> World:
+    """A cluster of one node a GPU type, and jobs of one size each, whose rates come later."""
+    count = len(trace)
+    sizes, job_profile = np.unique(trace.num_gpus, return_inverse=True)
+    profiles = ProfileTable(
+        sizes=np.stack([np.zeros_like(sizes), sizes], axis=1),
+        num_levels=np.ones(len(sizes), dtype=np.int64),
+        request_level=np.ones(len(sizes), dtype=np.int64),
+        rates=np.ones((len(sizes), len(types), 2, 2)),
+        nominal_rates=np.tile([0.0, 1.0], (len(sizes), 1)),
+        restart_s=np.zeros(len(sizes)),
+        job_profile=job_profile.reshape(-1),
+    )
+    names = np.array([str(j) for j in range(count)], dtype=object)
+    duration_s = np.maximum(steps.limit_s, 1.0)
+    workload = Workload.rigid("gavel", names, trace.arrival_s, duration_s, trace.num_gpus)
+    nodes = tuple(make_node(f"node-{t}", int(gpus[t]), kind) for t, kind in enumerate(types))
+    return build_world(
+        workload, profiles, Cluster(nodes), SimConfig(round_s=_NEVER), np.ones(count)
+    )
