@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from marl_sched.cli import options as o
 from marl_sched.cli import reproduce_tables as show
 
 app = typer.Typer(
@@ -165,9 +164,7 @@ def gavel(
 
     def one(path: Path, name: str) -> dict[str, Any]:
         each = files[path]
-        return run(
-            path, each.throughputs, each.profile, name, machines, round_s, seed, overheads
-        )
+        return run(path, each.throughputs, each.profile, name, machines, round_s, seed, overheads)
 
     show.jobs(_all(list(files), names, one), as_json)
 

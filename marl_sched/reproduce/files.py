@@ -91,7 +91,9 @@ def _beside(trace: Path, pattern: str, option: str) -> Path | None:
     found = sorted(trace.parent.glob(pattern))
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise UserError(f"--input {trace}: several files {pattern} beside it ({names}); choose with {option}")
+        raise UserError(
+            f"--input {trace}: several files {pattern} beside it ({names}); choose with {option}"
+        )
     return found[0] if found else None
 
 

@@ -59,10 +59,10 @@ def run(
         column: read the seconds on one GPU from this column instead.
 
     Returns:
-        num_jobs, num_gpus, p, weights; `jcts_s`, completion times by job; `theta` by job in the order of the file; `closed_form`,
-        `simulated` (weighted sums of completion times) and `relative_difference`; `whole_gpus`:
-        allocation at the start, `value` (V), `simulated`, `relative_difference`, and
-        `brute_force` (None beyond `BRUTE_FORCE`).
+        num_jobs, num_gpus, p, weights; `jcts_s`, completion times by job; `theta` by job in the
+        order of the file; `closed_form`, `simulated` (weighted sums of completion times) and
+        `relative_difference`; `whole_gpus`: allocation at the start, `value` (V), `simulated`,
+        `relative_difference`, and `brute_force` (None beyond `BRUTE_FORCE`).
 
     Raises:
         UserError: for settings out of range or a file that cannot be used.
