@@ -105,13 +105,13 @@ def pollux(
     as_json: AsJson = False,
 ) -> None:
     """Pollux (OSDI 2021): tiresias, optimus_oracle, pollux on workloads of its artifact."""
+    from marl_sched.reproduce import experiment
     from marl_sched.reproduce.files import pollux_profiles
-    from marl_sched.reproduce.pollux import run
 
-    names = _chosen(scheduler, POLLUX)
+    names, run = _chosen(scheduler, POLLUX), experiment("pollux").run
 
     def one(path: Path, name: str) -> dict[str, Any]:
-        return run(path, profiles or pollux_profiles(path), name, cluster, seed=seed)
+        return dict(run(path, profiles or pollux_profiles(path), name, cluster, seed=seed))
 
     show.jobs(_all(_inputs(input, more), names, one), as_json)
 
@@ -153,10 +153,11 @@ def gavel(
     The trace, the throughputs and the per-epoch profile may all stand behind --input.
     """
     from marl_sched.errors import UserError
+    from marl_sched.reproduce import experiment
     from marl_sched.reproduce.files import gavel_cluster, gavel_files
-    from marl_sched.reproduce.gavel import SCHEDULERS, run
 
-    names = _chosen(scheduler, GAVEL, known=SCHEDULERS)
+    module = experiment("gavel")
+    names, run = _chosen(scheduler, GAVEL, known=module.SCHEDULERS), module.run
     if not 0.0 < round_s < float("inf"):
         raise UserError(f"--round-s {round_s:g}: must be a number of seconds > 0")
     files = {each.trace: each for each in gavel_files(_inputs(input, more), throughputs, profiles)}
