@@ -13,7 +13,8 @@ TITLE = "# Published experiments, reproduced"
 HEAD = """\
 Other groups' inputs, their rules, their policies, on our simulator: do their numbers come out?
 Written by `marl-sched reproduce report --data $DATA`; only the CPU seconds at the end change from
-run to run. `$DATA` is the folder of the public files{where}. Differences are ours over theirs."""
+run to run. `$DATA` is the folder of the public files{where}.
+Differences are ours over theirs."""
 
 
 def report(data: Path, say: Callable[[str], None]) -> str:

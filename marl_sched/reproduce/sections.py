@@ -48,7 +48,7 @@ class Timer:
 
 
 def percent(ours: float, theirs: float) -> str:
-    """Relative difference; rounding noise is not told from noise."""
+    """Relative difference; below a millionth it is rounding, and not worth its digits."""
     value = 100.0 * (ours / theirs - 1.0)
     if value == 0.0:
         return "0"
@@ -263,7 +263,8 @@ def openb(data: Path, timer: Timer) -> Section | None:
         result = timer(label, lambda: module.run(path, None, name, 10, loads))  # noqa: B023
         for load, theirs in zip(loads, group["mean_percent"], strict=True):
             ours = result["gpu_allocated_percent"][load]["mean_percent"]
-            cells = (f"{ours:.2f}", f"{theirs:.2f}", f"{ours - theirs:+.2f}")
+            points = round(ours - theirs, 2) + 0.0  # no minus zero
+            cells = (f"{ours:.2f}", f"{theirs:.2f}", f"{points:+.2f}")
             rows.append((str(pods).removeprefix("openb_pod_list_"), name, f"{load} %", *cells))
         given = " ".join(f"--load {load}" for load in loads)
         commands.append(
