@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ class Section:
     rules: str
     """Two sentences."""
     header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    commands: list[str]
+    rows: Sequence[tuple[str, ...]]
+    commands: Sequence[str]
     missing: str
     """What is not reproduced."""
     cpu_s: list[tuple[str, float]] = field(default_factory=list)
