@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from marl_sched.cli import evaluate, settings, simulate, trace, train
+from marl_sched.cli import evaluate, reproduce, settings, simulate, trace, train
 
 app = typer.Typer(
     name="marl-sched",
@@ -18,6 +18,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("simulate")(simulate.simulate)
 app.command("settings")(settings.settings)
 app.add_typer(trace.app, name="trace")
+app.add_typer(reproduce.app, name="reproduce")
 
 
 @app.callback(invoke_without_command=True)

@@ -21,15 +21,47 @@ def simulate(
     load: o.Load = None,
     estimate_noise: o.Noise = None,
     seed: o.Seed = None,
+    placement: Annotated[
+        str | None,
+        typer.Option(
+            help="Which nodes a job gets: consolidate, first_fit, best_fit, spread, random, "
+            "dot_prod, gpu_packing, gpu_clustering or fgd.",
+            show_default="consolidate",
+        ),
+    ] = None,
+    node_mtbf_h: Annotated[
+        float | None,
+        typer.Option(
+            help="Mean time between failures of a node, hours; repair: --set sim.node_mttr_h=1.",
+            show_default="nodes do not fail",
+        ),
+    ] = None,
+    node_events: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of nodes that go down, come up or are reclaimed: time_s, node, event, "
+            "notice_s."
+        ),
+    ] = None,
     jobs_out: Annotated[Path | None, typer.Option(help="Write one CSV row a job.")] = None,
+    events: Annotated[
+        Path | None, typer.Option(help="Write every event to this Parquet file.")
+    ] = None,
     skip_bad_rows: o.SkipBadRows = False,
     config: o.ConfigFile = None,
     set_: o.Settings = None,
     as_json: o.Json = False,
 ) -> None:
-    """Run a classic scheduler over a workload and print what became of the jobs."""
+    """Run a classic scheduler over a workload and print what became of the jobs.
+
+    Jobs may name GPU types, shares, dependencies, cancellations and failures in the trace. Other
+    rules are settings: sim.job_mtbf_h, sim.checkpoint_interval_s, sim.max_retries, sim.sharing,
+    sim.network_contention, sim.tenant_quota, sim.cross_rack_rate, sim.decide_on, sim.repack
+    (`marl-sched settings` explains them).
+    """
     from marl_sched.cli import tables
     from marl_sched.envs.play import PLAYED
+    from marl_sched.evaluation.events import write_events
     from marl_sched.evaluation.simulate import simulate as run
     from marl_sched.schedulers import get_scheduler
     from marl_sched.types import Cluster
@@ -39,11 +71,13 @@ def simulate(
         tables.print_schedulers()
         return
     rule = get_scheduler(scheduler)
-    settings = o.resolve(
-        config=config,
-        settings=set_,
-        **o.workload_options(trace, format, cluster, load, estimate_noise, seed, skip_bad_rows),
-    )
+    given = o.workload_options(trace, format, cluster, load, estimate_noise, seed, skip_bad_rows)
+    given |= {
+        "sim__placement": placement,
+        "sim__node_mtbf_h": node_mtbf_h,
+        "sim__node_events": None if node_events is None else str(node_events),
+    }
+    settings = o.resolve(config=config, settings=set_, **given)
     machines = Cluster.parse(settings.cluster)
     workload = load_workload(settings.workload, machines, settings.seed)
     tables.report_skipped(workload.skipped)
@@ -58,10 +92,13 @@ def simulate(
             settings.sim,
             settings.workload.estimate_noise,
             settings.seed,
+            log_events=events is not None,
         )
     summary = results.summary()
     if jobs_out is not None:
         results.write_csv(jobs_out)
+    if events is not None and results.events is not None:
+        write_events(events, results.events, workload.job_id)
     if as_json:
         print(json.dumps({"scheduler": scheduler, "skipped_rows": workload.skipped, **summary}))
     else:

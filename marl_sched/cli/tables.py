@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from marl_sched.errors import UserError
 
@@ -119,27 +123,16 @@ def print_schedulers() -> None:
     """The registry of classic schedulers."""
     from marl_sched.schedulers import REGISTRY
 
-    table = Table(title="classic schedulers")
-    table.add_column("name", no_wrap=True)
-    table.add_column("kind")
-    table.add_column("parameters")
-    table.add_column("rule")
     for scheduler in REGISTRY.values():
+        words = [scheduler.kind]
+        words += ["preemptive"] if scheduler.preemptive else ["not preemptive"]
+        words += ["elastic"] if scheduler.elastic else []
         params = " ".join(f"{key}={value:g}" for key, value in scheduler.params.items())
-        table.add_row(
-            scheduler.name,
-            ", ".join(
-                word
-                for word, holds in (
-                    ("elastic", scheduler.elastic),
-                    ("preemptive", scheduler.preemptive),
-                )
-                if holds
-            ),
-            params,
-            scheduler.summary,
-        )
-    out.print(table)
+        head = f"{scheduler.name}  [{', '.join(words)}]  {params}"
+        out.print(Text(head.rstrip(), "bold"))
+        for line in (scheduler.summary, f"Source: {scheduler.source}" if scheduler.source else ""):
+            if line:
+                out.print(Padding(Text(line), (0, 0, 0, 4), expand=False))
 
 
 def report_skipped(skipped: dict[str, int]) -> None:
@@ -164,9 +157,24 @@ def compile_kernels(functions: Sequence[Any]) -> None:
         )
 
 
-def status(text: str) -> AbstractContextManager[Any]:
-    """A spinner on standard error."""
-    return notices.status(text)
+@contextmanager
+def status(text: str) -> Iterator[None]:
+    """A spinner on standard error; what solvers print meanwhile goes there too."""
+    with notices.status(text), _libraries_print_to_stderr():
+        yield
+
+
+@contextmanager
+def _libraries_print_to_stderr() -> Iterator[None]:
+    """Compiled libraries write to descriptor 1 past `sys.stdout`: that is for our results."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def fail_empty(name: str) -> NoReturn:

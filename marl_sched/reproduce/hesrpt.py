@@ -59,10 +59,10 @@ def run(
         column: read the seconds on one GPU from this column instead.
 
     Returns:
-        num_jobs, num_gpus, p, weights; `theta` by job in the order of the file; `closed_form`,
-        `simulated` (weighted sums of completion times) and `relative_difference`; `whole_gpus`:
-        allocation at the start, `value` (V), `simulated`, `relative_difference`, and
-        `brute_force` (None beyond `BRUTE_FORCE`).
+        num_jobs, num_gpus, p, weights; `jcts_s`, completion times by job; `theta` by job in the
+        order of the file; `closed_form`, `simulated` (weighted sums of completion times) and
+        `relative_difference`; `whole_gpus`: allocation at the start, `value` (V), `simulated`,
+        `relative_difference`, and `brute_force` (None beyond `BRUTE_FORCE`).
 
     Raises:
         UserError: for settings out of range or a file that cannot be used.
@@ -76,9 +76,11 @@ def run(
     work = read_work(path, p, column)
     weight = np.ones_like(work) if weights == "none" else 1.0 / work
     theta, total = optimum(work, weight, float(num_gpus), p)
-    simulated = float((weight * play_divisible(work, weight, float(num_gpus), p)).sum())
+    completion_s = play_divisible(work, weight, float(num_gpus), p)
+    simulated = float((weight * completion_s).sum())
     return {
         "num_jobs": work.size,
+        "jcts_s": dict(zip(read_names(path), completion_s.tolist(), strict=True)),
         "num_gpus": num_gpus,
         "p": p,
         "weights": weights,
@@ -133,6 +135,16 @@ def read_work(path: Path, p: float, column: str | None = None) -> np.ndarray:
             f"the same time, and {arrival_s[late[0]]:g} is not {arrival_s[0]:g}; set them equal"
         )
     return np.asarray(work)
+
+
+def read_names(path: Path) -> list[str]:
+    """Name of each job of a file: its `job_id` where these tell all apart, else its place."""
+    table = read_table(path)
+    places = [str(j) for j in range(len(table))]
+    if "job_id" not in table.columns:
+        return places
+    names = [str(name) for name in table.texts("job_id")]
+    return names if len(set(names)) == len(names) else places
 
 
 def _require(table: Table, column: str) -> None:

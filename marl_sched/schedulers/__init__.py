@@ -7,6 +7,7 @@ in the simulator, as base or shadow of the environment, and on a live cluster.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -32,6 +33,9 @@ class Planner(Protocol):
 
     def allocate(self, view: ClusterView, nodes: NodeView) -> Allocation:
         """GPUs, and where it chooses them itself places, for each active job."""
+
+
+_SOURCE = re.compile(r"Source: (.*?)(?:\.(?: [A-Z]|$)|;)")
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,20 @@ class Scheduler:
         """First line of the rule's docstring."""
         described = self.rule or self.planner
         return (described.__doc__ or "").strip().splitlines()[0]
+
+    @property
+    def kind(self) -> str:
+        """order (of jobs served whole), levels (any size for each job), or python (a planner)."""
+        if not self.compiled:
+            return "python"
+        return "order" if self.is_order else "levels"
+
+    @property
+    def source(self) -> str:
+        """Who published the rule, from its docstring; empty where that names nobody."""
+        text = " ".join(((self.rule or self.planner).__doc__ or "").split())
+        found = _SOURCE.search(text)
+        return found[1] if found else ""
 
     def with_params(self, given: dict[str, float]) -> Scheduler:
         """The same rule with some parameters replaced.

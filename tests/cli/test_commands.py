@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
 import yaml
 
 from marl_sched import __version__
+from marl_sched.cli import tables
+from marl_sched.config import WorkloadConfig
+from marl_sched.evaluation.events import read_events, replay_metrics
 from marl_sched.schedulers import REGISTRY
+from marl_sched.types import Cluster
+from marl_sched.workload import load_workload
 from tests.cli.program import call, write_trace
 
 METRICS = {
@@ -173,3 +179,102 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "--version").out.strip() == __version__
     for command in ((), ("train",), ("simulate",), ("evaluate",), ("trace",), ("trace", "synth")):
         assert "Usage" in call(capsys, *command, "--help").out
+
+
+def test_the_list_says_what_a_scheduler_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    lines = call(capsys, "simulate", "--scheduler", "list").out.splitlines()
+
+    def entry(name: str) -> str:
+        at = next(i for i, line in enumerate(lines) if line.startswith(f"{name}  "))
+        return "\n".join(lines[at : at + 3])
+
+    assert "[order, not preemptive]" in entry("fcfs")
+    assert "[order, preemptive]  quantum_gpu_s=3600" in entry("las")
+    assert "[levels, preemptive, elastic]" in entry("equi")
+    assert "[python, preemptive, elastic]" in entry("sia")
+    assert 'Source: Gu et al., "Tiresias", NSDI 2019' in entry("tiresias")
+
+
+RICH_JOBS = """\
+job_id,arrival_s,duration_s,num_gpus,tenant,cancel_s,depends_on,failure_rate_per_h,max_retries,\
+checkpoint_interval_s,gpu_milli
+"""
+
+
+def write_rich_trace(path: Path, shares: bool = True) -> Path:
+    """Jobs that fail, are cancelled, wait for each other, and share GPUs."""
+    rows = []
+    for i in range(60):
+        cancel_s = 60 * i + 500 if i % 7 == 3 else ""
+        parents = " ".join(f"j{k}" for k in (i - 2, i - 5) if i % 4 == 1 and k >= 0)
+        rate, retries = (4.0, i % 3) if i % 5 == 0 else (0.0, 0)
+        gpus, milli = (1, 400) if shares and i % 6 == 2 else (1 + i % 3, "")
+        rows.append(
+            f"j{i},{60 * i},{600 + 37 * (i % 11)},{gpus},t{i % 2},{cancel_s},{parents},{rate},"
+            f"{retries},300,{milli}\n"
+        )
+    path.write_text(RICH_JOBS + "".join(rows))
+    return path
+
+
+RICH_RULES = {
+    "failing nodes": ("--node-mtbf-h", "2", "--set", "sim.node_mttr_h=0.2"),
+    "given node events": ("--node-events", "@events.csv"),
+    "placement": ("--placement", "spread", "--set", "sim.sharing=time_slice"),
+    "contention and quotas": (
+        "--set", "sim.network_contention=true", "--set", "sim.tenant_quota={t0: 3}",
+    ),
+    "rounds": ("--set", "sim.decide_on=rounds", "--set", "sim.round_s=120"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["fcfs", "srtf", "elastic_index", "sia"])
+@pytest.mark.parametrize("rules", RICH_RULES)
+def test_the_event_log_alone_gives_the_summary(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, rules: str
+) -> None:
+    path = write_rich_trace(tmp_path / "jobs.csv", shares=name != "sia")
+    (tmp_path / "events.csv").write_text(
+        "time_s,node,event,notice_s\n900,node-0,reclaim,120\n1500,node-1,down,\n"
+        "2400,node-0,up,\n2500,node-1,up,\n"
+    )
+    arguments = [part.replace("@", f"{tmp_path}/") for part in RICH_RULES[rules]]
+    given = ("--scheduler", name, "--trace", path, "--cluster", "3x4", *arguments)
+    logs = [tmp_path / "one.parquet", tmp_path / "two.parquet"]
+    reports = [report_of(capsys, *given, "--events", log) for log in logs]
+    assert logs[0].read_bytes() == logs[1].read_bytes()
+    assert reports[0] == reports[1] == report_of(capsys, *given)  # the log changes nothing
+    cluster = Cluster.parse("3x4")
+    workload = load_workload(WorkloadConfig(trace=str(path)), cluster, 0)
+    found = replay_metrics(read_events(logs[0]), workload, cluster.num_gpus)
+    expected = {key: reports[0][key] for key in found}
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-6)
+    assert found["num_cancelled"] > 0 and found["num_retries"] > 0
+
+
+def test_options_of_the_cluster_reach_the_simulation(
+    capsys: pytest.CaptureFixture[str], trace: Path, tmp_path: Path
+) -> None:
+    given = ("--scheduler", "fcfs", "--trace", trace, "--cluster", "4x4")
+    plain = report_of(capsys, *given)
+    assert report_of(capsys, *given, "--node-mtbf-h", "0.5") != plain
+    as_setting = report_of(capsys, *given, "--set", "sim.node_mtbf_h=0.5")
+    assert as_setting == report_of(capsys, *given, "--node-mtbf-h", "0.5")
+    path = tmp_path / "nodes.csv"
+    path.write_text("time_s,node,event\n10,node-0,down\n11,node-1,down\n12,3,down\n")
+    less = report_of(capsys, *given, "--node-events", path)
+    assert less["makespan_s"] > plain["makespan_s"]
+    seen = call(capsys, "simulate", *given, "--placement", "tightest")
+    assert seen.code == 2 and "tightest" in seen.err and "best_fit" in seen.err
+
+
+def test_what_solvers_print_stays_off_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+    with tables.status("running"):
+        os.write(1, b"a solver's line\n")
+    print("result", flush=True)
+    seen = capfd.readouterr()
+    assert seen.out == "result\n"
+    assert "a solver's line" in seen.err

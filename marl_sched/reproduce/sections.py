@@ -1,0 +1,358 @@
+"""What the page of reproductions says about each experiment: our figures beside the published.
+
+Each function reads one folder of data and returns None where inputs or published figures are
+missing. `Timer` runs an experiment and remembers what it took.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from marl_sched.errors import UserError
+from marl_sched.reproduce import experiment
+
+
+@dataclass
+class Section:
+    """One experiment's part of the page."""
+
+    title: str
+    rules: str
+    """Two sentences."""
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    commands: Sequence[str]
+    missing: str
+    """What is not reproduced."""
+    cpu_s: list[tuple[str, float]] = field(default_factory=list)
+
+
+@dataclass
+class Timer:
+    """Runs experiments, says so, and keeps the CPU seconds of each."""
+
+    say: Callable[[str], None]
+    cpu_s: list[tuple[str, float]] = field(default_factory=list)
+
+    def __call__(self, label: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        self.say(f"running {label}")
+        begun = time.process_time()
+        result = run()
+        self.cpu_s.append((label, time.process_time() - begun))
+        return result
+
+
+def percent(ours: float, theirs: float) -> str:
+    """Relative difference; below a millionth it is rounding, and not worth its digits."""
+    value = 100.0 * (ours / theirs - 1.0)
+    if value == 0.0:
+        return "0"
+    if abs(value) < 1e-4:
+        return "< 0.0001 %"
+    return f"{value:+.2f} %" if abs(value) >= 0.005 else f"{value:+.4f} %"
+
+
+def seconds(value: float) -> str:
+    """Seconds with enough digits to tell runs apart."""
+    return f"{value:,.1f}"
+
+
+def muri(data: Path, timer: Timer) -> Section | None:
+    """R1."""
+    folder = data / "muri"
+    expected = _json(folder / "expected.json")
+    traces = [path for path in sorted(folder.glob("*.csv")) if path.stem in (expected or {})]
+    if expected is None or not traces:
+        return None
+    module = experiment("muri")
+    overheads = folder / "restart_overhead.csv"
+    given = overheads if overheads.is_file() else None
+    published = {"srtf": "SRTF", "srsf": "SRSF", "tiresias_l": "Tiresias_L"}
+    metrics = {"avg_jct_s": "mean JCT", "p99_jct_s": "p99 JCT", "makespan_s": "makespan"}
+    rows, commands = [], []
+    for trace in traces:
+        for name in module.SCHEDULERS:
+            theirs = expected[trace.stem].get(published[name])
+            if theirs is None:
+                continue
+            label = f"muri {trace.stem} {name}"
+            ours = timer(label, lambda: module.run(trace, name, "8x8", given))  # noqa: B023
+            for key, words in metrics.items():
+                pair = (ours[key], theirs[key])
+                rows.append((trace.stem, name, words, *map(seconds, pair), percent(*pair)))
+            extra = "" if given is None else " --overheads $DATA/muri/restart_overhead.csv"
+            commands.append(
+                f"marl-sched reproduce muri --input $DATA/muri/{trace.name}{extra} "
+                f"--scheduler {name}"
+            )
+    others = sorted({key for one in expected.values() for key in one} - set(published.values()))
+    return Section(
+        "R1: Muri's simulator (SIGCOMM 2022)",
+        "8 nodes of 8 GPUs; at every arrival and end the cluster is emptied and jobs are placed "
+        "in the scheduler's order, first fit, passing over those that find no room (Tiresias-L "
+        "counts GPUs over the whole cluster instead). Every event charges each running job its "
+        "measured start overhead, which predicted ends ignore.",
+        ("trace", "scheduler", "figure", "ours, s", "theirs, s", "difference"),
+        rows,
+        commands,
+        f"The artifact's other schedulers: {', '.join(others)}.",
+    )
+
+
+def pollux(data: Path, timer: Timer) -> Section | None:
+    """R2."""
+    folder = data / "pollux"
+    names = {"tiresias": "tiresias", "optimus_oracle": "optimus", "pollux": "pollux"}
+    expected = {name: _json(folder / "expected" / f"{file}.json") for name, file in names.items()}
+    workloads = sorted((folder / "workloads").glob("*.csv"))
+    if not workloads or not any(expected.values()):
+        return None
+    module = experiment("pollux")
+    rows, commands = [], []
+    for path in workloads:
+        for name, published in expected.items():
+            theirs = (published or {}).get("jct_s", {}).get(path.stem)
+            if theirs is None:
+                continue
+            result = timer(
+                f"pollux {path.stem} {name}",
+                lambda: module.run(path, folder / "profiles", name, "16x4"),  # noqa: B023
+            )
+            ours = result["jcts_s"]
+            same = sum(ours.get(job) == value for job, value in theirs.items())
+            means = (_mean(ours), _mean(theirs))
+            rows.append(
+                (path.stem, name, *map(seconds, means), percent(*means), f"{same} of {len(theirs)}")
+            )
+            commands.append(
+                f"marl-sched reproduce pollux --input $DATA/pollux/workloads/{path.name} "
+                f"--profiles $DATA/pollux/profiles --scheduler {name}"
+            )
+    return Section(
+        "R2: Pollux' simulator (OSDI 2021)",
+        "16 nodes of 4 T4, decisions every 60 s, 30 s without progress after every change of "
+        "place; speeds and statistical efficiency are interpolated between the artifact's "
+        "measurements, by epoch. Tiresias and Optimus+Oracle follow rules and are compared job by "
+        "job; Pollux searches by a genetic algorithm, whose random draws are ours.",
+        ("workload", "scheduler", "ours, mean JCT s", "theirs", "difference", "jobs the same"),
+        rows,
+        commands,
+        "The artifact's cloud auto-scaling and hyper-parameter search.",
+    )
+
+
+def gavel(data: Path, timer: Timer) -> Section | None:
+    """R3."""
+    folder = data / "shockwave"
+    expected = {path.stem: _json(path) for path in sorted((folder / "expected").glob("*.json"))}
+    trace = folder / "jobs120.trace"
+    if not expected or not trace.is_file():
+        return None
+    module = experiment("gavel")
+    rows, commands = [], []
+    for name, published in expected.items():
+        if published is None or name not in module.SCHEDULERS:
+            continue
+        theirs = {"mean JCT": published["avg_jct"], "makespan": published["makespan"]}
+        result = timer(f"gavel {trace.stem} {name}", lambda: run_gavel(folder, name))  # noqa: B023
+        ours = {"mean JCT": result["avg_jct_s"], "makespan": result["makespan_s"]}
+        for words, value in ours.items():
+            pair = (value, theirs[words])
+            rows.append((name, words, *map(seconds, pair), percent(*pair)))
+        jcts = zip(list(_values(result["jcts_s"])), published["jct_list"], strict=True)
+        same = sum(abs(a - b) <= 1e-6 * b for a, b in jcts)
+        total = len(published["jct_list"])
+        rows.append((name, "jobs the same to 1e-6", str(same), str(total), str(same - total)))
+        commands.append(f"{_GAVEL_COMMAND} --scheduler {name}")
+    return Section(
+        "R3: Gavel's policies in Shockwave's simulator (OSDI 2020, NSDI 2023)",
+        "32 GPUs, rounds of 120 s; a linear program says which part of the time each job should "
+        "run, and every round takes the jobs that are furthest behind. A job that did not run in "
+        "the round before loses 20 s.",
+        ("scheduler", "figure", "ours, s", "theirs, s", "difference"),
+        rows,
+        commands,
+        "Shockwave's own policy, AlloX and Themis; jobs that share GPUs in Gavel.",
+    )
+
+
+_GAVEL_COMMAND = (
+    "marl-sched reproduce gavel --input $DATA/shockwave/jobs120.trace "
+    "--throughputs $DATA/shockwave/tacc_throughputs.json "
+    "--profiles $DATA/shockwave/trace120_per_epoch_profile_rle.json"
+)
+OVERHEADS = "tacc_preemption_overhead_distribution_seconds.txt"
+
+REAL_CLUSTER = {
+    "max_min_fairness": (12113.0, 11091.5),
+    "max_sum_throughput": (9703.4, 9511.0),
+    "min_total_duration": (17831.1, 19385.2),
+}
+"""Mean JCT, s, on 32 real GPUs and in the authors' simulator: Zheng et al., Shockwave, NSDI 2023,
+where the last one is called OSSP."""
+
+
+def run_gavel(folder: Path, name: str, overheads: Path | None = None) -> dict[str, Any]:
+    """One policy on the 120 jobs of a folder of Shockwave's files."""
+    module = experiment("gavel")
+    result: dict[str, Any] = module.run(
+        folder / "jobs120.trace",
+        folder / "tacc_throughputs.json",
+        folder / "trace120_per_epoch_profile_rle.json",
+        name,
+        "32",
+        overheads=overheads,
+    )
+    return result
+
+
+def real_cluster(data: Path, timer: Timer) -> Section | None:
+    """R3b."""
+    folder = data / "shockwave"
+    overheads = folder / OVERHEADS
+    if not overheads.is_file() or not (folder / "jobs120.trace").is_file():
+        return None
+    rows, commands = [], []
+    for name, (real, upstream) in REAL_CLUSTER.items():
+        label = f"gavel jobs120 {name}, measured overheads"
+        ours = timer(label, lambda: run_gavel(folder, name, overheads))["avg_jct_s"]  # noqa: B023
+        errors = (percent(ours, real), percent(upstream, real))
+        rows.append((name, seconds(real), seconds(ours), errors[0], seconds(upstream), errors[1]))
+        commands.append(
+            f"{_GAVEL_COMMAND} --overheads $DATA/shockwave/{OVERHEADS} --scheduler {name}"
+        )
+    return Section(
+        "R3b: the same jobs on 32 real GPUs",
+        "Rounds as on hardware: the next round is decided in the middle of the present one, and "
+        "jobs that go on keep their GPUs. Each stop and start takes an overhead drawn from those "
+        "measured on the cluster.",
+        (
+            "scheduler", "real cluster, mean JCT s", "ours, s", "our error", "upstream's simulator",
+            "its error",
+        ),
+        rows,
+        commands,
+        "AlloX (9,610.7 s on the cluster, 9,801.8 s in upstream's simulator) and Themis "
+        "(10,929.9 s, 11,020.7 s).",
+    )  # fmt: skip
+
+
+def openb(data: Path, timer: Timer) -> Section | None:
+    """R4."""
+    folder = data / "openb"
+    expected = folder / "expected_gpu_allocated_percent.csv"
+    if not expected.is_file() or not (folder / "openb_node_list_gpu_node.csv").is_file():
+        return None
+    import pandas as pd
+
+    module = experiment("openb")
+    rows, commands = [], []
+    table = pd.read_csv(expected)
+    for (pods, policy), group in table.groupby(["workload", "policy"], sort=False):
+        path = folder / f"{pods}.csv"
+        if not path.is_file():
+            continue
+        name = module.SCHEDULERS[policy]
+        loads = [int(load) for load in group["load_percent"]]
+        label = f"openb {pods} {name}"
+        result = timer(label, lambda: module.run(path, None, name, 10, loads))  # noqa: B023
+        for load, theirs in zip(loads, group["mean_percent"], strict=True):
+            ours = result["gpu_allocated_percent"][load]["mean_percent"]
+            points = round(ours - theirs, 2) + 0.0  # no minus zero
+            cells = (f"{ours:.2f}", f"{theirs:.2f}", f"{points:+.2f}")
+            rows.append((str(pods).removeprefix("openb_pod_list_"), name, f"{load} %", *cells))
+        given = " ".join(f"--load {load}" for load in loads)
+        commands.append(
+            f"marl-sched reproduce openb --input $DATA/openb/{path.name} --scheduler {name} {given}"
+        )
+    if not rows:
+        return None
+    return Section(
+        "R4: fragmentation on Alibaba's cluster (FGD, ATC 2023)",
+        "All pods arrive in random order on 1,213 nodes with 6,212 GPUs, none leaves, and a pod "
+        "that fits nowhere is turned away. The figure is the share of GPUs held once the arrived "
+        "pods have asked for 90 or 100 % of them, the mean over 10 orders; theirs have other "
+        "random streams.",
+        ("pods", "rule", "arrived", "ours, %", "theirs, %", "difference, points"),
+        rows,
+        commands,
+        "The other pod lists of the paper.",
+    )
+
+
+def hesrpt(data: Path, timer: Timer) -> Section | None:
+    """R5."""
+    traces = sorted((data / "muri").glob("trace*.csv"))
+    if not traces:
+        return None
+    module = experiment("hesrpt")
+    rows, commands = [], []
+    for path in traces:
+        for weights in module.WEIGHTS:
+            result = timer(
+                f"hesrpt {path.stem} {weights}",
+                lambda: module.run(path, 64, 0.5, weights, "duration"),  # noqa: B023
+            )
+            whole = result["whole_gpus"]
+            for kind, ours, theirs in (
+                ("divisible GPUs", result["simulated"], result["closed_form"]),
+                ("whole GPUs", whole["simulated"], whole["value"]),
+            ):
+                cells = (f"{ours:.8g}", f"{theirs:.8g}", percent(ours, theirs))
+                rows.append((path.stem, weights, kind, *cells))
+            commands.append(
+                f"marl-sched reproduce hesrpt --input $DATA/muri/{path.name} --column duration "
+                f"--gpus 64 --weights {weights}"
+            )
+    return Section(
+        "R5: the optimum for jobs that are all there (heSRPT, 2020)",
+        "The run times of real traces as sizes, all present at time 0, on 64 GPUs where k GPUs "
+        "are k^0.5 times as fast as one. Ours is the run from completion to completion, theirs "
+        "the closed form (for whole GPUs, the value of the optimality equation).",
+        ("sizes", "weights", "GPUs", "ours", "closed form", "difference"),
+        rows,
+        commands,
+        "Arrivals over time, for which no closed form is known.",
+    )
+
+
+SECTIONS: dict[str, Callable[[Path, Timer], Section | None]] = {
+    "muri": muri,
+    "pollux": pollux,
+    "gavel": gavel,
+    "real cluster": real_cluster,
+    "openb": openb,
+    "hesrpt": hesrpt,
+}
+
+
+def build(name: str, data: Path, say: Callable[[str], None]) -> Section | None:
+    """One section, or None where it cannot be had; `say` tells why."""
+    timer = Timer(say)
+    try:
+        section = SECTIONS[name](data, timer)
+    except UserError as error:
+        say(f"left out {name}: {error}")
+        return None
+    if section is None:
+        say(f"left out {name}: no inputs with published results in the data")
+        return None
+    section.cpu_s = timer.cpu_s
+    return section
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _values(jcts_s: Any) -> Any:
+    return jcts_s.values() if isinstance(jcts_s, dict) else jcts_s
+
+
+def _mean(jcts_s: dict[str, float]) -> float:
+    return sum(jcts_s.values()) / len(jcts_s)
