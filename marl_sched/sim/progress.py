@@ -14,6 +14,9 @@ from marl_sched.sim.queues import schedule
 from marl_sched.sim.rules import TIME_SLICE
 from marl_sched.sim.world import World
 
+AFTER_DECISION_S = 1e-6
+"""What keeps an event behind a decision at the same whole second."""
+
 
 @kernel
 def sync(w: World, b: int, i: int) -> None:
@@ -84,9 +87,12 @@ def predict(w: World, b: int, i: int) -> None:
     if w.phase_left.shape[1] > 1:
         left -= w.phase_left[w.slot_k[b, c.PROFILE, i], w.slot_k[b, c.PHASE, i]]
     seconds = left / f[c.RATE, i]
-    if w.whole_second_phases:
-        seconds = np.rint(seconds)
     f[c.FINISH_AT_S, i] = start + seconds
+    if w.whole_second_phases:
+        whole = np.rint(seconds)
+        # Rounded down, the end comes just after a decision at that very second.
+        late = AFTER_DECISION_S if whole < seconds else 0.0
+        f[c.FINISH_AT_S, i] = np.rint(start) + whole + late
     schedule(w, b, i)
 
 

@@ -22,15 +22,23 @@ class Simulation:
             read it from `world` afterwards.
         first, end: jobs [first, end) of the workload; default all.
         stretch: factor of the gaps between arrivals.
+        origin_s: time of the trace at which the clock starts; default the first arrival.
     """
 
     def __init__(
-        self, world: World, first: int = 0, end: int | None = None, stretch: float = 1.0
+        self,
+        world: World,
+        first: int = 0,
+        end: int | None = None,
+        stretch: float = 1.0,
+        origin_s: float | None = None,
     ) -> None:
         self.world = world
         self.events: list[np.ndarray] = []
         """Full pieces of the event log, (., 6) float64 each."""
         kernels.start(world, 0, first, world.job_f.shape[1] if end is None else end, stretch)
+        if origin_s is not None:
+            world.env_f[0, c.ORIGIN_S] = origin_s
 
     @property
     def now_s(self) -> float:
