@@ -100,7 +100,7 @@ def muri(data: Path, timer: Timer) -> Section | None:
         ("trace", "scheduler", "figure", "ours, s", "theirs, s", "difference"),
         rows,
         commands,
-        f"The artifact's other schedulers: {', '.join(others)}.",
+        f"the artifact's other schedulers ({', '.join(others)})." if others else "nothing.",
     )
 
 
@@ -142,7 +142,7 @@ def pollux(data: Path, timer: Timer) -> Section | None:
         ("workload", "scheduler", "ours, mean JCT s", "theirs", "difference", "jobs the same"),
         rows,
         commands,
-        "The artifact's cloud auto-scaling and hyper-parameter search.",
+        "the artifact's cloud auto-scaling and hyper-parameter search.",
     )
 
 
@@ -281,7 +281,7 @@ def openb(data: Path, timer: Timer) -> Section | None:
         ("pods", "rule", "arrived", "ours, %", "theirs, %", "difference, points"),
         rows,
         commands,
-        "The other pod lists of the paper.",
+        "the other pod lists of the paper.",
     )
 
 
@@ -312,12 +312,12 @@ def hesrpt(data: Path, timer: Timer) -> Section | None:
     return Section(
         "R5: the optimum for jobs that are all there (heSRPT, 2020)",
         "The run times of real traces as sizes, all present at time 0, on 64 GPUs where k GPUs "
-        "are k^0.5 times as fast as one. Ours is the run from completion to completion, theirs "
+        "are k^0.5 times as fast as one. Ours is the run from completion to completion, beside "
         "the closed form (for whole GPUs, the value of the optimality equation).",
         ("sizes", "weights", "GPUs", "ours", "closed form", "difference"),
         rows,
         commands,
-        "Arrivals over time, for which no closed form is known.",
+        "arrivals over time, for which no closed form is known.",
     )
 
 
