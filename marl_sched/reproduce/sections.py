@@ -217,6 +217,7 @@ def real_cluster(data: Path, timer: Timer) -> Section | None:
     overheads = folder / OVERHEADS
     if not overheads.is_file() or not (folder / "jobs120.trace").is_file():
         return None
+    experiment("gavel_leases")  # the rounds of a real cluster
     rows, commands = [], []
     for name, (real, upstream) in REAL_CLUSTER.items():
         label = f"gavel jobs120 {name}, measured overheads"

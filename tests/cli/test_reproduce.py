@@ -105,7 +105,9 @@ CASES = {
         ["muri", "--input", "@one.csv", "--scheduler", "fifo"], ["fifo", "srtf", "tiresias_l"],
     ),
     "wrong file": (["muri", "--input", "@pods.csv"], ["pods.csv", "job_id"]),
-    "too small": (["muri", "--input", "@one.csv", "--cluster", "1x1"], ["'one'", "asks for 2 GPUs"]),
+    "too small": (
+        ["muri", "--input", "@one.csv", "--cluster", "1x1"], ["'one'", "asks for 2 GPUs"],
+    ),
     "bad cluster": (["muri", "--input", "@one.csv", "--cluster", "eight"], ["eight"]),
     "no overheads": (
         ["muri", "--input", "@one.csv", "--cluster", "1x2", "--overheads", "@none.csv"],
