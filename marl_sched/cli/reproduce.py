@@ -160,6 +160,8 @@ def gavel(
     names, run = _chosen(scheduler, GAVEL, known=module.SCHEDULERS), module.run
     if not 0.0 < round_s < float("inf"):
         raise UserError(f"--round-s {round_s:g}: must be a number of seconds > 0")
+    if overheads is not None:
+        experiment("gavel_leases")  # the rounds of a real cluster
     files = {each.trace: each for each in gavel_files(_inputs(input, more), throughputs, profiles)}
     machines = gavel_cluster(cluster)
 

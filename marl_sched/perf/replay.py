@@ -66,8 +66,8 @@ class ReplayedModel:
         }
         shapes = sorted(by_shape)
         times = [np.mean(by_shape[shape], axis=0) for shape in shapes]
-        columns = ("num_nodes", "num_replicas", "local_bsz", "step_time", "sync_time")
-        _, scaled = _numbers(folder / "scalability.csv", columns)
+        more = ("num_nodes", "num_replicas", "local_bsz", "step_time", "sync_time")
+        _, scaled = _numbers(folder / "scalability.csv", more)
         points = np.concatenate([np.array(shapes, float), scaled[:, :3]])
         self._between = LinearNDInterpolator(points, np.concatenate([times, scaled[:, 3:]]))
         local = np.unique(rows[:, 0])

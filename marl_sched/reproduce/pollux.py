@@ -26,7 +26,10 @@ from marl_sched.types import Cluster
 from marl_sched.workload.jobs import Workload
 from marl_sched.workload.reading import read_table
 
-RULES = {"tiresias": TwoQueues, "optimus_oracle": OptimusOracle}
+RULES: dict[str, type[TwoQueues] | type[OptimusOracle]] = {
+    "tiresias": TwoQueues,
+    "optimus_oracle": OptimusOracle,
+}
 SCHEDULERS = tuple(RULES)
 
 COLUMNS = ("name", "time", "application", "num_replicas", "batch_size")

@@ -100,14 +100,14 @@ def muri(data: Path, timer: Timer) -> Section | None:
         ("trace", "scheduler", "figure", "ours, s", "theirs, s", "difference"),
         rows,
         commands,
-        f"The artifact's other schedulers: {', '.join(others)}.",
+        f"the artifact's other schedulers ({', '.join(others)})." if others else "nothing.",
     )
 
 
 def pollux(data: Path, timer: Timer) -> Section | None:
     """R2."""
     folder = data / "pollux"
-    names = {"tiresias": "tiresias", "optimus_oracle": "optimus", "pollux": "pollux"}
+    names = {"tiresias": "tiresias", "optimus_oracle": "optimus"}
     expected = {name: _json(folder / "expected" / f"{file}.json") for name, file in names.items()}
     workloads = sorted((folder / "workloads").glob("*.csv"))
     if not workloads or not any(expected.values()):
@@ -142,7 +142,7 @@ def pollux(data: Path, timer: Timer) -> Section | None:
         ("workload", "scheduler", "ours, mean JCT s", "theirs", "difference", "jobs the same"),
         rows,
         commands,
-        "The artifact's cloud auto-scaling and hyper-parameter search.",
+        "the artifact's cloud auto-scaling and hyper-parameter search.",
     )
 
 
@@ -217,6 +217,7 @@ def real_cluster(data: Path, timer: Timer) -> Section | None:
     overheads = folder / OVERHEADS
     if not overheads.is_file() or not (folder / "jobs120.trace").is_file():
         return None
+    experiment("gavel_leases")  # the rounds of a real cluster
     rows, commands = [], []
     for name, (real, upstream) in REAL_CLUSTER.items():
         label = f"gavel jobs120 {name}, measured overheads"
@@ -281,7 +282,7 @@ def openb(data: Path, timer: Timer) -> Section | None:
         ("pods", "rule", "arrived", "ours, %", "theirs, %", "difference, points"),
         rows,
         commands,
-        "The other pod lists of the paper.",
+        "the other pod lists of the paper.",
     )
 
 
@@ -312,12 +313,12 @@ def hesrpt(data: Path, timer: Timer) -> Section | None:
     return Section(
         "R5: the optimum for jobs that are all there (heSRPT, 2020)",
         "The run times of real traces as sizes, all present at time 0, on 64 GPUs where k GPUs "
-        "are k^0.5 times as fast as one. Ours is the run from completion to completion, theirs "
+        "are k^0.5 times as fast as one. Ours is the run from completion to completion, beside "
         "the closed form (for whole GPUs, the value of the optimality equation).",
         ("sizes", "weights", "GPUs", "ours", "closed form", "difference"),
         rows,
         commands,
-        "Arrivals over time, for which no closed form is known.",
+        "arrivals over time, for which no closed form is known.",
     )
 
 

@@ -14,7 +14,7 @@ Axes: A jobs; rows 3 x A (x >= 0, x <= 1, rate x >= rate floor), then the row of
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -89,9 +89,9 @@ def interior_point(
         rest = s + system.times(x) - bounds * tau
         level = kappa + bounds @ z
         mu = (s @ z + kappa * tau) / (len(s) + 1)
-        size = max(norm + np.linalg.norm(x) + np.linalg.norm(s), 1.0)
+        size = max(norm + float(np.linalg.norm(x)) + float(np.linalg.norm(s)), 1.0)
         missed = float(np.linalg.norm(rest)) / size / tau
-        dual_missed = float(np.linalg.norm(dual_rest)) / max(1.0 + np.linalg.norm(z), 1.0) / tau
+        dual_missed = float(np.linalg.norm(dual_rest)) / (1.0 + float(np.linalg.norm(z))) / tau
         if max(missed, dual_missed, float(s @ z)) < _TOLERANCE and bounds @ z <= _TOLERANCE:
             break
         d = z / s
@@ -99,7 +99,7 @@ def interior_point(
         pivot = kappa / tau - bounds @ z_tau
 
         def direction(
-            kept: float, target: np.ndarray, scalar: float
+            kept: float, target: np.ndarray, scalar: Any
         ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
             """dx, dz, ds, dtau, dkappa that leave `kept` of the rests; s dz + z ds = -target."""
             dx, dz = system.solve(d, kept * dual_rest, -kept * rest + target / z)  # noqa: B023
