@@ -43,6 +43,11 @@ def simulate(
     """
     sim = SimConfig() if sim is None else sim
     check_rules(scheduler, sim)
+    if not scheduler.compiled and (workload.demand[:, 0] < 1.0).any():
+        raise UserError(
+            f"scheduler {scheduler.name!r} places whole GPUs, and {workload.name!r} has jobs that "
+            "share one (gpu_milli below 1000); take another scheduler"
+        )
     profiles = build_profiles(
         workload, cluster, restart_scale=sim.restart_scale, cross_rack_rate=sim.cross_rack_rate
     )

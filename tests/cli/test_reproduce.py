@@ -106,12 +106,8 @@ CASES = {
     ),
     "wrong file": (["muri", "--input", "@pods.csv"], ["pods.csv", "job_id"]),
     "too small": (
-<<<<<<< HEAD
         ["muri", "--input", "@one.csv", "--cluster", "1x1"],
         ["'one'", "asks for 2 GPUs"],
-=======
-        ["muri", "--input", "@one.csv", "--cluster", "1x1"], ["'one'", "asks for 2 GPUs"],
->>>>>>> cli
     ),
     "bad cluster": (["muri", "--input", "@one.csv", "--cluster", "eight"], ["eight"]),
     "no overheads": (
