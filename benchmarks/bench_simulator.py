@@ -1,81 +1,140 @@
-"""How fast the simulator and the batched game run, on one thread, after compilation.
+"""How fast the simulator runs, on one thread, after compilation.
 
     python benchmarks/bench_simulator.py --json
+    python benchmarks/bench_simulator.py --philly ../shared/data/philly/philly.csv
+    python benchmarks/bench_simulator.py --million
 
-Prints CPU seconds and rates for each classic scheduler on a synthetic workload, and game
-sub-steps per CPU second with committing and with random legal actions. Expect about 100,000
-jobs per CPU second for rigid rules on 64 GPUs. Takes about a minute, and one more to compile.
+Prints jobs per CPU second of every compiled scheduler on rigid synthetic jobs (64 nodes of 8 GPUs,
+offered load 0.9) for growing traces; with --philly the CPU seconds of FCFS, SRTF and LAS on the
+whole Philly trace and 312 nodes of 8; with --million those of one million jobs under FCFS, and the
+process's peak memory. Beside them a bare heap loop for strict FCFS with counted GPUs, no placement
+and no results: the ceiling. Expect 200,000 to 400,000 jobs per CPU second for FCFS, a third of the
+ceiling, and tens of thousands for preemptive rules. Takes a minute or two.
 """
 
 from __future__ import annotations
 
 import argparse
+import heapq
 import json
+import resource
 import time
+from typing import Any
 
+import numba
 import numpy as np
 
 from marl_sched.config import load_config
-from marl_sched.envs.batched import BatchedSchedulingEnv
 from marl_sched.evaluation.simulate import simulate
-from marl_sched.schedulers import REGISTRY
+from marl_sched.schedulers import REGISTRY, get_scheduler
 from marl_sched.types import Cluster
-from marl_sched.workload import load_workload
+from marl_sched.workload import Workload, load_workload
+
+RIGID = "workload.elastic_fraction=0"
 
 
-def bench_schedulers(num_jobs: int, cluster: str, load: float) -> dict[str, float]:
-    """Jobs per CPU second by scheduler, best of three."""
-    config = load_config(
-        None, [f"workload.synthetic.num_jobs={num_jobs}", f"workload.synthetic.load={load}"]
-    )
-    machines = Cluster.parse(cluster)
-    workload = load_workload(config.workload, machines, seed=0)
-    rates = {}
-    for name, scheduler in REGISTRY.items():
-        seconds = []
-        for _ in range(4):  # the first one compiles
-            begun = time.process_time()
-            simulate(workload, machines, scheduler)
-            seconds.append(time.process_time() - begun)
-        rates[name] = num_jobs / min(seconds[1:])
+def synthetic(num_jobs: int, cluster: Cluster) -> Workload:
+    """Rigid jobs at an offered load of 0.9."""
+    settings = [RIGID, f"workload.synthetic.num_jobs={num_jobs}"]
+    return load_workload(load_config(None, settings).workload, cluster, seed=0)
+
+
+def seconds_of(workload: Workload, cluster: Cluster, name: str, repeats: int = 3) -> float:
+    """CPU seconds of a whole simulation, best of some; compiled before."""
+    taken = []
+    for _ in range(repeats):
+        begun = time.process_time()
+        simulate(workload, cluster, get_scheduler(name))
+        taken.append(time.process_time() - begun)
+    return min(taken)
+
+
+@numba.njit
+def bare_fcfs(arrival_s: np.ndarray, duration_s: np.ndarray, gpus: np.ndarray, free: int) -> float:
+    """Strict FCFS with a heap of ends and nothing else; the last start."""
+    ends = [(0.0, 0)]
+    now = 0.0
+    for i in range(arrival_s.size):
+        now = max(now, arrival_s[i])
+        while ends and (ends[0][0] <= now or gpus[i] > free):
+            at, back = heapq.heappop(ends)
+            now = max(now, at)
+            free += back
+        free -= gpus[i]
+        heapq.heappush(ends, (now + duration_s[i], gpus[i]))
+    return now
+
+
+def bench_bare(workload: Workload, num_gpus: int) -> float:
+    """Jobs per CPU second of `bare_fcfs`."""
+    given = (workload.arrival_s, workload.duration_s, workload.num_gpus, num_gpus)
+    bare_fcfs(*given)
+    begun = time.process_time()
+    bare_fcfs(*given)
+    return len(workload) / (time.process_time() - begun)
+
+
+def bench_synthetic(sizes: list[int], names: list[str]) -> dict[str, Any]:
+    """Jobs per CPU second by scheduler and number of jobs."""
+    cluster = Cluster.parse("64x8")
+    warm = synthetic(200, cluster)
+    for name in names:
+        simulate(warm, cluster, get_scheduler(name))
+    rates: dict[str, Any] = {name: {} for name in names}
+    for size in sizes:
+        workload = synthetic(size, cluster)
+        for name in names:
+            rates[name][size] = size / seconds_of(workload, cluster, name)
+        rates.setdefault("bare_heap", {})[size] = bench_bare(workload, cluster.num_gpus)
     return rates
 
 
-def bench_game(actions: str, random_share: float, seconds: float) -> float:
-    """Sub-steps per CPU second of 16 environments; a share of actions random, others commit."""
-    env = BatchedSchedulingEnv(load_config(None, [f"env.actions={actions}"]), 16, seed=0)
-    rng = np.random.default_rng(0)
-    obs = env.reset()
-    env.step(np.zeros(16, dtype=np.int64))
-    steps, begun = 0, time.process_time()
-    while time.process_time() - begun < seconds:
-        noise = rng.random(obs["mask"].shape) * obs["mask"]
-        chosen = np.where(rng.random(16) < random_share, noise.argmax(axis=1), 0)
-        obs, *_ = env.step(chosen)
-        steps += 16
-    return steps / (time.process_time() - begun)
+def bench_philly(path: str) -> dict[str, float]:
+    """CPU seconds on the whole trace."""
+    cluster = Cluster.parse("312x8")
+    config = load_config(None, [RIGID, f"workload.trace={path}"])
+    workload = load_workload(config.workload, cluster, seed=0)
+    for name in ("fcfs", "srtf", "las"):
+        simulate(workload.slice(0, 200), cluster, get_scheduler(name))
+    return {name: seconds_of(workload, cluster, name) for name in ("fcfs", "srtf", "las")}
+
+
+def bench_million() -> dict[str, float]:
+    """CPU seconds of one million jobs, and the peak memory of this process."""
+    cluster = Cluster.parse("64x8")
+    simulate(synthetic(200, cluster), cluster, get_scheduler("fcfs"))
+    workload = synthetic(1_000_000, cluster)
+    seconds = seconds_of(workload, cluster, "fcfs", repeats=1)
+    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"seconds": seconds, "peak_rss_mb": peak_kb / 1024.0}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=5000)
-    parser.add_argument("--cluster", default="8x8")
-    parser.add_argument("--load", type=float, default=0.9)
-    parser.add_argument("--seconds", type=float, default=5.0, help="for each game figure")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    parser.add_argument("--schedulers", nargs="+", default=["fcfs", "sjf", "srtf", "las"])
+    parser.add_argument("--all", action="store_true", help="every compiled scheduler")
+    parser.add_argument("--philly", metavar="FILE")
+    parser.add_argument("--million", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    report = {
-        "jobs_per_cpu_s": bench_schedulers(args.jobs, args.cluster, args.load),
-        "commit_steps_per_cpu_s": bench_game("edit", 0.0, args.seconds),
-        "random_edit_steps_per_cpu_s": bench_game("edit", 1.0, args.seconds),
-    }
+    names = [n for n, rule in REGISTRY.items() if rule.compiled] if args.all else args.schedulers
+    report: dict[str, Any] = {}
+    if args.million:  # alone, so that the peak is its own
+        report["million_jobs"] = bench_million()
+    elif args.philly:
+        report["philly_312x8_cpu_s"] = bench_philly(args.philly)
+    else:
+        report["jobs_per_cpu_s"] = bench_synthetic(args.sizes, names)
     if args.json:
         print(json.dumps(report))
         return
-    for name, rate in report["jobs_per_cpu_s"].items():
-        print(f"{name:16s} {rate:>10,.0f} jobs / CPU s")
-    print(f"commit           {report['commit_steps_per_cpu_s']:>10,.0f} sub-steps / CPU s")
-    print(f"random edits     {report['random_edit_steps_per_cpu_s']:>10,.0f} sub-steps / CPU s")
+    for title, part in report.items():
+        print(title)
+        for name, value in part.items():
+            values = value if isinstance(value, dict) else {"": value}
+            cells = "  ".join(f"{size} {rate:>12,.1f}" for size, rate in values.items())
+            print(f"  {name:22s} {cells}")
 
 
 if __name__ == "__main__":

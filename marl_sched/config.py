@@ -17,17 +17,7 @@ from marl_sched.errors import UserError
 Algorithm = Literal["ppo", "dqn"]
 ActionSpace = Literal["meta", "edit", "full"]
 AgentBehaviour = Literal["honest", "greedy", "yielding", "learned"]
-Placement = Literal[
-    "consolidate",
-    "first_fit",
-    "best_fit",
-    "spread",
-    "random",
-    "dot_prod",
-    "gpu_packing",
-    "gpu_clustering",
-    "fgd",
-]
+Placement = Literal["consolidate", "first_fit"]
 TraceFormat = Literal["philly", "itp", "muri", "chronus", "slurm", "csv"]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -100,9 +90,8 @@ class SimConfig(_Section):
     """Charge the restart cost at a job's first start too. Off by default: a recorded run
     time already contains the job's own start."""
     placement: Placement = "consolidate"
-    """Which nodes a gang gets: the tightest one, else the fewest (`consolidate`); the first
-    with room; the one with least or most GPUs free; or a rule for shares of GPUs (see
-    `marl-sched simulate --help`)."""
+    """Which nodes a gang gets: the tightest one, else the fewest (`consolidate`), or the first
+    with room (`first_fit`)."""
     decide_on: Literal["events", "rounds"] = "events"
     """`rounds`: schedulers decide only at multiples of `round_s`."""
     repack: bool = False

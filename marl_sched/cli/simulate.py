@@ -24,8 +24,7 @@ def simulate(
     placement: Annotated[
         str | None,
         typer.Option(
-            help="Which nodes a job gets: consolidate, first_fit, best_fit, spread, random, "
-            "dot_prod, gpu_packing, gpu_clustering or fgd.",
+            help="Which nodes a job gets: consolidate or first_fit.",
             show_default="consolidate",
         ),
     ] = None,

@@ -137,8 +137,8 @@ def pollux(data: Path, timer: Timer) -> Section | None:
         "R2: Pollux' simulator (OSDI 2021)",
         "16 nodes of 4 T4, decisions every 60 s, 30 s without progress after every change of "
         "place; speeds and statistical efficiency are interpolated between the artifact's "
-        "measurements, by epoch. Tiresias and Optimus+Oracle follow rules and are compared job by "
-        "job; Pollux searches by a genetic algorithm, whose random draws are ours.",
+        "measurements, by epoch. Tiresias and Optimus+Oracle are compared job by job. Pollux' "
+        "own policy, a genetic search, is not reproduced.",
         ("workload", "scheduler", "ours, mean JCT s", "theirs", "difference", "jobs the same"),
         rows,
         commands,

@@ -6,10 +6,7 @@ from typing import Any
 
 from marl_sched.config import SimConfig
 
-PLACEMENTS = (
-    "consolidate", "first_fit", "best_fit", "spread", "random", "dot_prod", "gpu_packing",
-    "gpu_clustering", "fgd",
-)  # fmt: skip
+PLACEMENTS = ("consolidate", "first_fit")
 """Position = number of the placement rule."""
 
 CONSOLIDATE, FIRST_FIT = 0, 1
