@@ -11,8 +11,9 @@ import numpy as np
 from marl_sched.jit import kernel, part
 from marl_sched.order import rows_by
 from marl_sched.sim import columns as c
+from marl_sched.sim.holdings import drop_entries, give_back, take
 from marl_sched.sim.lifecycle import mark_spanning, run_at, suspend, unplace
-from marl_sched.sim.placement import drop_entries, give_back, place, take
+from marl_sched.sim.placement import place
 from marl_sched.sim.progress import enter_phase, predict, refresh_rates, sync
 from marl_sched.sim.world import World
 from marl_sched.types import Floats2, Ints1, Ints2

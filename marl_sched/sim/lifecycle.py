@@ -6,8 +6,8 @@ import numpy as np
 
 from marl_sched.jit import kernel
 from marl_sched.sim import columns as c
-from marl_sched.sim.draws import exponential_s
-from marl_sched.sim.placement import drop_entries, give_back
+from marl_sched.sim.draws import JOB_FAILURES, exponential_s
+from marl_sched.sim.holdings import drop_entries, give_back
 from marl_sched.sim.progress import book_useful, enter_phase, predict, set_rate, set_remaining, sync
 from marl_sched.sim.queues import (
     join_running,
@@ -146,7 +146,7 @@ def failure_budget_s(w: World, b: int, job: int, count: int) -> float:
     rate = w.job_f[c.JOB_FAILURE_RATE_PER_S, job]
     if rate <= 0.0:
         return np.inf
-    return exponential_s(w.seed, 1, job, count) / rate
+    return exponential_s(w.seed, JOB_FAILURES, job, count) / rate
 
 
 @kernel

@@ -9,7 +9,8 @@ import numpy as np
 
 from marl_sched.jit import kernel, part
 from marl_sched.sim import columns as c
-from marl_sched.sim.placement import span_of
+from marl_sched.sim.devices import MILLI
+from marl_sched.sim.holdings import span_of
 from marl_sched.sim.queues import schedule
 from marl_sched.sim.rules import TIME_SLICE
 from marl_sched.sim.world import World
@@ -161,7 +162,7 @@ def co_runner_factor(w: World, b: int, i: int) -> float:
 def shared_factor(w: World, b: int, i: int) -> float:
     """The same where somebody may share a GPU or the network."""
     factor = 1.0
-    if w.job_k[c.JOB_MILLI, w.slot_k[b, c.JOB, i]] < 1000:
+    if w.job_k[c.JOB_MILLI, w.slot_k[b, c.JOB, i]] < MILLI:
         factor = sharing_factor(w, b, i)
     if w.network_contention and w.slot_k[b, c.SPAN, i] > 0:
         factor *= network_factor(w, b, i)
