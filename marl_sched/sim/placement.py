@@ -13,7 +13,7 @@ import numpy as np
 from marl_sched.jit import kernel, part
 from marl_sched.sim import columns as c
 from marl_sched.sim import scoring
-from marl_sched.sim.devices import MILLI, Demand
+from marl_sched.sim.devices import MILLI, Demand, first_device
 from marl_sched.sim.draws import PLACEMENT, uniform
 from marl_sched.sim.fragmentation import Mix, no_cache
 from marl_sched.sim.holdings import drop_entries, give_back, node_fit, take
@@ -128,7 +128,8 @@ def first_fit(w: World, b: int, slot: int, size: int, gpu_type: int) -> bool:
     for node in range(num_nodes):
         if 0 < left <= largest and w.node_type[node] == gpu_type:
             if node_fit(w, b, slot, node) >= left:
-                take(w, b, slot, node, left)
+                milli = w.job_k[c.JOB_MILLI, w.slot_k[b, c.JOB, slot]]
+                take(w, b, slot, node, left, first_device(w.device_free[b, node], milli))
                 left = 0
     if left > 0:
         undo(w, b, slot)
