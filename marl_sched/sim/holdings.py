@@ -14,7 +14,10 @@ from marl_sched.sim.devices import MILLI, NO_DEVICE, tightest_device, whole_devi
 from marl_sched.sim.nodes import add_jobs, set_whole
 from marl_sched.sim.world import World
 
-EPSILON = 1e-9
+GRAINS = 1e9
+"""Free CPU, memory and bandwidth are kept in whole 1/GRAINS, exact in whatever order jobs go."""
+
+EPSILON = 1e-6
 """Slack when free resources are divided by a demand."""
 
 
@@ -70,7 +73,8 @@ def book(w: World, b: int, slot: int, entry: int, sign: int) -> None:
     is_open = w.node_k[b, c.NODE_STATE, node] == c.OPEN
     for r in range(4):
         part = sign * gpus * w.slot_demand[b, slot, r]
-        w.free[b, node, r] -= part
+        if part != 0.0:
+            w.free[b, node, r] = np.rint(GRAINS * (w.free[b, node, r] - part)) / GRAINS
         if is_open:
             w.spare[b, r] -= part
         else:

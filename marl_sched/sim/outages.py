@@ -69,7 +69,8 @@ def on_node(w: World, b: int, i: int, node: int) -> bool:
 
 @kernel
 def bring_up(w: World, b: int, node: int) -> None:
-    if w.node_k[b, c.NODE_STATE, node] == c.OPEN:
+    """A node that was down is back; one under notice stays so."""
+    if w.node_k[b, c.NODE_STATE, node] != c.DOWN:
         return
     log(w, b, c.NODE_UP, -1, w.capacity[node, 0], node, 0.0)
     set_state(w, b, node, c.OPEN)

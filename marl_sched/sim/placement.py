@@ -107,33 +107,34 @@ def consolidate(w: World, b: int, slot: int, size: int, gpu_type: int) -> bool:
 
 @part
 def first_fit(w: World, b: int, slot: int, size: int, gpu_type: int) -> bool:
-    """The first node with room; a gang larger than a node takes whole idle nodes in order.
+    """The first node with room; a gang larger than that takes idle nodes first, the roomiest.
 
-    The rest of such a gang goes to the first node with room for it. Source: the placement of
-    Tiresias and Muri (Gu et al., NSDI 2019; Zhao et al., SIGCOMM 2022).
+    What is left of such a gang then goes to the first node with room for it. Source: the
+    placement of Tiresias and Muri (Gu et al., NSDI 2019; Zhao et al., SIGCOMM 2022), whose nodes
+    are all alike.
     """
-    num_nodes = w.capacity.shape[0]
-    largest = 0
-    for node in range(num_nodes):
-        if w.node_type[node] == gpu_type:
-            largest = max(largest, int(w.capacity[node, 0]))
+    milli = w.job_k[c.JOB_MILLI, w.slot_k[b, c.JOB, slot]]
     left = size
-    for node in range(num_nodes):
-        if left < largest or size <= largest:
+    while left > 0:
+        holding, roomiest, most = -1, -1, 0
+        for node in range(w.capacity.shape[0]):
+            if w.node_type[node] != gpu_type:
+                continue
+            fit = node_fit(w, b, slot, node)
+            if fit >= left:
+                holding = node
+                break
+            if fit > most and w.node_k[b, c.NODE_JOBS, node] == 0:
+                roomiest, most = node, fit
+        if holding >= 0:
+            take(w, b, slot, holding, left, first_device(w.device_free[b, holding], milli))
+            return True
+        if roomiest < 0:
             break
-        idle = w.node_k[b, c.NODE_JOBS, node] == 0 and w.capacity[node, 0] == largest
-        if w.node_type[node] == gpu_type and idle and node_fit(w, b, slot, node) >= largest:
-            take(w, b, slot, node, largest)
-            left -= largest
-    for node in range(num_nodes):
-        if 0 < left <= largest and w.node_type[node] == gpu_type:
-            if node_fit(w, b, slot, node) >= left:
-                milli = w.job_k[c.JOB_MILLI, w.slot_k[b, c.JOB, slot]]
-                take(w, b, slot, node, left, first_device(w.device_free[b, node], milli))
-                left = 0
-    if left > 0:
-        undo(w, b, slot)
-    return left == 0
+        take(w, b, slot, roomiest, most)
+        left -= most
+    undo(w, b, slot)
+    return False
 
 
 @kernel

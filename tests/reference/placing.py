@@ -36,21 +36,23 @@ def place(world: ReferenceWorld, job: ReferenceJob, level: int) -> Placement | N
 
 
 def first_fit(world: ReferenceWorld, gpus: int, fits: dict[int, int]) -> Placement | None:
-    """The first node with room; more than any node has: whole idle nodes in order, then so."""
-    largest = max(int(world.nodes[n].capacity[0]) for n in fits)
+    """The first node with room for all that is left; while none has, the roomiest idle one."""
     held = {n for job in world.active for n in job.placement}
     placement: Placement = {}
     left = gpus
-    if gpus > largest:
-        for n in sorted(fits):
-            is_idle = n not in held and world.nodes[n].capacity[0] == largest
-            if left >= largest and is_idle and fits[n] >= largest:
-                placement[n] = largest
-                left -= largest
-    if left == 0:
-        return placement
-    with_room = [n for n in sorted(fits) if fits[n] >= left and n not in placement]
-    return {**placement, with_room[0]: left} if with_room and left <= largest else None
+    while left > 0:
+        rest = [n for n in sorted(fits) if n not in placement and fits[n] > 0]
+        with_room = [n for n in rest if fits[n] >= left]
+        idle = [n for n in rest if n not in held]
+        if with_room:
+            placement[with_room[0]] = left
+        elif idle:
+            node = max(idle, key=lambda n: (fits[n], -n))
+            placement[node] = fits[node]
+        else:
+            return None
+        left = gpus - sum(placement.values())
+    return placement
 
 
 def scored(world: ReferenceWorld, job: ReferenceJob, gpus: int, fits: dict[int, int]) -> Placement:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-EPSILON = 1e-9  # slack when free resources are divided by a demand
+EPSILON = 1e-6  # slack when free resources are divided by a demand
 INF = math.inf
 HOUR = 3600.0  # s
 WHOLE = 1000  # thousandths of one GPU

@@ -57,13 +57,16 @@ class ReferenceWorld:
         return free
 
     def free_resources(self, node: int) -> list[float]:
-        """Free CPUs, memory and bandwidth; the first entry, GPUs, is `free_milli`'s matter."""
+        """Free CPUs, memory and bandwidth; the first entry, GPUs, is `free_milli`'s matter.
+
+        To nine decimals, so that equal nodes are equal.
+        """
         left = list(self.nodes[node].capacity)
         for job in self.active:
             gpus = job.placement.get(node, 0)
             for r in range(len(left)):
                 left[r] -= gpus * job.demand[r]
-        return left
+        return [round(amount, 9) for amount in left]
 
     def time_to_failure(self, job: ReferenceJob) -> float:
         """Held seconds between the job's last failure, or its first start, and the next one."""
