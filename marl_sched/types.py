@@ -262,7 +262,7 @@ class ClusterView(NamedTuple):
     tenant: Ints1  # (A,) int64
     deadline_s: Floats1  # (A,) float64, +inf without one
     waiting: Ints1  # (W,) int64, rows that hold nothing, in order of arrival
-    running: Ints1  # (R,) int64, rows that hold GPUs, in any order
+    running: Ints1  # (R,) int64, rows that hold GPUs; a rule may put them in an order
     tenant_quota: Floats1  # (tenants,) float64 GPUs, +inf without one
 
 

@@ -76,7 +76,7 @@ def book(w: World, b: int, slot: int, entry: int, sign: int) -> None:
         if part != 0.0:
             w.free[b, node, r] = np.rint(GRAINS * (w.free[b, node, r] - part)) / GRAINS
         if is_open:
-            w.spare[b, r] -= part
+            w.spare[b, r] = np.rint(GRAINS * (w.spare[b, r] - part)) / GRAINS
         else:
             w.usable[b, r] += part  # what comes back there is not to be had
     add_jobs(w, b, node, sign)

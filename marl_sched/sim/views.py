@@ -62,7 +62,7 @@ def view_of(world: World, b: int) -> ClusterView:
         request_level=k[c.REQUEST_LEVEL, :n],
         limit_level=k[c.LIMIT_LEVEL, :n],
         arrival_s=f[c.ARRIVAL_S, :n],
-        attained_gpu_s=f[c.ATTAINED_GPU_S, :n],
+        attained_gpu_s=f[c.SHOWN_GPU_S, :n],
         run_since_s=f[c.RUN_SINCE_S, :n],
         waiting_since_s=f[c.WAITING_SINCE_S, :n],
         est_total_s=f[c.EST_TOTAL_S, :n],
