@@ -17,16 +17,13 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from bench_simulator import synthetic
+from bench_simulator import seconds_of, synthetic
 
-from marl_sched.evaluation.simulate import begin, run
-from marl_sched.schedulers import get_scheduler
 from marl_sched.types import Cluster
 from marl_sched.workload import Workload
 
@@ -67,17 +64,6 @@ def whole_seconds(num_jobs: int) -> Workload:
         arrival_s=np.floor(workload.arrival_s),
         duration_s=np.maximum(np.floor(workload.duration_s), 1.0),
     )
-
-
-def own_seconds(workload: Workload, name: str) -> float:
-    """CPU seconds of our event loop with the results at its end, best of five; compiled before."""
-    scheduler, taken = get_scheduler(name), []
-    for _ in range(6):
-        simulation = begin(workload, CLUSTER, scheduler)
-        begun = time.process_time()
-        run(simulation, scheduler, workload, CLUSTER.num_gpus)
-        taken.append(time.process_time() - begun)
-    return min(taken[1:])
 
 
 def child_seconds(command: list[str], folder: Path) -> float:
@@ -156,9 +142,9 @@ def main() -> None:
     report = []
     for size in args.sizes:
         workload = whole_seconds(size)
-        for peer, rule, seconds_of in peers:
-            theirs = seconds_of(workload, rule) - seconds_of(workload.slice(0, 1), rule)
-            ours = own_seconds(workload, rule)
+        for peer, rule, peer_seconds in peers:
+            theirs = peer_seconds(workload, rule) - peer_seconds(workload.slice(0, 1), rule)
+            ours = seconds_of(workload, CLUSTER, rule, repeats=5)
             row = {"jobs": size, "scheduler": rule, "peer": peer, "peer_cpu_s": theirs,
                    "cpu_s": ours, "ratio": theirs / ours}  # fmt: skip
             report.append(row)

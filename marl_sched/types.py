@@ -248,6 +248,7 @@ class ClusterView(NamedTuple):
     job: Ints1  # (A,) int64, index of the job in the workload: unique, by arrival
     profile: Ints1  # (A,) int64 in [0, P)
     level: Ints1  # (A,) int64, level held now
+    gpus: Floats1  # (A,) float64, GPUs held now, shares as fractions
     request_level: Ints1  # (A,) int64, level whose size is the request R_i, >= 1
     limit_level: Ints1  # (A,) int64, highest level that the job's agent accepts, >= 1
     arrival_s: Floats1  # (A,) float64

@@ -127,7 +127,7 @@ def serve_all(v: ClusterView, key: np.ndarray, target: np.ndarray) -> None:
     left, last, changes = v.capacity[0], -1, False
     for at in range(running.size):
         i = running[at]
-        left -= v.sizes[v.profile[i], v.level[i]] * v.demand[i, 0]
+        left -= v.gpus[i]
         after[at] = left
         if last < 0 and left < smallest - 1e-9:
             last = i
