@@ -17,9 +17,9 @@ import numpy as np
 
 from marl_sched.errors import UserError
 
-LARGEST, LONGEST = 1e13, 1e10
-"""No number of a trace is larger (milliseconds since 1970 are less), and no run time longer:
-a simulation would never get to its end."""
+LATEST, LONGEST = 1e13, 1e10
+"""No time is later (milliseconds since 1970 are less) and no run time longer: a simulation would
+never get to its end."""
 
 MEND = "correct it, or pass --skip-bad-rows to drop such rows and count them"
 
@@ -108,17 +108,22 @@ class Table:
         self.refuse(bad_text, column, "not a number")
         self.refuse(~np.isfinite(values) & ~bad_text & ~blank, column, "not a finite number")
         values[~np.isfinite(values)] = np.nan
-        self.refuse(np.abs(values) > LARGEST, column, f"beyond {LARGEST:.0e}")
         if empty is not None:
             # An allowed default may itself be infinite: set after the check above.
             values[blank] = empty
         return values
 
+    def times(self, column: str) -> np.ndarray:
+        """(R,) float64 of a column, points in time from any origin, in any unit."""
+        values = self.numbers(column)
+        self.refuse(np.abs(values) > LATEST, column, f"beyond {LATEST:.0e}")
+        return values
+
     def positive(self, column: str) -> np.ndarray:
-        """(R,) float64 > 0 of a column, times or counts."""
+        """(R,) float64 > 0 of a column, a length of time or a count."""
         values = self.numbers(column)
         self.refuse(values <= 0, column, "not positive")
-        self.refuse((values > LONGEST) & (values <= LARGEST), column, f"beyond {LONGEST:.0e}")
+        self.refuse(values > LONGEST, column, f"beyond {LONGEST:.0e}")
         return values
 
     def not_negative(self, column: str, empty: float) -> np.ndarray:
