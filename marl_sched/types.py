@@ -257,7 +257,7 @@ class ClusterView(NamedTuple):
     waiting_since_s: Floats1  # (A,) float64, arrival or last preemption
     est_total_s: Floats1  # (A,) float64, isolated run time on the request, with error
     est_remaining_s: Floats1  # (A,) float64, isolated seconds left, with error
-    restart_s: Floats1  # (A,) float64, cost of the next (re)start or resize
+    restart_s: Floats1  # (A,) float64, cost of the next (re)start, at the request
     demand: Floats2  # (A, 4) float64, per GPU, order of RESOURCES; demand[:, 0] == 1
     priority: Floats1  # (A,) float64, higher runs first
     tenant: Ints1  # (A,) int64

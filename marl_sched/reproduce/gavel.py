@@ -257,7 +257,7 @@ def _world(trace: GavelTrace, steps: Steps, types: tuple[str, ...], gpus: np.nda
         request_level=np.ones(len(sizes), dtype=np.int64),
         rates=np.ones((len(sizes), len(types), 2, 2)),
         nominal_rates=np.tile([0.0, 1.0], (len(sizes), 1)),
-        restart_s=np.zeros(len(sizes)),
+        restart_s=np.zeros((len(sizes), 2)),
         job_profile=job_profile.reshape(-1),
     )
     names = np.array([str(j) for j in range(count)], dtype=object)

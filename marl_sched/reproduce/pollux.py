@@ -172,7 +172,7 @@ def profile_table(models: list[ReplayedModel], num_gpus: int, restart_s: float) 
         request_level=np.ones(len(kinds), np.int64),
         rates=rates,
         nominal_rates=rates[:, 0, :, 0].copy(),
-        restart_s=np.full(len(kinds), restart_s),
+        restart_s=np.full(sizes.shape, restart_s),
         job_profile=np.array([kinds.index(model) for model in models], np.int64),
         phase_left=left,
     )

@@ -243,7 +243,7 @@ def charge_everybody(w: World, b: int) -> None:
         w.slot_f[b, c.SAFE_REMAINING_S, i] = w.slot_f[b, c.REMAINING_S, i]
         w.slot_f[b, c.RESUME_AT_S, i] = now
         predict(w, b, i)
-        cost = w.profile_f[c.PROFILE_RESTART_S, w.slot_k[b, c.PROFILE, i]]
+        cost = w.restart[w.slot_k[b, c.PROFILE, i], w.slot_k[b, c.LEVEL, i]]
         w.slot_f[b, c.RESUME_AT_S, i] = now + cost
 
 

@@ -24,11 +24,6 @@ JOB_MILLI = 3  # share of one GPU in 1/1000; 1000 for whole GPUs
 JOB_MAX_RETRIES = 4
 NUM_JOB_K = 5
 
-# profile_f (., P)
-PROFILE_RESTART_S = 0
-PROFILE_BEST_EFFICIENCY = 1  # highest progress per GPU over the allowed sizes
-NUM_PROFILE_F = 2
-
 # env_f (B, .): float64, one environment each
 NOW_S = 0
 ROUND_AT_S = 1
@@ -92,7 +87,7 @@ RATE = 9
 FIRST_START_S = 10  # NaN before it
 EST_TOTAL_S = 11
 EST_REMAINING_S = 12  # up to the last look
-RESTART_S = 13  # cost of the next (re)start or resize
+RESTART_S = 13  # cost of the next (re)start, at the request
 PRIORITY = 14
 DEADLINE_S = 15  # absolute
 PRESSURE_AT_ARRIVAL_S = 16

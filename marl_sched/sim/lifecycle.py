@@ -81,7 +81,7 @@ def take_up(w: World, b: int, job: int) -> None:
     f[c.EST_FACTOR] = w.job_f[c.JOB_EST_FACTOR, job]
     f[c.RESTART_S] = 0.0
     if w.charge_first_start:
-        f[c.RESTART_S] = w.profile_f[c.PROFILE_RESTART_S, profile]
+        f[c.RESTART_S] = w.restart[profile, w.request_level[profile]]
     f[c.PRIORITY] = w.job_f[c.JOB_PRIORITY, job]
     f[c.DEADLINE_S] = arrival + w.job_f[c.JOB_DEADLINE_S, job]
     f[c.PRESSURE_AT_ARRIVAL_S] = w.env_f[b, c.PRESSURE_S]
@@ -191,10 +191,12 @@ def run_at(w: World, b: int, i: int, level: int) -> None:
     now = w.env_f[b, c.NOW_S]
     profile, before = w.slot_k[b, c.PROFILE, i], w.slot_k[b, c.LEVEL, i]
     f = w.slot_f[b]
-    cost = f[c.RESTART_S, i]
+    cost = w.restart[profile, level]
     if np.isnan(f[c.FIRST_START_S, i]):
         f[c.FIRST_START_S, i] = now
-        f[c.RESTART_S, i] = w.profile_f[c.PROFILE_RESTART_S, profile]
+        f[c.RESTART_S, i] = w.restart[profile, w.request_level[profile]]
+        if not w.charge_first_start:
+            cost = 0.0
     else:
         w.slot_k[b, c.RESTARTS, i] += 1
     if before == 0:

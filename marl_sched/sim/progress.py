@@ -68,7 +68,7 @@ def set_remaining(w: World, b: int, i: int, left: float) -> None:
 @kernel
 def book_useful(w: World, b: int, i: int, done: float) -> None:
     """GPU-seconds at the job's best efficiency that `done` work is worth count as useful."""
-    best = w.profile_f[c.PROFILE_BEST_EFFICIENCY, w.slot_k[b, c.PROFILE, i]]
+    best = w.best_efficiency[w.slot_k[b, c.PROFILE, i]]
     w.cost[b, c.COST_UTILISATION] -= done / best
 
 

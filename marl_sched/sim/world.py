@@ -72,7 +72,8 @@ class World(NamedTuple):
     rates: Floats4  # (P, T, L, 2 or 3) float64: on one node, within a rack, across racks
     nominal_rates: Floats2  # (P, L) float64, what schedulers are told
     phase_left: Floats2  # (P, F) float64, work left at the end of each phase; last one 0
-    profile_f: Floats2  # (., P) float64
+    restart: Floats2  # (P, L) float64 seconds, cost of a start at each level
+    best_efficiency: Floats1  # (P,) float64, highest progress per GPU over the allowed sizes
     interference: Floats2  # (P, P) float64, my relative speed beside the other; else (0, 0)
     job_f: Floats2  # (., J) float64
     job_k: Ints2  # (., J) int64
@@ -211,7 +212,8 @@ def build_world(
         rates=np.ascontiguousarray(profiles.rates, dtype=np.float64),
         nominal_rates=np.ascontiguousarray(profiles.nominal_rates, dtype=np.float64),
         phase_left=np.ascontiguousarray(profiles.phase_left, dtype=np.float64),
-        profile_f=_profile_columns(profiles),
+        restart=np.ascontiguousarray(profiles.restart_s, dtype=np.float64),
+        best_efficiency=_best_efficiency(profiles),
         interference=slowdown,
         job_f=job_f,
         job_k=job_k,
@@ -291,11 +293,11 @@ def _grown_pool(world: World, more: int) -> np.ndarray:
     return new
 
 
-def _profile_columns(profiles: ProfileTable) -> np.ndarray:
-    """(., P) float64."""
+def _best_efficiency(profiles: ProfileTable) -> np.ndarray:
+    """(P,) float64."""
     with np.errstate(divide="ignore", invalid="ignore"):
         efficiency = profiles.nominal_rates[:, 1:] / profiles.sizes[:, 1:]
-    return np.stack([profiles.restart_s, np.nanmax(efficiency, axis=1)]).astype(float)
+    return np.asarray(np.nanmax(efficiency, axis=1), dtype=np.float64)
 
 
 def _job_columns(

@@ -33,7 +33,7 @@ class Features:
     sizes: np.ndarray  # (P, L), in place of the setup's, for it may hold shares
     num_levels: np.ndarray  # (P,)
     request_level: np.ndarray  # (P,)
-    restart_s: np.ndarray  # (P,)
+    restart_s: np.ndarray  # (P, L)
     rates: np.ndarray  # (P, T, L, 3)
     rack: np.ndarray  # (N,)
     columns: Mapping[str, Any]  # optional attributes of a workload
