@@ -25,7 +25,7 @@ from marl_sched.sim import columns as c
 from marl_sched.sim.simulation import Simulation
 from marl_sched.sim.world import World, build_world
 from marl_sched.types import Cluster, make_node
-from marl_sched.workload.gavel import GavelTrace, load_profile, load_throughputs, load_trace
+from marl_sched.workload.gavel import GavelTrace, load_overheads, load_profile, load_throughputs, load_trace
 from marl_sched.workload.jobs import Workload
 
 RESTART_S = 20.0
@@ -48,9 +48,9 @@ SCHEDULERS = {
 the first."""
 
 _NEVER = 1e9
-_BARELY = 1e-30
+BARELY = 1e-30
 """Rate of a job that makes no progress in a round."""
-_SOONER_S = 1e-6
+SOONER_S = 1e-6
 """Lead of a job's own end over the end of its round, so that it comes first."""
 
 
@@ -69,7 +69,8 @@ def run(
     Args:
         profile: planned run times; None computes them from the throughputs.
         cluster: GPUs by type, or as text "32" or "32:16:8", in `TYPE_ORDER`.
-        overheads: measured restart overheads; None charges `RESTART_S`.
+        overheads: measured restart overheads, for the rounds of a real cluster instead
+            (`gavel_leases`); None charges `RESTART_S`.
 
     Returns:
         avg_jct_s, p50_jct_s, p99_jct_s, makespan_s, num_restarts, num_rounds, and jcts_s by
@@ -89,8 +90,12 @@ def run(
     if scheduler not in SCHEDULERS:
         raise UserError(f"unknown scheduler {scheduler!r}; known: {', '.join(SCHEDULERS)}")
     steps = Steps(jobs, table, types, None if profile is None else load_profile(profile, len(jobs)))
-    experiment = Experiment(jobs, steps, types, gpus, scheduler, round_s, seed)
-    return experiment.run()
+    given = (jobs, steps, types, gpus, scheduler, round_s, seed)
+    if overheads is None:
+        return Experiment(*given).run()
+    from marl_sched.reproduce.gavel_leases import LeasedExperiment
+
+    return LeasedExperiment(*given, overheads_s=load_overheads(overheads)).run()
 
 
 def cluster_of(given: dict[str, int] | str) -> tuple[tuple[str, ...], np.ndarray]:
@@ -122,6 +127,8 @@ class Experiment:
     job that runs in it progresses.
     """
 
+    mechanism = Rounds
+
     def __init__(
         self,
         trace: GavelTrace,
@@ -134,7 +141,7 @@ class Experiment:
     ) -> None:
         self.trace, self.steps, self.gpus, self.round_s = trace, steps, gpus, round_s
         self.program = SCHEDULERS[scheduler]
-        self.rounds = Rounds(
+        self.rounds = self.mechanism(
             len(types), round_s, seed=seed, fixed_order=self.program in FIXED_ORDER, lend=False
         )
         self.simulation = Simulation(_world(trace, steps, types, gpus))
@@ -164,6 +171,10 @@ class Experiment:
 
     def _decide(self, rows: np.ndarray) -> np.ndarray:
         """(n,) int64, the type that jobs `rows` (n,), in their order, run on; -1 waits."""
+        return self.rounds.decide(*self._question(rows))
+
+    def _question(self, rows: np.ndarray) -> tuple[Any, ...]:
+        """What `Rounds.decide` is asked about jobs `rows` (n,)."""
         steps = self.steps
         demand = Demand(
             self.trace.num_gpus[rows].astype(float),
@@ -172,7 +183,7 @@ class Experiment:
             self.trace.weight[rows],
             self.gpus.astype(float),
         )
-        return self.rounds.decide(
+        return (
             self.simulation.now_s,
             rows,
             self.trace.num_gpus[rows],
@@ -190,7 +201,7 @@ class Experiment:
         before, self.running = self.running, np.full(len(self.trace), -1, dtype=np.int64)
         self.running[rows] = chosen
         placement = np.zeros((len(rows), len(self.gpus)), dtype=np.int64)
-        speed = np.full((len(rows), 1), _BARELY)
+        speed = np.full((len(rows), 1), BARELY)
         at = np.argsort(view_job)
         left = self.simulation.remaining()
         planned = self.steps.planned_steps(rows[runs], chosen[runs], self.round_s)
@@ -228,9 +239,9 @@ class Experiment:
         else:
             self.rounds.invalidate()
         if ends:
-            return end_s, work / max(seconds - _SOONER_S, 1e-300)
+            return end_s, work / max(seconds - SOONER_S, 1e-300)
         if seconds <= 0.0 or done <= 0:
-            return end_s, _BARELY
+            return end_s, BARELY
         return end_s, work * done / before / seconds
 
     def _results(self) -> dict[str, Any]:

@@ -140,7 +140,8 @@ class Steps:
             self.failures[j] += 1
             ends = bool(self.failures[j] >= MAX_FAILURES)
         if self.wants[j]:
-            self._rescale(j)
+            self.rescale(j, self.wants[j])
+            self.wants[j] = 0
         if not ends and self.trace.mode[j] != "static":
             self._adapt(j)
         return ends, ran
@@ -165,14 +166,16 @@ class Steps:
             elif batch != first and critical and batch != scaling.SMALLEST[model]:
                 self.wants[j] = first
 
-    def _rescale(self, j: int) -> None:
-        """Change the batch size; the number of epochs stays, progress is rounded up to epochs."""
-        model, old, new = self.trace.model[j], int(self.batch[j]), self.wants[j]
-        self.wants[j] = 0
+    def rescale(self, j: int, new: int) -> bool:
+        """Change the batch size, if job `j` may have the `new` one; whether it may.
+
+        The number of epochs stays, progress is rounded up to whole epochs.
+        """
+        model, old = self.trace.model[j], int(self.batch[j])
         rates = self._rates(j, new)
         fixed = model != "Transformer" and self.trace.batch_size[j] == scaling.LARGEST[model]
         if fixed or rates is None:
-            return
+            return False
         before, after = scaling.steps_per_epoch(model, old), scaling.steps_per_epoch(model, new)
         epochs = math.ceil(int(self.total[j]) / before)
         total = math.ceil(int(self.total[j]) * (1.0 / (new / old)))
@@ -182,3 +185,4 @@ class Steps:
         self.done[j] = math.ceil(int(self.done[j]) / before) * after
         self.batch[j] = new
         self.rate[j] = rates
+        return True
