@@ -175,11 +175,11 @@ class Experiment:
 
     def _question(self, rows: np.ndarray) -> tuple[Any, ...]:
         """What `Rounds.decide` is asked about jobs `rows` (n,)."""
-        steps = self.steps
+        rate, left = self._known()
         demand = Demand(
             self.trace.num_gpus[rows].astype(float),
-            steps.rate[rows],
-            steps.left[rows].astype(float),
+            rate[rows],
+            left[rows].astype(float),
             self.trace.weight[rows],
             self.gpus.astype(float),
         )
@@ -191,6 +191,10 @@ class Experiment:
             self.gpus,
             lambda: PROGRAMS[self.program](demand),
         )
+
+    def _known(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rates (J, T) float64, steps/s, and steps left (J,) int64, as the scheduler knows them."""
+        return self.steps.rate, self.steps.left
 
     def _begin_round(self) -> float:
         """Start the jobs of the next round; when it ends, s."""

@@ -33,6 +33,9 @@ from marl_sched.schedulers.rounds import Rounds
 DECIDED_AT = 0.5
 """Part of a round after which the next one is decided."""
 
+SMOOTHING = 0.5
+"""Weight of a lease's steps/s, loading included, in what the scheduler takes for the job's rate."""
+
 Place = tuple[int, tuple[int, ...]]
 """GPU type and numbers of the GPUs there."""
 
@@ -144,6 +147,8 @@ class LeasedExperiment(Experiment):
     def __init__(self, *given: Any, overheads_s: np.ndarray) -> None:
         super().__init__(*given)
         self.scripts = Scripts(self.steps)
+        self.measured = self.steps.rate.copy()
+        """(J, T) float64, steps/s as the scheduler knows them: from the table, then measured."""
         self.overheads_s = overheads_s
         self._random = np.random.default_rng(given[-1])
         self.leases: dict[int, Lease] = {}
@@ -191,12 +196,21 @@ class LeasedExperiment(Experiment):
             whole = lease.through_s <= lease.stopped_s and not lease.ends
             done = lease.steps if whole else lease.steps_by(stopped_s)
             self.rounds.book(np.array([j]), np.array([lease.place[0]]), np.array([seconds]))
+            self.measured[j, lease.place[0]] *= 1.0 - SMOOTHING
+            self.measured[j, lease.place[0]] += SMOOTHING * done / max(seconds, SOONER_S)
             if self.scripts.end_lease(j, done, seconds):
+                self.measured[j] = self.steps.rate[j]
                 self.rounds.invalidate()
 
     def _decide(self, rows: np.ndarray) -> np.ndarray:
         running = [(j, lease.place[0], lease.launch_s) for j, lease in self.leases.items()]
         return self.rounds.decide_live(*self._question(rows), running)
+
+    def _known(self) -> tuple[np.ndarray, np.ndarray]:
+        left = self.steps.left
+        for j, lease in self.leases.items():
+            left[j] -= lease.steps_by(self.simulation.now_s)
+        return self.measured, left
 
     def _decide_next(self) -> None:
         """Who runs in the next round, and whose lease is extended."""
@@ -238,7 +252,7 @@ class LeasedExperiment(Experiment):
                 self.leases[j] = self._lease(j, place, now_s)
 
     def _lease(self, j: int, place: Place, now_s: float) -> Lease:
-        load_s = 0.5 * self._draw() if self.started[j] else 0.0
+        load_s = self._draw() if self.started[j] else 0.0
         self.num_restarts += bool(self.started[j])
         self.started[j] = True
         steps, ends = self.scripts.next_steps(j)
@@ -248,7 +262,7 @@ class LeasedExperiment(Experiment):
         late_s = now_s + max(float(self.steps.limit_s[j] - self.steps.run_s[j]), 0.0)
         if late_s < through_s:
             through_s, ends = max(late_s, train_s), True
-        return Lease(place, now_s, train_s, rate, steps, through_s, 0.5 * self._draw(), ends)
+        return Lease(place, now_s, train_s, rate, steps, through_s, self._draw(), ends)
 
     def _draw(self) -> float:
         return float(self._random.choice(self.overheads_s))
