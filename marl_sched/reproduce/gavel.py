@@ -25,7 +25,13 @@ from marl_sched.sim import columns as c
 from marl_sched.sim.simulation import Simulation
 from marl_sched.sim.world import World, build_world
 from marl_sched.types import Cluster, make_node
-from marl_sched.workload.gavel import GavelTrace, load_overheads, load_profile, load_throughputs, load_trace
+from marl_sched.workload.gavel import (
+    GavelTrace,
+    load_overheads,
+    load_profile,
+    load_throughputs,
+    load_trace,
+)
 from marl_sched.workload.jobs import Workload
 
 RESTART_S = 20.0
@@ -63,6 +69,7 @@ def run(
     round_s: float = 120.0,
     seed: int = 0,
     overheads: Path | None = None,
+    first_jobs: int = 1,
 ) -> dict[str, Any]:
     """Simulate one policy on one trace.
 
@@ -71,6 +78,7 @@ def run(
         cluster: GPUs by type, or as text "32" or "32:16:8", in `TYPE_ORDER`.
         overheads: measured restart overheads, for the rounds of a real cluster instead
             (`gavel_leases`); None charges `RESTART_S`.
+        first_jobs: with `overheads`, jobs that have arrived when the first round begins.
 
     Returns:
         avg_jct_s, p50_jct_s, p99_jct_s, makespan_s, num_restarts, num_rounds, and jcts_s by
@@ -95,7 +103,9 @@ def run(
         return Experiment(*given).run()
     from marl_sched.reproduce.gavel_leases import LeasedExperiment
 
-    return LeasedExperiment(*given, overheads_s=load_overheads(overheads)).run()
+    return LeasedExperiment(
+        *given, overheads_s=load_overheads(overheads), first_jobs=first_jobs
+    ).run()
 
 
 def cluster_of(given: dict[str, int] | str) -> tuple[tuple[str, ...], np.ndarray]:

@@ -14,8 +14,8 @@ out, read off its scheduler, its workers and its training scripts:
   epochs it has (`batch_scaling`), and exits to do so. A checkpoint holds whole epochs, so that an
   epoch cut short is counted in steps but begun anew.
 
-A preemption costs one measured overhead, half for the checkpoint at the stop and half for loading
-it at the next start. What is left out: failures of nodes and networks, and launching a process.
+Writing a checkpoint takes a measured overhead, loading it at the next start another one. What is
+left out: launching a process, failures, and GPUs that are slower than the table of throughputs.
 """
 
 from __future__ import annotations
@@ -138,14 +138,18 @@ class LeasedExperiment(Experiment):
     """One policy on one trace, by the rounds of a real cluster.
 
     Args:
-        overheads_s: (n,) float64, measured overheads, of which each preemption draws one.
+        overheads_s: (n,) float64, measured overheads, from which each stop and start draws.
+        first_jobs: the first round waits until so many jobs have arrived, as a cluster does whose
+            machines register later than the first jobs.
     """
 
     mechanism = LiveRounds
     rounds: LiveRounds
 
-    def __init__(self, *given: Any, overheads_s: np.ndarray) -> None:
+    def __init__(self, *given: Any, overheads_s: np.ndarray, first_jobs: int = 1) -> None:
         super().__init__(*given)
+        arrival_s = self.trace.arrival_s
+        ready_s = float(arrival_s[min(max(first_jobs, 1), len(arrival_s)) - 1] - arrival_s[0])
         self.scripts = Scripts(self.steps)
         self.measured = self.steps.rate.copy()
         """(J, T) float64, steps/s as the scheduler knows them: from the table, then measured."""
@@ -158,7 +162,7 @@ class LeasedExperiment(Experiment):
         """Those of the next one, once it is decided."""
         self.pending: dict[int, Place] = {}
         """Of those, the ones that have not been launched."""
-        self.round_begun_s = -np.inf
+        self.round_begun_s = ready_s - self.round_s
         self.started = np.zeros(len(self.trace), dtype=bool)
 
     def run(self) -> dict[str, Any]:
@@ -166,7 +170,8 @@ class LeasedExperiment(Experiment):
         while self.simulation.advance():
             now_s = self.simulation.now_s
             self._settle(now_s)
-            if self.next is None and now_s >= self.decision_s:
+            first = self.number == 0
+            if self.next is None and now_s >= (self.round_end_s if first else self.decision_s):
                 self._decide_next()
             if now_s >= self.round_end_s:
                 self._end_round_at(now_s)
@@ -252,7 +257,8 @@ class LeasedExperiment(Experiment):
                 self.leases[j] = self._lease(j, place, now_s)
 
     def _lease(self, j: int, place: Place, now_s: float) -> Lease:
-        load_s = self._draw() if self.started[j] else 0.0
+        # Every process of a gang loads the checkpoint, its first one writes it.
+        load_s = self._draw(len(place[1])) if self.started[j] else 0.0
         self.num_restarts += bool(self.started[j])
         self.started[j] = True
         steps, ends = self.scripts.next_steps(j)
@@ -264,8 +270,9 @@ class LeasedExperiment(Experiment):
             through_s, ends = max(late_s, train_s), True
         return Lease(place, now_s, train_s, rate, steps, through_s, self._draw(), ends)
 
-    def _draw(self) -> float:
-        return float(self._random.choice(self.overheads_s))
+    def _draw(self, processes: int = 1) -> float:
+        """The longest of some measured overheads, s."""
+        return float(self._random.choice(self.overheads_s, size=processes).max())
 
     def _show(self, now_s: float) -> None:
         """Tell the simulation who runs how fast, and when to look again."""
