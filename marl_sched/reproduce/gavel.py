@@ -10,6 +10,7 @@ artifact stops.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from marl_sched.config import SimConfig
 from marl_sched.errors import UserError
 from marl_sched.perf.profiles import ProfileTable
-from marl_sched.reproduce.gavel_steps import Steps
+from marl_sched.reproduce.gavel_steps import OVERTIME, Steps
 from marl_sched.schedulers.gavel import FIXED_ORDER, PROGRAMS, Demand
 from marl_sched.schedulers.rounds import Rounds
 from marl_sched.sim import columns as c
@@ -60,6 +61,18 @@ SOONER_S = 1e-6
 """Lead of a job's own end over the end of its round, so that it comes first."""
 
 
+@dataclass(frozen=True)
+class RealCluster:
+    """A run on hardware."""
+
+    overheads: Path
+    """Measured seconds of writing or loading a checkpoint."""
+    first_jobs: int = 1
+    """Jobs that have arrived when the first round begins: machines register late."""
+    overtime: float = OVERTIME
+    """A job that has run this many times its planned run time is ended."""
+
+
 def run(
     trace: Path,
     throughputs: Path,
@@ -68,17 +81,15 @@ def run(
     cluster: dict[str, int] | str,
     round_s: float = 120.0,
     seed: int = 0,
-    overheads: Path | None = None,
-    first_jobs: int = 1,
+    real: RealCluster | None = None,
 ) -> dict[str, Any]:
     """Simulate one policy on one trace.
 
     Args:
         profile: planned run times; None computes them from the throughputs.
         cluster: GPUs by type, or as text "32" or "32:16:8", in `TYPE_ORDER`.
-        overheads: measured restart overheads, for the rounds of a real cluster instead
-            (`gavel_leases`); None charges `RESTART_S`.
-        first_jobs: with `overheads`, jobs that have arrived when the first round begins.
+        real: by the rounds of a real cluster (`gavel_leases`); None goes by the published
+            simulator's.
 
     Returns:
         avg_jct_s, p50_jct_s, p99_jct_s, makespan_s, num_restarts, num_rounds, and jcts_s by
@@ -97,15 +108,15 @@ def run(
         )
     if scheduler not in SCHEDULERS:
         raise UserError(f"unknown scheduler {scheduler!r}; known: {', '.join(SCHEDULERS)}")
-    steps = Steps(jobs, table, types, None if profile is None else load_profile(profile, len(jobs)))
+    planned_s = None if profile is None else load_profile(profile, len(jobs))
+    overtime = OVERTIME if real is None else real.overtime
+    steps = Steps(jobs, table, types, planned_s, overtime)
     given = (jobs, steps, types, gpus, scheduler, round_s, seed)
-    if overheads is None:
+    if real is None:
         return Experiment(*given).run()
     from marl_sched.reproduce.gavel_leases import LeasedExperiment
 
-    return LeasedExperiment(
-        *given, overheads_s=load_overheads(overheads), first_jobs=first_jobs
-    ).run()
+    return LeasedExperiment(*given, load_overheads(real.overheads), real.first_jobs).run()
 
 
 def cluster_of(given: dict[str, int] | str) -> tuple[tuple[str, ...], np.ndarray]:

@@ -14,8 +14,8 @@ out, read off its scheduler, its workers and its training scripts:
   epochs it has (`batch_scaling`), and exits to do so. A checkpoint holds whole epochs, so that an
   epoch cut short is counted in steps but begun anew.
 
-Writing a checkpoint takes a measured overhead, loading it at the next start another one. What is
-left out: launching a process, failures, and GPUs that are slower than the table of throughputs.
+Writing a checkpoint takes one of the measured overheads, loading it at the next start another one.
+What is left out: failures, and GPUs that are slower than the table of throughputs.
 """
 
 from __future__ import annotations
@@ -28,10 +28,17 @@ import numpy as np
 
 from marl_sched.reproduce.gavel import BARELY, SOONER_S, Experiment
 from marl_sched.reproduce.gavel_scripts import Scripts
+from marl_sched.reproduce.gavel_steps import Steps
 from marl_sched.schedulers.rounds import Rounds
+from marl_sched.workload.gavel import GavelTrace
 
 DECIDED_AT = 0.5
 """Part of a round after which the next one is decided."""
+
+LAUNCH_S = 10.0
+"""From idle GPUs to a process that asks for its lease: how long after the start of a round jobs
+that began anew asked, on the mean, in the artifact's record of Themis on the same 32 GPUs, 2021.
+No run of that policy is compared with anything here."""
 
 SMOOTHING = 0.5
 """Weight of a lease's steps/s, loading included, in what the scheduler takes for the job's rate."""
@@ -48,13 +55,13 @@ class LiveRounds(Rounds):
 
     def decide_live(
         self,
+        running: Sequence[tuple[int, int, float]],
         now_s: float,
         job: np.ndarray,
         gang: np.ndarray,
         runs: np.ndarray,
         capacity: np.ndarray,
         fractions: Callable[[], np.ndarray],
-        running: Sequence[tuple[int, int, float]],
     ) -> np.ndarray:
         """As `decide`, with the (job, GPU type, start in s) of those that run now."""
         self._meet(job)
@@ -110,7 +117,8 @@ class Lease:
     """A job on its GPUs, from launch to exit."""
 
     place: Place
-    launch_s: float
+    begun_s: float
+    """When its process asked for it."""
     train_s: float
     """When it has loaded its checkpoint and trains on."""
     rate: float
@@ -146,15 +154,26 @@ class LeasedExperiment(Experiment):
     mechanism = LiveRounds
     rounds: LiveRounds
 
-    def __init__(self, *given: Any, overheads_s: np.ndarray, first_jobs: int = 1) -> None:
-        super().__init__(*given)
-        arrival_s = self.trace.arrival_s
+    def __init__(
+        self,
+        trace: GavelTrace,
+        steps: Steps,
+        types: tuple[str, ...],
+        gpus: np.ndarray,
+        scheduler: str,
+        round_s: float,
+        seed: int,
+        overheads_s: np.ndarray,
+        first_jobs: int = 1,
+    ) -> None:
+        super().__init__(trace, steps, types, gpus, scheduler, round_s, seed)
+        arrival_s = trace.arrival_s
         ready_s = float(arrival_s[min(max(first_jobs, 1), len(arrival_s)) - 1] - arrival_s[0])
         self.scripts = Scripts(self.steps)
         self.measured = self.steps.rate.copy()
         """(J, T) float64, steps/s as the scheduler knows them: from the table, then measured."""
         self.overheads_s = overheads_s
-        self._random = np.random.default_rng(given[-1])
+        self._random = np.random.default_rng(seed)
         self.leases: dict[int, Lease] = {}
         self.current: dict[int, Place] = {}
         """Places of the jobs of the present round."""
@@ -197,7 +216,7 @@ class LeasedExperiment(Experiment):
                 continue
             del self.leases[j]
             stopped_s = min(lease.through_s, lease.stopped_s)
-            seconds = stopped_s - lease.launch_s
+            seconds = stopped_s - lease.begun_s
             whole = lease.through_s <= lease.stopped_s and not lease.ends
             done = lease.steps if whole else lease.steps_by(stopped_s)
             self.rounds.book(np.array([j]), np.array([lease.place[0]]), np.array([seconds]))
@@ -208,8 +227,8 @@ class LeasedExperiment(Experiment):
                 self.rounds.invalidate()
 
     def _decide(self, rows: np.ndarray) -> np.ndarray:
-        running = [(j, lease.place[0], lease.launch_s) for j, lease in self.leases.items()]
-        return self.rounds.decide_live(*self._question(rows), running)
+        running = [(j, lease.place[0], lease.begun_s) for j, lease in self.leases.items()]
+        return self.rounds.decide_live(running, *self._question(rows))
 
     def _known(self) -> tuple[np.ndarray, np.ndarray]:
         left = self.steps.left
@@ -257,18 +276,19 @@ class LeasedExperiment(Experiment):
                 self.leases[j] = self._lease(j, place, now_s)
 
     def _lease(self, j: int, place: Place, now_s: float) -> Lease:
+        begun_s = now_s + LAUNCH_S
         # Every process of a gang loads the checkpoint, its first one writes it.
         load_s = self._draw(len(place[1])) if self.started[j] else 0.0
         self.num_restarts += bool(self.started[j])
         self.started[j] = True
         steps, ends = self.scripts.next_steps(j)
         rate = float(self.steps.rate[j, place[0]])
-        train_s = now_s + load_s
+        train_s = begun_s + load_s
         through_s = train_s + steps / max(rate, BARELY)
-        late_s = now_s + max(float(self.steps.limit_s[j] - self.steps.run_s[j]), 0.0)
+        late_s = begun_s + max(float(self.steps.limit_s[j] - self.steps.run_s[j]), 0.0)
         if late_s < through_s:
             through_s, ends = max(late_s, train_s), True
-        return Lease(place, now_s, train_s, rate, steps, through_s, self._draw(), ends)
+        return Lease(place, begun_s, train_s, rate, steps, through_s, self._draw(), ends)
 
     def _draw(self, processes: int = 1) -> float:
         """The longest of some measured overheads, s."""

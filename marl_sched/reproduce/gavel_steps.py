@@ -17,7 +17,7 @@ from marl_sched.reproduce import batch_scaling as scaling
 from marl_sched.workload.gavel import GavelTrace, Throughputs
 
 OVERTIME = 1.5
-"""A job that has run this many times its planned run time is ended."""
+"""How many times its planned run time a job may run in the published artifact."""
 MAX_FAILURES = 5
 """A job that has so many rounds on end without a step is ended."""
 
@@ -33,6 +33,7 @@ class Steps:
         types: the cluster's GPU types, T.
         planned_s: (J,) float64, planned run time of each job, from a profile; None takes the
             time of the planned batch sizes on the first type.
+        overtime: a job that has run this many times its planned run time is ended.
 
     Raises:
         UserError: for a job that the throughput table or the batch rules do not know.
@@ -44,6 +45,7 @@ class Steps:
         throughputs: Throughputs,
         types: tuple[str, ...],
         planned_s: np.ndarray | None = None,
+        overtime: float = OVERTIME,
     ) -> None:
         count = len(trace)
         self.trace = trace
@@ -65,7 +67,7 @@ class Steps:
             for t, rate in enumerate(self._rates(j, int(self.batch[j])) or ()):
                 self.rate[j, t] = rate
         plan = [self._planned_s(j) for j in range(count)] if planned_s is None else planned_s
-        self.limit_s = np.array([int(int(seconds) * OVERTIME) for seconds in plan], dtype=float)
+        self.limit_s = np.array([int(int(seconds) * overtime) for seconds in plan], dtype=float)
 
     def _check(self, j: int) -> None:
         model, mode = self.trace.model[j], self.trace.mode[j]

@@ -11,7 +11,7 @@ from marl_sched.cli.reproduce import spread
 from marl_sched.errors import UserError
 from marl_sched.reproduce.files import gavel_cluster, gavel_files, pollux_profiles
 from marl_sched.reproduce.report import table
-from marl_sched.reproduce.sections import percent
+from marl_sched.reproduce.section import percent
 from tests.cli.program import call, files_in
 from tests.reproduce.test_muri import JOBS
 
