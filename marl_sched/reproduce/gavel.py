@@ -223,38 +223,40 @@ class Experiment:
         rows = np.sort(view_job)
         chosen = self._decide(rows)
         runs = np.flatnonzero(chosen >= 0)
-        before, self.running = self.running, np.full(len(self.trace), -1, dtype=np.int64)
+        jobs, kinds, at = rows[runs], chosen[runs], np.argsort(view_job)[runs]
+        fresh = (self.number > 0) & (self.running[jobs] < 0)
+        self.num_restarts += int(fresh.sum())
+        self.running[:] = -1
         self.running[rows] = chosen
         placement = np.zeros((len(rows), len(self.gpus)), dtype=np.int64)
+        placement[at, kinds] = self.trace.num_gpus[jobs]
+        planned = self.steps.planned_steps(jobs, kinds, self.round_s)
+        left = self.simulation.remaining()[at]
+        now_s, ends_s, speeds = self.simulation.now_s, [self.simulation.now_s], []
+        asked = (array.tolist() for array in (jobs, kinds, planned, fresh, left))
+        for each in zip(*asked, strict=True):
+            end_s, progress = self._run_job(now_s, *each)
+            ends_s.append(end_s)
+            speeds.append(progress)
         speed = np.full((len(rows), 1), BARELY)
-        at = np.argsort(view_job)
-        left = self.simulation.remaining()
-        planned = self.steps.planned_steps(rows[runs], chosen[runs], self.round_s)
-        end_s = self.simulation.now_s
-        for a, count in zip(runs.tolist(), planned.tolist(), strict=True):
-            j, kind, row = int(rows[a]), int(chosen[a]), int(at[a])
-            placement[row, kind] = self.trace.num_gpus[j]
-            fresh = self.number > 0 and before[j] < 0
-            self.num_restarts += fresh
-            job_end_s, speed[row, 0] = self._run_job(j, kind, count, fresh, float(left[row]))
-            end_s = max(end_s, job_end_s)
+        speed[at, 0] = speeds
         self.simulation.place(placement, speed)
         self.number += 1
-        return end_s
+        return max(ends_s)
 
     def _run_job(
-        self, j: int, kind: int, count: int, fresh: bool, work: float
+        self, now_s: float, j: int, kind: int, count: int, fresh: bool, work: float
     ) -> tuple[float, float]:
-        """Let job `j` do `count` steps in a round.
+        """Let job `j` do `count` steps in the round from `now_s` on.
 
         Returns:
             When it is through, s, and its progress until then in the simulation's unit per
             second, of which it has `work` left.
         """
-        now_s, steps = self.simulation.now_s, self.steps
-        end_s = max(now_s + count / steps.rate[j, kind], now_s)
+        steps = self.steps
+        end_s = max(now_s + count / float(steps.rate[j, kind]), now_s)
         seconds = end_s - now_s
-        useful_s, done, before = seconds, count, int(steps.left[j])
+        useful_s, done, before = seconds, count, int(steps.total[j] - steps.done[j])
         if fresh and seconds > self.round_s - SPARED_S:
             useful_s = seconds - RESTART_S
             done = int(count * (useful_s / seconds))

@@ -20,7 +20,7 @@ What is left out: failures, and GPUs that are slower than the table of throughpu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +83,7 @@ class LiveRounds(Rounds):
 
 
 def assign(
-    wanted: dict[int, int], gang: np.ndarray, held: dict[int, Place], capacity: np.ndarray
+    wanted: Mapping[int, int], gang: np.ndarray, held: Mapping[int, Place], capacity: np.ndarray
 ) -> dict[int, Place]:
     """Give GPUs to the jobs of a round, large gangs first; who can stays where it is.
 
@@ -297,6 +297,7 @@ class LeasedExperiment(Experiment):
     def _show(self, now_s: float) -> None:
         """Tell the simulation who runs how fast, and when to look again."""
         job, left = self.simulation.view().job.copy(), self.simulation.remaining()
+        steps_left = self.steps.left
         placement = np.zeros((len(job), len(self.gpus)), dtype=np.int64)
         speed = np.full((len(job), 1), BARELY)
         wake_s = self.decision_s if self.next is None else self.round_end_s
@@ -311,7 +312,7 @@ class LeasedExperiment(Experiment):
             if lease.ends and lease.through_s <= lease.stopped_s:
                 speed[row, 0] = left[row] / max(lease.exit_s - now_s - SOONER_S, 1e-300)
             elif now_s >= lease.train_s:
-                ahead = float(self.steps.left[j]) - (now_s - lease.train_s) * lease.rate
+                ahead = float(steps_left[j]) - (now_s - lease.train_s) * lease.rate
                 speed[row, 0] = left[row] * lease.rate / max(ahead, 1.0)
         self.simulation.place(placement, speed)
         self.simulation.wake_at(wake_s)

@@ -25,7 +25,7 @@ class Scripts:
 
     def next_steps(self, j: int) -> tuple[int, bool]:
         """Steps from now until job `j` exits by itself, and whether it is through then."""
-        left = max(int(self.steps.left[j]), 0)
+        left = max(int(self.steps.total[j] - self.steps.done[j]), 0)
         if self.steps.trace.mode[j] == "static":
             return left, True
         per_epoch = self._per_epoch(j)

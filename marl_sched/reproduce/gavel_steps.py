@@ -9,6 +9,7 @@ of the trace, T GPU types.
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 
@@ -98,14 +99,16 @@ class Steps:
         gpus, mode = int(self.trace.num_gpus[j]), self.trace.mode[j]
         epochs = math.ceil(int(self.total[j]) / scaling.steps_per_epoch(model, first))
         seconds = 0.0
-        for batch in scaling.planned_batches(model, first, gpus, mode, epochs):
+        for batch, times in Counter(
+            scaling.planned_batches(model, first, gpus, mode, epochs)
+        ).items():
             rate = self.tables[0].get((model, batch, gpus))
             if rate is None:
                 raise UserError(
                     f"trace job {j}: the throughputs have no entry ({_kind(model, batch)!r}, "
                     f"{gpus}), a batch size that {mode} comes to"
                 )
-            seconds += scaling.SAMPLES[model] / batch / max(rate, 1e-300)
+            seconds += times * scaling.SAMPLES[model] / batch / max(rate, 1e-300)
         return seconds
 
     @property
@@ -137,7 +140,7 @@ class Steps:
         if ran:
             self.failures[j] = 0
             self.done[j] += steps
-            ends = bool(self.left[j] <= 0) or late
+            ends = bool(self.done[j] >= self.total[j]) or late
         else:
             self.failures[j] += 1
             ends = bool(self.failures[j] >= MAX_FAILURES)

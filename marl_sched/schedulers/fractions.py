@@ -10,7 +10,8 @@ Workloads (Gavel), OSDI 2020, sections 3 and 4; without space sharing.
 These programs have many optima, and which of them is taken decides who fills the GPUs that are
 left over. On one GPU type the optima have closed forms, and of many one inside is taken, as an
 interior-point solver does; on several types a simplex vertex is taken, after a second program
-that hands out what the first leaves free.
+that hands out what the first leaves free, and none is solved where every job may have its best
+type all the time.
 
 Axes: A jobs, T GPU types. Times in seconds.
 """
@@ -61,6 +62,9 @@ def max_min(utility: np.ndarray, gang: np.ndarray, capacity: np.ndarray) -> np.n
         (A, T) float64.
     """
     if utility.shape[1] > 1:
+        alone = _best_type(utility, gang, capacity)
+        if alone is not None:
+            return alone
         level = _best_level(utility, gang, capacity)
         return _sum_over(utility, gang, capacity, utility, level * np.ones(len(gang)))
     per_time = utility[:, 0]
@@ -88,6 +92,9 @@ def max_sum(reward: np.ndarray, gang: np.ndarray, capacity: np.ndarray) -> np.nd
         (A, T) float64.
     """
     if reward.shape[1] > 1:
+        alone = _best_type(reward, gang, capacity)
+        if alone is not None:
+            return alone
         return _sum_over(reward, gang, capacity, reward, np.zeros(len(gang)))
     best = max(float(reward.max()), np.finfo(float).tiny)
     r = reward[:, 0] / best
@@ -118,6 +125,10 @@ def min_makespan(
     Returns:
         (A, T) float64.
     """
+    if rate.shape[1] > 1:
+        alone = _best_type(rate, gang, capacity)
+        if alone is not None:  # no floor is above all the time on the best type
+            return alone
     work = np.maximum(remaining, 0.0) * (rate > 0.0).any(axis=1)
     todo = work > 0.0
     least_s = 0.0
@@ -165,6 +176,19 @@ def _above(floor: np.ndarray, rate: np.ndarray, gang: np.ndarray, capacity: floa
     if room - (gang[loose] * floor[loose]).sum() > 1e-9 * capacity and loose.any():
         x[loose] = interior_point(floor[loose], rate[loose], gang[loose], room)
     return np.maximum(x, np.minimum(floor, 1.0))
+
+
+def _best_type(reward: np.ndarray, gang: np.ndarray, capacity: np.ndarray) -> np.ndarray | None:
+    """(A, T) every job all the time on the type that is best for it; None where that is too much.
+
+    No other point has a larger sum of rewards, nor a larger least one.
+    """
+    best = reward.argmax(axis=1)
+    if (np.bincount(best, weights=gang, minlength=len(capacity)) > capacity).any():
+        return None
+    x = np.zeros_like(reward)
+    x[np.arange(len(gang)), best] = reward.max(axis=1) > 0.0
+    return x
 
 
 def _rows(

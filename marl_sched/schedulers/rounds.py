@@ -156,11 +156,11 @@ class Rounds:
             # Ties in the end by arrival: lexsort is stable.
             order = np.lexsort((-wanted[:, kind], -deficit_s[:, kind], -priority[:, kind]))
             free = int(capacity[kind])
-            able = runs[:, kind]
-            for a in order:
+            able = runs[order, kind] & (chosen[order] == -1) & (gang[order] <= free)
+            for a, size in zip(order[able].tolist(), gang[order[able]].tolist(), strict=True):
                 if free == 0:
                     break
-                if chosen[a] == -1 and able[a] and gang[a] <= free:
-                    free -= int(gang[a])
+                if size <= free:
+                    free -= size
                     chosen[a] = kind if planned[a] or self.lend else -2
         return np.maximum(chosen, -1)
