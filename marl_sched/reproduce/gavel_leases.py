@@ -14,8 +14,11 @@ out, read off its scheduler, its workers and its training scripts:
   epochs it has (`batch_scaling`), and exits to do so. A checkpoint holds whole epochs, so that an
   epoch cut short is counted in steps but begun anew.
 
-Writing a checkpoint takes one of the measured overheads, loading it at the next start another one.
-What is left out: failures, and GPUs that are slower than the table of throughputs.
+Writing a checkpoint takes one of the measured overheads, loading it at the next start another one:
+the artifact lists them without saying what an entry covers, and its script that makes such lists
+times the two apart. (Taken for a whole preemption, half at each end, mean JCTs come out 6 % lower
+under max-min fairness, 2 % under max-sum throughput and 1 % under the least makespan.) What is
+left out: failures, and GPUs that are slower than the table of throughputs.
 """
 
 from __future__ import annotations
@@ -75,7 +78,7 @@ class LiveRounds(Rounds):
             self._changed = False
         who = np.array([entry[:2] for entry in running], dtype=np.int64).reshape(-1, 2)
         since_s = np.array([entry[2] for entry in running])
-        elapsed_s = now_s - np.maximum(since_s, self._last_reset_s)
+        elapsed_s = np.maximum(now_s - np.maximum(since_s, self._last_reset_s), 0.0)
         self.book(who[:, 0], who[:, 1], elapsed_s)
         chosen = self._take(job, gang, runs, capacity)
         self.book(who[:, 0], who[:, 1], -elapsed_s)
