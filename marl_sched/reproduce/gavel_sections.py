@@ -110,13 +110,10 @@ def real_cluster(data: Path, timer: Timer) -> Section | None:
     for name, known in REAL_CLUSTER.items():
         given = module.RealCluster(overheads, known.first_jobs, known.overtime)
         for words, conditions in (("", given), (", unconditioned", module.RealCluster(overheads))):
-            found = [
-                timer(
-                    f"gavel jobs120 {name}, real cluster{words}, seed {seed}",
-                    lambda: run_gavel(folder, name, seed, conditions),  # noqa: B023
-                )
-                for seed in REAL_SEEDS
-            ]
+            found = timer(
+                f"gavel jobs120 {name}, real cluster{words}, {len(REAL_SEEDS)} seeds",
+                lambda: {seed: run_gavel(folder, name, seed, conditions) for seed in REAL_SEEDS},  # noqa: B023
+            ).values()
             jcts_s, ends_s = ([result[key] for result in found] for key in _MEASURES)
             rows.append((name, f"mean JCT{words}", *_beside(jcts_s, known.real[0], known.sim[0])))
             if conditions is given:

@@ -32,7 +32,7 @@ class Timer:
     say: Callable[[str], None]
     cpu_s: list[tuple[str, float]] = field(default_factory=list)
 
-    def __call__(self, label: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def __call__(self, label: str, run: Callable[[], dict[Any, Any]]) -> dict[Any, Any]:
         self.say(f"running {label}")
         begun = time.process_time()
         result = run()

@@ -19,8 +19,8 @@ Axes: A jobs, T GPU types. Times in seconds.
 from __future__ import annotations
 
 import numpy as np
-from scipy import sparse
-from scipy.optimize import linprog
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csc_array
 
 from marl_sched.schedulers.interior import interior_point
 
@@ -191,45 +191,15 @@ def _best_type(reward: np.ndarray, gang: np.ndarray, capacity: np.ndarray) -> np
     return x
 
 
-def _rows(
-    utility: np.ndarray, gang: np.ndarray, capacity: np.ndarray
-) -> tuple[sparse.csr_matrix, np.ndarray]:
-    """Rows of A x <= b that every program has: T of capacity, A of time; x is X row by row."""
-    jobs, types = utility.shape
-    cell = np.arange(jobs * types)
-    row = np.concatenate([cell % types, types + cell // types])
-    value = np.concatenate([np.repeat(gang, types), np.ones(cell.size)])
-    matrix = sparse.csr_matrix((value, (row, np.tile(cell, 2))), (types + jobs, cell.size))
-    return matrix, np.concatenate([capacity, np.ones(jobs)])
-
-
-def _per_job(utility: np.ndarray) -> sparse.csr_matrix:
-    """(A, A T) rows sum_t utility[a, t] X[a, t]."""
-    jobs, types = utility.shape
-    cell = np.arange(jobs * types)
-    return sparse.csr_matrix((utility.reshape(-1), (cell // types, cell)), (jobs, cell.size))
-
-
 def _best_level(utility: np.ndarray, gang: np.ndarray, capacity: np.ndarray) -> float:
     """The largest level that every job's utility can reach at once; jobs without any stay out."""
     able = (utility > 0.0).any(axis=1)
     if not able.any():
         return 0.0
-    u, g = utility[able], gang[able]
-    rows, limits = _rows(u, g, capacity)
-    column = sparse.csr_matrix(np.concatenate([np.zeros(len(limits)), np.ones(len(g))])[:, None])
-    matrix = sparse.hstack([sparse.vstack([rows, -_per_job(u)]), column]).tocsr()
+    u = utility[able]
     cost = np.zeros(u.size + 1)
     cost[-1] = -1.0
-    upper = np.append(np.where(u.reshape(-1) > 0.0, 1.0, 0.0), np.inf)
-    solved = linprog(
-        cost,
-        A_ub=matrix,
-        b_ub=np.concatenate([limits, np.zeros(len(g))]),
-        bounds=np.column_stack([np.zeros(u.size + 1), upper]),
-        method="highs",
-    )
-    return float(solved.x[-1])
+    return float(_solve(cost, u, gang[able], capacity, np.zeros(len(u)))[-1])
 
 
 def _sum_over(
@@ -240,17 +210,40 @@ def _sum_over(
     least: np.ndarray,
 ) -> np.ndarray:
     """(A, T) maximising the reward with every job's utility at `least` (A,) at the lowest."""
-    rows, limits = _rows(reward, gang, capacity)
-    asked = (least > 0.0) & (utility > 0.0).any(axis=1)
-    floor = _per_job(utility)[asked]
+    asked = np.where((utility > 0.0).any(axis=1), (1.0 - 1e-9) * np.maximum(least, 0.0), 0.0)
     scale = reward.max(initial=0.0)
-    solved = linprog(
-        -reward.reshape(-1) / (scale if scale > 0.0 else 1.0),
-        A_ub=sparse.vstack([rows, -floor]).tocsr(),
-        b_ub=np.concatenate([limits, -(1.0 - 1e-9) * least[asked]]),
-        bounds=np.column_stack(
-            [np.zeros(reward.size), np.where(utility.reshape(-1) > 0.0, 1.0, 0.0)]
-        ),
-        method="highs",
+    cost = -reward.reshape(-1) / (scale if scale > 0.0 else 1.0)
+    return np.clip(_solve(cost, utility, gang, capacity, asked), 0.0, 1.0).reshape(reward.shape)
+
+
+def _solve(
+    cost: np.ndarray,
+    utility: np.ndarray,
+    gang: np.ndarray,
+    capacity: np.ndarray,
+    least: np.ndarray,
+) -> np.ndarray:
+    """Minimise cost . (X row by row, and a level where there is one more cost).
+
+    Rows: T of GPUs; A of time; A of least + level <= utility. Written as columns, of which X[a, t]
+    has one entry in each of the three.
+    """
+    jobs, types = utility.shape
+    job, kind = np.divmod(np.arange(jobs * types), types)
+    row = np.stack([kind, types + job, types + jobs + job], axis=1).reshape(-1)
+    value = np.stack([gang[job], np.ones(job.size), -utility.reshape(-1)], axis=1).reshape(-1)
+    start = 3 * np.arange(job.size + 1)
+    upper = np.where(utility.reshape(-1) > 0.0, 1.0, 0.0)
+    if cost.size > job.size:
+        row = np.concatenate([row, types + jobs + np.arange(jobs)])
+        value = np.concatenate([value, np.ones(jobs)])
+        start, upper = np.append(start, row.size), np.append(upper, np.inf)
+    matrix = csc_array((value, row, start), shape=(types + 2 * jobs, cost.size))
+    most = np.concatenate([capacity, np.ones(jobs), -least])
+    # No whole numbers are asked for: `milp` is the shorter way to HiGHS than `linprog`.
+    solved = milp(
+        cost, bounds=Bounds(0.0, upper), constraints=LinearConstraint(matrix, -np.inf, most)
     )
-    return np.clip(solved.x, 0.0, 1.0).reshape(reward.shape)
+    if solved.x is None:
+        raise RuntimeError(f"HiGHS found no fractions: {solved.message}")
+    return np.asarray(solved.x)
