@@ -240,9 +240,13 @@ def _solve(
         start, upper = np.append(start, row.size), np.append(upper, np.inf)
     matrix = csc_array((value, row, start), shape=(types + 2 * jobs, cost.size))
     most = np.concatenate([capacity, np.ones(jobs), -least])
-    # No whole numbers are asked for: `milp` is the shorter way to HiGHS than `linprog`.
+    # No whole numbers are asked for: `milp` is the shorter way to HiGHS than `linprog`, and
+    # presolving takes longer than it saves.
     solved = milp(
-        cost, bounds=Bounds(0.0, upper), constraints=LinearConstraint(matrix, -np.inf, most)
+        cost,
+        bounds=Bounds(0.0, upper),
+        constraints=LinearConstraint(matrix, -np.inf, most),
+        options={"presolve": False},
     )
     if solved.x is None:
         raise RuntimeError(f"HiGHS found no fractions: {solved.message}")
