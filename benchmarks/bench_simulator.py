@@ -14,7 +14,7 @@ ceiling, and tens of thousands for preemptive rules. Takes a minute or two.
 
 With --planners CPU seconds of the schedulers that solve programs, on 500 jobs, of one GPU type and
 of three (Gavel's in rounds of 360 s, its default); beside them what their authors' simulators took
-as whole processes. Expect 0.3 to 0.5 s for Gavel's and 0.5 to 5 s for Sia.
+as whole processes. Expect 0.1 to 0.3 s for Gavel's and 0.4 to 5 s for Sia.
 """
 
 from __future__ import annotations
