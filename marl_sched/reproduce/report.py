@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from marl_sched.errors import UserError
-from marl_sched.reproduce.sections import SECTIONS, Section, build
+from marl_sched.reproduce.section import Section
+from marl_sched.reproduce.sections import SECTIONS, build
 
 TITLE = "# Published experiments, reproduced"
 
