@@ -1,0 +1,180 @@
+"""Fit of a job's step time to what it has measured so far, compiled.
+
+Least squares of the logarithm of both the time of an accumulation step and of a whole step, by
+Levenberg-Marquardt over the logarithms of the six times (and gamma itself); a warm start costs
+two or three iterations. What a job has not yet seen is taken to be good, so that it is tried:
+constants that nothing measured says anything about stay at nothing, and the spread over nodes is
+taken to be a tenth slower than within one. Source of the model and of these assumptions: Qiao et
+al., Pollux, OSDI 2021; the artifact minimises root mean squares with other weights, by L-BFGS.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from marl_sched.jit import kernel, part
+from marl_sched.schedulers.goodput import (
+    A_C, A_N, A_R, B_C, B_N, B_R, GAMMA, NOTHING_S, NUM_PARAMS,
+)  # fmt: skip
+from marl_sched.types import Floats1, Floats2
+
+NODES, GPUS, LOCAL, ACCUMULATION_S, STEP_S = range(5)
+NUM_COLUMNS = 5
+
+START = np.array([0.1, 0.01, 0.1, 0.01, 0.1, 0.01, 1.001])
+MOST_GAMMA = 10.0
+UNSET_S = 1e-6
+"""A constant below it was not fitted before."""
+GAMMA_WEIGHT = 1e-4
+GROWTH_WEIGHT = 1e-3
+"""Of (gamma - 1)^2 and of the squared growth of synchronisation, beside mean squared errors. A
+tenth of the artifact's, whose errors are not squared, at its typical error of 0.05."""
+ITERATIONS = 30
+ENOUGH = 1e-4
+"""Relative decrease of the cost below which the fit has converged."""
+
+
+@kernel
+def free_constants(seen: np.ndarray, x: np.ndarray, free: np.ndarray) -> None:
+    """Mark the constants that measurements (P, 5) tell something about; set the others."""
+    free[:] = True
+    spans, within, several = False, False, False
+    one_size = True
+    for i in range(len(seen)):
+        spans |= seen[i, NODES] > 1
+        within |= seen[i, NODES] == 1 and seen[i, GPUS] > 1
+        several |= seen[i, GPUS] > 2
+        one_size &= seen[i, LOCAL] == seen[0, LOCAL]
+    free[A_C] = not one_size
+    free[A_N], free[A_R] = spans, within
+    free[B_N], free[B_R] = spans and several, within and several
+    for c in range(NUM_PARAMS):
+        if not free[c]:
+            x[c] = NOTHING_S
+        elif x[c] < UNSET_S:
+            x[c] = START[c]
+    if one_size:
+        # Half of it fixed, half per sample: optimistic about larger batches.
+        x[A_C] = seen[:, ACCUMULATION_S].mean() / 2.0
+
+
+@kernel
+def normal_equations(
+    seen: np.ndarray, x: np.ndarray, free: np.ndarray, h: np.ndarray, b: np.ndarray
+) -> float:
+    """Cost at x (7,), with J'J (7, 7) and J'r (7,) of the residuals r by log constants."""
+    h[:], b[:] = 0.0, 0.0
+    first, second = np.zeros(NUM_PARAMS), np.zeros(NUM_PARAMS)
+    cost, g = 0.0, x[GAMMA]
+    for i in range(len(seen)):
+        grad = x[A_C] + x[B_C] * seen[i, LOCAL]
+        first[:], second[:] = 0.0, 0.0
+        first[A_C], first[B_C] = x[A_C] / grad, x[B_C] * seen[i, LOCAL] / grad
+        log_grad = np.log(grad)
+        cost += add_residual(log_grad - np.log(seen[i, ACCUMULATION_S]), first, len(seen), h, b)
+        log_step = log_grad
+        share = 1.0
+        if seen[i, GPUS] > 1:
+            a_s, b_s = (A_N, B_N) if seen[i, NODES] > 1 else (A_R, B_R)
+            growth = x[b_s] * max(seen[i, GPUS] - 2.0, 0.0)
+            sync = x[a_s] + growth
+            ratio = (sync / grad) ** g
+            share = 1.0 / (1.0 + ratio)
+            log_sync = np.log(sync)
+            log_step = log_grad + np.log1p(ratio) / g
+            second[a_s] = (1.0 - share) * x[a_s] / sync
+            second[b_s] = (1.0 - share) * growth / sync
+            second[GAMMA] = (share * log_grad + (1.0 - share) * log_sync - log_step) / g
+        second[A_C], second[B_C] = share * first[A_C], share * first[B_C]
+        cost += add_residual(log_step - np.log(seen[i, STEP_S]), second, len(seen), h, b)
+    first[:] = 0.0
+    first[GAMMA] = np.sqrt(GAMMA_WEIGHT)
+    cost += add_residual(first[GAMMA] * (g - 1.0), first, 1, h, b)
+    for a_s, b_s in ((A_N, B_N), (A_R, B_R)):
+        first[:] = 0.0
+        growth = np.sqrt(GROWTH_WEIGHT) * x[b_s] / x[a_s]
+        first[a_s], first[b_s] = -growth, growth
+        cost += add_residual(growth, first, 1, h, b)
+    for c in range(NUM_PARAMS):
+        if not free[c]:
+            h[c, :], h[:, c], b[c] = 0.0, 0.0, 0.0
+            h[c, c] = 1.0
+    return cost
+
+
+@kernel
+def add_residual(
+    r: float, slope: np.ndarray, count: int, h: np.ndarray, b: np.ndarray
+) -> float:
+    """Add one of `count` equally weighted residuals with its slope (7,); its share of the cost."""
+    for i in range(NUM_PARAMS):
+        if slope[i] != 0.0:
+            b[i] += slope[i] * r / count
+            for j in range(NUM_PARAMS):
+                h[i, j] += slope[i] * slope[j] / count
+    return r * r / count
+
+
+@kernel
+def solve(h: np.ndarray, b: np.ndarray) -> None:
+    """Solve h x = b for a positive definite h (n, n); x is left in b, h is used up."""
+    n = len(b)
+    for i in range(n):
+        for k in range(i + 1, n):
+            factor = h[k, i] / h[i, i]
+            for j in range(i, n):
+                h[k, j] -= factor * h[i, j]
+            b[k] -= factor * b[i]
+    for i in range(n - 1, -1, -1):
+        for j in range(i + 1, n):
+            b[i] -= h[i, j] * b[j]
+        b[i] /= h[i, i]
+
+
+@kernel
+def stepped(x: np.ndarray, step: np.ndarray, free: np.ndarray, new: np.ndarray) -> None:
+    """x less a step in logarithms, within the bounds."""
+    for c in range(NUM_PARAMS):
+        new[c] = x[c]
+        if free[c] and c == GAMMA:
+            new[c] = min(max(x[c] - step[c], 1.0), MOST_GAMMA)
+        elif free[c]:
+            new[c] = max(x[c] * np.exp(-min(max(step[c], -2.0), 2.0)), NOTHING_S)
+
+
+@part
+def fit_step_time(seen: Floats2, x: Floats1) -> float:
+    """Fit the constants to measurements; the cost that remains.
+
+    Args:
+        seen: (P, 5) float64: nodes, GPUs, batch of one GPU, seconds of an accumulation step, and
+            of a whole step; P >= 1.
+        x: (7,) float64, the last fit or zeros; gets the constants.
+    """
+    free = np.empty(NUM_PARAMS, dtype=np.bool_)
+    free_constants(seen, x, free)
+    h, b = np.empty((NUM_PARAMS, NUM_PARAMS)), np.empty(NUM_PARAMS)
+    new_h, new_b = h.copy(), b.copy()
+    damped, step, new = h.copy(), b.copy(), b.copy()
+    cost, damping = normal_equations(seen, x, free, h, b), 1e-3
+    for _ in range(ITERATIONS):
+        damped[:], step[:] = h, b
+        for c in range(NUM_PARAMS):
+            damped[c, c] += damping * h[c, c] + 1e-12
+        solve(damped, step)
+        stepped(x, step, free, new)
+        new_cost = normal_equations(seen, new, free, new_h, new_b)
+        if new_cost >= cost:
+            damping *= 8.0
+            if damping > 1e6:
+                break
+            continue
+        done = new_cost > cost * (1.0 - ENOUGH)
+        x[:], h[:], b[:], cost = new, new_h, new_b, new_cost
+        damping = max(damping / 8.0, 1e-9)
+        if done:
+            break
+    if not free[A_N]:
+        x[A_N] = max(x[A_N], 1.1 * x[A_R])
+        x[B_N] = max(x[B_N], 1.1 * x[B_R])
+    return cost
