@@ -25,12 +25,13 @@ START = np.array([0.1, 0.01, 0.1, 0.01, 0.1, 0.01, 1.001])
 MOST_GAMMA = 10.0
 UNSET_S = 1e-6
 """A constant below it was not fitted before."""
-GAMMA_WEIGHT = 1e-4
-GROWTH_WEIGHT = 1e-3
-"""Of (gamma - 1)^2 and of the squared growth of synchronisation, beside mean squared errors. A
-tenth of the artifact's, whose errors are not squared, at its typical error of 0.05."""
-ITERATIONS = 30
-ENOUGH = 1e-4
+GAMMA_WEIGHT = 1e-3
+GROWTH_WEIGHT = 1e-2
+"""Of (gamma - 1)^2 and of the squared growth of synchronisation, beside root mean square errors."""
+ROUNDS = 4
+FIRST_ERROR, LEAST_ERROR = 0.05, 1e-3
+ITERATIONS = 20
+ENOUGH = 1e-5
 """Relative decrease of the cost below which the fit has converged."""
 
 
@@ -60,18 +61,32 @@ def free_constants(seen: np.ndarray, x: np.ndarray, free: np.ndarray) -> None:
 
 @kernel
 def normal_equations(
-    seen: np.ndarray, x: np.ndarray, free: np.ndarray, h: np.ndarray, b: np.ndarray
+    seen: np.ndarray,
+    x: np.ndarray,
+    free: np.ndarray,
+    weight: np.ndarray,
+    h: np.ndarray,
+    b: np.ndarray,
+    square: np.ndarray,
 ) -> float:
-    """Cost at x (7,), with J'J (7, 7) and J'r (7,) of the residuals r by log constants."""
+    """Cost at x (7,), with J'J (7, 7) and J'r (7,) of the residuals r by log constants.
+
+    Args:
+        weight: (2,) of the mean squared errors of accumulation steps and of steps.
+        square: (2,) gets these two.
+    """
     h[:], b[:] = 0.0, 0.0
     first, second = np.zeros(NUM_PARAMS), np.zeros(NUM_PARAMS)
-    cost, g = 0.0, x[GAMMA]
+    square[:] = 0.0
+    g, mean = x[GAMMA], weight / len(seen)
     for i in range(len(seen)):
         grad = x[A_C] + x[B_C] * seen[i, LOCAL]
         first[:], second[:] = 0.0, 0.0
         first[A_C], first[B_C] = x[A_C] / grad, x[B_C] * seen[i, LOCAL] / grad
         log_grad = np.log(grad)
-        cost += add_residual(log_grad - np.log(seen[i, ACCUMULATION_S]), first, len(seen), h, b)
+        miss = log_grad - np.log(seen[i, ACCUMULATION_S])
+        add_residual(miss, first, mean[0], h, b)
+        square[0] += miss * miss / len(seen)
         log_step = log_grad
         share = 1.0
         if seen[i, GPUS] > 1:
@@ -86,15 +101,18 @@ def normal_equations(
             second[b_s] = (1.0 - share) * growth / sync
             second[GAMMA] = (share * log_grad + (1.0 - share) * log_sync - log_step) / g
         second[A_C], second[B_C] = share * first[A_C], share * first[B_C]
-        cost += add_residual(log_step - np.log(seen[i, STEP_S]), second, len(seen), h, b)
+        miss = log_step - np.log(seen[i, STEP_S])
+        add_residual(miss, second, mean[1], h, b)
+        square[1] += miss * miss / len(seen)
+    cost = weight[0] * square[0] + weight[1] * square[1]
     first[:] = 0.0
     first[GAMMA] = np.sqrt(GAMMA_WEIGHT)
-    cost += add_residual(first[GAMMA] * (g - 1.0), first, 1, h, b)
+    cost += add_residual(first[GAMMA] * (g - 1.0), first, 1.0, h, b)
     for a_s, b_s in ((A_N, B_N), (A_R, B_R)):
         first[:] = 0.0
         growth = np.sqrt(GROWTH_WEIGHT) * x[b_s] / x[a_s]
         first[a_s], first[b_s] = -growth, growth
-        cost += add_residual(growth, first, 1, h, b)
+        cost += add_residual(growth, first, 1.0, h, b)
     for c in range(NUM_PARAMS):
         if not free[c]:
             h[c, :], h[:, c], b[c] = 0.0, 0.0, 0.0
@@ -104,15 +122,15 @@ def normal_equations(
 
 @kernel
 def add_residual(
-    r: float, slope: np.ndarray, count: int, h: np.ndarray, b: np.ndarray
+    r: float, slope: np.ndarray, weight: float, h: np.ndarray, b: np.ndarray
 ) -> float:
-    """Add one of `count` equally weighted residuals with its slope (7,); its share of the cost."""
+    """Add a weighted residual with its slope (7,); its part of the cost."""
     for i in range(NUM_PARAMS):
         if slope[i] != 0.0:
-            b[i] += slope[i] * r / count
+            b[i] += weight * slope[i] * r
             for j in range(NUM_PARAMS):
-                h[i, j] += slope[i] * slope[j] / count
-    return r * r / count
+                h[i, j] += weight * slope[i] * slope[j]
+    return weight * r * r
 
 
 @kernel
@@ -142,39 +160,48 @@ def stepped(x: np.ndarray, step: np.ndarray, free: np.ndarray, new: np.ndarray) 
             new[c] = max(x[c] * np.exp(-min(max(step[c], -2.0), 2.0)), NOTHING_S)
 
 
-@part
-def fit_step_time(seen: Floats2, x: Floats1) -> float:
-    """Fit the constants to measurements; the cost that remains.
-
-    Args:
-        seen: (P, 5) float64: nodes, GPUs, batch of one GPU, seconds of an accumulation step, and
-            of a whole step; P >= 1.
-        x: (7,) float64, the last fit or zeros; gets the constants.
-    """
-    free = np.empty(NUM_PARAMS, dtype=np.bool_)
-    free_constants(seen, x, free)
+@kernel
+def descend(seen: np.ndarray, x: np.ndarray, free: np.ndarray, square: np.ndarray) -> None:
+    """One fit with the errors weighted by what they are at x; they are left in `square` (2,)."""
+    weight, new_square = np.empty(2), np.empty(2)
     h, b = np.empty((NUM_PARAMS, NUM_PARAMS)), np.empty(NUM_PARAMS)
     new_h, new_b = h.copy(), b.copy()
     damped, step, new = h.copy(), b.copy(), b.copy()
-    cost, damping = normal_equations(seen, x, free, h, b), 1e-3
+    for e in range(2):
+        weight[e] = 0.5 / max(np.sqrt(square[e]), LEAST_ERROR)
+    cost, damping = normal_equations(seen, x, free, weight, h, b, square), 1e-3
     for _ in range(ITERATIONS):
         damped[:], step[:] = h, b
         for c in range(NUM_PARAMS):
             damped[c, c] += damping * h[c, c] + 1e-12
         solve(damped, step)
         stepped(x, step, free, new)
-        new_cost = normal_equations(seen, new, free, new_h, new_b)
+        new_cost = normal_equations(seen, new, free, weight, new_h, new_b, new_square)
         if new_cost >= cost:
             damping *= 8.0
             if damping > 1e6:
-                break
+                return
             continue
         done = new_cost > cost * (1.0 - ENOUGH)
-        x[:], h[:], b[:], cost = new, new_h, new_b, new_cost
+        x[:], h[:], b[:], square[:], cost = new, new_h, new_b, new_square, new_cost
         damping = max(damping / 8.0, 1e-9)
         if done:
-            break
+            return
+
+
+@part
+def fit_step_time(seen: Floats2, x: Floats1) -> None:
+    """Fit the constants to measurements.
+
+    Args:
+        seen: (P, 5) float64: nodes, GPUs, batch of one GPU, seconds of an accumulation step, and
+            of a whole step; P >= 1.
+        x: (7,) float64, the last fit or zeros; gets the constants.
+    """
+    free, square = np.empty(NUM_PARAMS, dtype=np.bool_), np.full(2, FIRST_ERROR**2)
+    free_constants(seen, x, free)
+    for _ in range(ROUNDS):
+        descend(seen, x, free, square)
     if not free[A_N]:
         x[A_N] = max(x[A_N], 1.1 * x[A_R])
         x[B_N] = max(x[B_N], 1.1 * x[B_R])
-    return cost
