@@ -114,6 +114,7 @@ def play(
         active = [jobs[j] for j in sorted(rows)]
         for job in active:
             row = rows[job.index]
+            job.attained_gpu_s = float(view.attained_gpu_s[row])
             job.epoch, job.remaining = int(phase[row]), float(remaining[row])
         places = rule.decide(view.now_s, active, capacity)
         placement = np.zeros((len(active), len(capacity)), dtype=np.int64)

@@ -15,12 +15,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from marl_sched.reproduce.pollux_rules import Places, ReplayedJob, ring
-from marl_sched.schedulers.goodput import NUM_BATCH, NUM_PARAMS, Agents, best_batch
-from marl_sched.schedulers.goodput_fit import NUM_COLUMNS, fit_step_time
+from marl_sched.schedulers.goodput import NUM_BATCH, NUM_PARAMS, NUM_SEEN, Agents, best_batch
+from marl_sched.schedulers.goodput_fit import fit_step_time
 from marl_sched.schedulers.pollux import Draft, Question, search
 
 FIXED_BATCH = {"ncf": 32768}
 """Models whose batch size is given, and that take one GPU only, in the artifact."""
+
+FULL_WEIGHT_GPU_S = 4 * 3600.0
+WEIGHT_DECAY = 0.5
 
 
 @dataclass
@@ -33,9 +36,8 @@ class Memory:
     """When it goes on after its last start."""
     most_gpus: int = 0
     """That it has measured."""
-    seen: np.ndarray = field(default_factory=lambda: np.zeros((8, NUM_COLUMNS)))
     known: set[tuple[int, int, int]] = field(default_factory=set)
-    """(nodes, GPUs, batch of one GPU) of the rows of `seen`."""
+    """(nodes, GPUs, batch of one GPU) that it has measured."""
 
 
 class Pollux:
@@ -61,9 +63,9 @@ class Pollux:
             gradient=np.zeros((len(jobs), 2)),
             batch=np.array(limits, np.int64).reshape(-1, NUM_BATCH),
             measured=np.zeros(len(jobs), np.int64),
+            seen=np.zeros((len(jobs), 16, NUM_SEEN)),
             memo=np.full((len(jobs), 2, num_gpus + 1), -1.0),
         )
-        self._table = self._agents.table
         self._rates: dict[tuple[object, ...], np.ndarray] = {}
 
     def decide(self, now_s: float, jobs: list[ReplayedJob], capacity: np.ndarray) -> Places:
@@ -80,7 +82,7 @@ class Pollux:
 
     def _question(self, now_s: float, jobs: list[ReplayedJob], capacity: np.ndarray) -> Question:
         held = np.zeros((len(jobs), len(capacity)), np.int64)
-        factor, fair = np.ones(len(jobs)), np.empty(len(jobs))
+        factor, fair, weight = np.ones(len(jobs)), np.empty(len(jobs)), np.ones(len(jobs))
         most = np.empty(len(jobs), np.int64)
         share = math.ceil(int(capacity.sum()) / len(jobs))
         for row, job in enumerate(jobs):
@@ -88,6 +90,8 @@ class Pollux:
             np.add.at(held[row], job.nodes, 1)
             most[row] = min(max(2 * memory.most_gpus, 1), limit, int(capacity.sum()))
             fair[row] = self._goodput(job, min(share, limit))
+            if job.attained_gpu_s > FULL_WEIGHT_GPU_S:
+                weight[row] = (FULL_WEIGHT_GPU_S / job.attained_gpu_s) ** WEIGHT_DECAY
             if job.nodes:
                 age_s = now_s - job.arrival_s
                 spent_s = self._restart_s * memory.restarts
@@ -97,6 +101,7 @@ class Pollux:
             most=most,
             factor=factor,
             fair=fair,
+            weight=weight,
             held=held,
             held_gpus=held.sum(axis=1),
             held_nodes=(held > 0).sum(axis=1),
@@ -177,14 +182,15 @@ class Pollux:
         if key in memory.known:
             return
         count = len(memory.known)
-        if count == len(memory.seen):
-            memory.seen = np.concatenate([memory.seen, np.zeros_like(memory.seen)])
+        if count == agents.seen.shape[1]:
+            wider = np.concatenate([agents.seen, np.zeros_like(agents.seen)], axis=1)
+            self._agents = agents = agents._replace(seen=wider)
         step_s, sync_s = job.model.step_s(digits, local)
-        memory.seen[count] = (*key, step_s - sync_s, step_s)
+        agents.seen[j, count] = (*key, step_s - sync_s, step_s)
         memory.known.add(key)
         memory.most_gpus = max(memory.most_gpus, gpus)
         agents.measured[j] = count + 1
-        fit_step_time(memory.seen[: count + 1], agents.params[j])
+        fit_step_time(agents.seen[j, : count + 1], agents.params[j])
 
 
 def most_gpus(job: ReplayedJob) -> int:

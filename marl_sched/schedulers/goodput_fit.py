@@ -14,12 +14,9 @@ import numpy as np
 
 from marl_sched.jit import kernel, part
 from marl_sched.schedulers.goodput import (
-    A_C, A_N, A_R, B_C, B_N, B_R, GAMMA, NOTHING_S, NUM_PARAMS,
+    A_C, A_N, A_R, B_C, B_N, B_R, GAMMA, GPUS, GRAD_S, LOCAL, NODES, NOTHING_S, NUM_PARAMS, STEP_S,
 )  # fmt: skip
 from marl_sched.types import Floats1, Floats2
-
-NODES, GPUS, LOCAL, ACCUMULATION_S, STEP_S = range(5)
-NUM_COLUMNS = 5
 
 START = np.array([0.1, 0.01, 0.1, 0.01, 0.1, 0.01, 1.001])
 MOST_GAMMA = 10.0
@@ -56,7 +53,7 @@ def free_constants(seen: np.ndarray, x: np.ndarray, free: np.ndarray) -> None:
             x[c] = START[c]
     if one_size:
         # Half of it fixed, half per sample: optimistic about larger batches.
-        x[A_C] = seen[:, ACCUMULATION_S].mean() / 2.0
+        x[A_C] = seen[:, GRAD_S].mean() / 2.0
 
 
 @kernel
@@ -84,7 +81,7 @@ def normal_equations(
         first[:], second[:] = 0.0, 0.0
         first[A_C], first[B_C] = x[A_C] / grad, x[B_C] * seen[i, LOCAL] / grad
         log_grad = np.log(grad)
-        miss = log_grad - np.log(seen[i, ACCUMULATION_S])
+        miss = log_grad - np.log(seen[i, GRAD_S])
         add_residual(miss, first, mean[0], h, b)
         square[0] += miss * miss / len(seen)
         log_step = log_grad

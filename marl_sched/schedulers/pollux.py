@@ -43,6 +43,8 @@ class Question(NamedTuple):
     """(A,) r: what a change of place leaves of the speedup."""
     fair: Floats1
     """(A,) goodput on a fair share."""
+    weight: Floats1
+    """(A,) of its speedup in the mean."""
     held: Ints2
     """(A, N) GPUs held."""
     held_gpus: Ints1
@@ -79,10 +81,10 @@ class Draft(NamedTuple):
 def cost_of(a: Agents, q: Question, d: Draft, i: int, gpus: int, spans: bool, moved: bool) -> float:
     """Reciprocal of job `i`'s speedup."""
     if gpus == 0:
-        return 1.0 / LEAST
+        return q.weight[i] / LEAST
     speedup = goodput(a, q.job[i], spans, gpus, d.chosen) / q.fair[i]
     share = len(q.capacity) / q.capacity.sum()
-    return 1.0 / (speedup * share * (q.factor[i] if moved else 1.0) + LEAST)
+    return q.weight[i] / (speedup * share * (q.factor[i] if moved else 1.0) + LEAST)
 
 
 @kernel
