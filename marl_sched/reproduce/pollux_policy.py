@@ -93,7 +93,7 @@ class Pollux:
             if job.attained_gpu_s > FULL_WEIGHT_GPU_S:
                 weight[row] = (FULL_WEIGHT_GPU_S / job.attained_gpu_s) ** WEIGHT_DECAY
             if job.nodes:
-                age_s = now_s - job.arrival_s
+                age_s = now_s - job.arrival_s + self._round_s
                 spent_s = self._restart_s * memory.restarts
                 factor[row] = max(age_s - spent_s, 0.0) / (age_s + self._restart_s)
         return Question(
