@@ -27,6 +27,7 @@ from marl_sched.types import Cluster
 from marl_sched.workload.jobs import Workload
 from marl_sched.workload.reading import read_table
 
+
 class Rule(Protocol):
     """One scheduler's run."""
 
@@ -104,9 +105,7 @@ def run(
     }
 
 
-def play(
-    simulation: Simulation, rule: Rule, jobs: list[ReplayedJob], capacity: np.ndarray
-) -> None:
+def play(simulation: Simulation, rule: Rule, jobs: list[ReplayedJob], capacity: np.ndarray) -> None:
     """Let a rule decide at every round until all jobs have ended."""
     while simulation.advance():
         view, phase, remaining = simulation.view(), simulation.phase(), simulation.remaining()
@@ -114,7 +113,6 @@ def play(
         active = [jobs[j] for j in sorted(rows)]
         for job in active:
             row = rows[job.index]
-            job.attained_gpu_s = float(view.attained_gpu_s[row])
             job.epoch, job.remaining = int(phase[row]), float(remaining[row])
         places = rule.decide(view.now_s, active, capacity)
         placement = np.zeros((len(active), len(capacity)), dtype=np.int64)

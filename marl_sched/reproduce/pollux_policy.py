@@ -17,13 +17,13 @@ import numpy as np
 from marl_sched.reproduce.pollux_rules import Places, ReplayedJob, ring
 from marl_sched.schedulers.goodput import NUM_BATCH, NUM_PARAMS, NUM_SEEN, Agents, best_batch
 from marl_sched.schedulers.goodput_fit import fit_step_time
-from marl_sched.schedulers.pollux import Draft, Question, search
+from marl_sched.schedulers.pollux import Question, plan
 
 FIXED_BATCH = {"ncf": 32768}
 """Models whose batch size is given, and that take one GPU only, in the artifact."""
 
-FULL_WEIGHT_GPU_S = 4 * 3600.0
-WEIGHT_DECAY = 0.5
+GROWTH = 4
+"""Times as many GPUs as a job has measured that it may be given; the artifact has 2."""
 
 
 @dataclass
@@ -71,8 +71,7 @@ class Pollux:
     def decide(self, now_s: float, jobs: list[ReplayedJob], capacity: np.ndarray) -> Places:
         """Nodes of each job from now on."""
         question = self._question(now_s, jobs, capacity)
-        places = np.zeros_like(question.held)
-        search(self._agents, question, scratch(len(jobs), len(capacity)), places)
+        places = plan(self._agents, question)
         nodes = np.arange(len(capacity))
         return {
             job.index: np.repeat(nodes, row).tolist()
@@ -82,16 +81,14 @@ class Pollux:
 
     def _question(self, now_s: float, jobs: list[ReplayedJob], capacity: np.ndarray) -> Question:
         held = np.zeros((len(jobs), len(capacity)), np.int64)
-        factor, fair, weight = np.ones(len(jobs)), np.empty(len(jobs)), np.ones(len(jobs))
+        factor, fair = np.ones(len(jobs)), np.empty(len(jobs))
         most = np.empty(len(jobs), np.int64)
         share = math.ceil(int(capacity.sum()) / len(jobs))
         for row, job in enumerate(jobs):
             memory, limit = self._memory[job.index], most_gpus(job)
             np.add.at(held[row], job.nodes, 1)
-            most[row] = min(max(2 * memory.most_gpus, 1), limit, int(capacity.sum()))
+            most[row] = min(max(GROWTH * memory.most_gpus, 1), limit, int(capacity.sum()))
             fair[row] = self._goodput(job, min(share, limit))
-            if job.attained_gpu_s > FULL_WEIGHT_GPU_S:
-                weight[row] = (FULL_WEIGHT_GPU_S / job.attained_gpu_s) ** WEIGHT_DECAY
             if job.nodes:
                 age_s = now_s - job.arrival_s + self._round_s
                 spent_s = self._restart_s * memory.restarts
@@ -101,7 +98,6 @@ class Pollux:
             most=most,
             factor=factor,
             fair=fair,
-            weight=weight,
             held=held,
             held_gpus=held.sum(axis=1),
             held_nodes=(held > 0).sum(axis=1),
@@ -198,16 +194,3 @@ def most_gpus(job: ReplayedJob) -> int:
     if job.model.name in FIXED_BATCH:
         return 1
     return job.model.max_batch // job.model.min_local_batch
-
-
-def scratch(jobs: int, nodes: int) -> Draft:
-    return Draft(
-        free=np.zeros(nodes, np.int64),
-        spanned=np.zeros(nodes, bool),
-        gpus=np.zeros(jobs, np.int64),
-        cost=np.zeros(jobs),
-        step=np.zeros(jobs, np.int64),
-        gain=np.zeros(jobs),
-        order=np.zeros(jobs, np.int64),
-        chosen=np.zeros(2, np.int64),
-    )

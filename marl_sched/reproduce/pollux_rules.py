@@ -31,7 +31,6 @@ class ReplayedJob:
     num_gpus: int
     batch: int
     arrival_s: float = 0.0
-    attained_gpu_s: float = 0.0
     epoch: int = 0
     remaining: float = 0.0
     """True work left, in iterations at the initial batch size; no rule may look ahead by it."""

@@ -160,9 +160,7 @@ def best_batch(a: Agents, j: int, spans: bool, gpus: int, chosen: Ints1) -> floa
         scale = samples / first
         denominator = var / scale + sqr
         gain = (var + sqr) / denominator if denominator > 0.0 else 1.0
-        goodput = first * gain / corrected_s(
-            a, j, spans, gpus, atomic, steps, table, rows
-        )
+        goodput = first * gain / corrected_s(a, j, spans, gpus, atomic, steps, table, rows)
         if goodput > best:
             best = goodput
             chosen[0], chosen[1] = atomic, steps

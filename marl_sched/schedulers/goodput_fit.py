@@ -14,7 +14,20 @@ import numpy as np
 
 from marl_sched.jit import kernel, part
 from marl_sched.schedulers.goodput import (
-    A_C, A_N, A_R, B_C, B_N, B_R, GAMMA, GPUS, GRAD_S, LOCAL, NODES, NOTHING_S, NUM_PARAMS, STEP_S,
+    A_C,
+    A_N,
+    A_R,
+    B_C,
+    B_N,
+    B_R,
+    GAMMA,
+    GPUS,
+    GRAD_S,
+    LOCAL,
+    NODES,
+    NOTHING_S,
+    NUM_PARAMS,
+    STEP_S,
 )  # fmt: skip
 from marl_sched.types import Floats1, Floats2
 
@@ -118,9 +131,7 @@ def normal_equations(
 
 
 @kernel
-def add_residual(
-    r: float, slope: np.ndarray, weight: float, h: np.ndarray, b: np.ndarray
-) -> float:
+def add_residual(r: float, slope: np.ndarray, weight: float, h: np.ndarray, b: np.ndarray) -> float:
     """Add a weighted residual with its slope (7,); its part of the cost."""
     for i in range(NUM_PARAMS):
         if slope[i] != 0.0:

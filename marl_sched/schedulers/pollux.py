@@ -3,9 +3,8 @@
     minimise  sum over jobs of 1 / (speedup x c x r + 0.001)
 
 speedup is goodput beside that on a fair share of the cluster, c = nodes / GPUs of the cluster,
-and r = max(age - 30 restarts, 0) / (age + 30) for a job whose place changes, 1 for one that stays
-or that holds nothing anyway (it must start, wherever): the power mean of exponent -1 over
-speedups. No two jobs that span nodes may share one.
+and r <= 1 what a restart leaves of it for a job whose place changes: the power mean of exponent
+-1 over speedups. No two jobs that span nodes may share one.
 Source: Qiao et al., Pollux, OSDI 2021, whose genetic algorithm is not used here.
 
 The search is over the set of jobs whose place may change. Given the set, what the others leave
@@ -23,7 +22,7 @@ import numpy as np
 from marl_sched.jit import kernel, part
 from marl_sched.records import copy_into, record
 from marl_sched.schedulers.goodput import Agents, goodput
-from marl_sched.types import Floats1, Flags1, Ints1, Ints2
+from marl_sched.types import Flags1, Floats1, Ints1, Ints2
 
 LEAST = 1e-3
 """Speedup that no job falls below; a job without GPUs costs its reciprocal."""
@@ -43,8 +42,6 @@ class Question(NamedTuple):
     """(A,) r: what a change of place leaves of the speedup."""
     fair: Floats1
     """(A,) goodput on a fair share."""
-    weight: Floats1
-    """(A,) of its speedup in the mean."""
     held: Ints2
     """(A, N) GPUs held."""
     held_gpus: Ints1
@@ -65,8 +62,6 @@ class Draft(NamedTuple):
     """(N,) whether a job that spans nodes is there."""
     gpus: Ints1
     """(A,) GPUs of each job."""
-    cost: Floats1
-    """(A,) of each job as it stands."""
     step: Ints1
     """(A,) GPUs more that help a job most for each of them."""
     gain: Floats1
@@ -74,17 +69,17 @@ class Draft(NamedTuple):
     order: Ints1
     """(A,) jobs to place."""
     chosen: Ints1
-    """(2,)"""
+    """(2,) batch of one GPU and accumulation steps, which nobody reads here."""
 
 
 @kernel
 def cost_of(a: Agents, q: Question, d: Draft, i: int, gpus: int, spans: bool, moved: bool) -> float:
     """Reciprocal of job `i`'s speedup."""
     if gpus == 0:
-        return q.weight[i] / LEAST
+        return 1.0 / LEAST
     speedup = goodput(a, q.job[i], spans, gpus, d.chosen) / q.fair[i]
     share = len(q.capacity) / q.capacity.sum()
-    return q.weight[i] / (speedup * share * (q.factor[i] if moved else 1.0) + LEAST)
+    return 1.0 / (speedup * share * (q.factor[i] if moved else 1.0) + LEAST)
 
 
 @kernel
@@ -141,9 +136,7 @@ def stays(q: Question, d: Draft, i: int) -> bool:
     if d.gpus[i] == 0 or d.gpus[i] != q.held_gpus[i]:
         return False
     for n in range(len(q.capacity)):
-        if q.held[i, n] > d.free[n] or (
-            q.held[i, n] > 0 and q.held_nodes[i] > 1 and d.spanned[n]
-        ):
+        if q.held[i, n] > d.free[n] or (q.held[i, n] > 0 and q.held_nodes[i] > 1 and d.spanned[n]):
             return False
     return True
 
@@ -357,3 +350,20 @@ def search(a: Agents, q: Question, d: Draft, places: Ints2) -> float:
         copy_into(places, other)
         cost = new
     return cost
+
+
+def plan(agents: Agents, question: Question) -> np.ndarray:
+    """(A, N) int64, GPUs of each job on each node."""
+    jobs, nodes = question.held.shape
+    scratch = Draft(
+        free=np.zeros(nodes, np.int64),
+        spanned=np.zeros(nodes, bool),
+        gpus=np.zeros(jobs, np.int64),
+        step=np.zeros(jobs, np.int64),
+        gain=np.zeros(jobs),
+        order=np.zeros(jobs, np.int64),
+        chosen=np.zeros(2, np.int64),
+    )
+    places = np.zeros((jobs, nodes), np.int64)
+    search(agents, question, scratch, places)
+    return places
