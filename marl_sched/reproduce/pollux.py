@@ -3,14 +3,16 @@
 Qiao et al., "Pollux: Co-adaptive cluster scheduling for goodput-optimized deep learning", OSDI
 2021. Decisions come on a grid of 60 s (`sim.decide_on=rounds`), every start costs 30 s
 (`sim.charge_first_start`), a job's epochs are phases with rates of their own, and the time to the
-end of an epoch is rounded to whole seconds (`sim.whole_second_phases`).
+end of an epoch is rounded to whole seconds (`sim.whole_second_phases`). `pollux_rules` has the two
+baselines, `pollux_policy` Pollux.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -20,23 +22,12 @@ from marl_sched.evaluation.metrics import job_results
 from marl_sched.perf.profiles import ProfileTable
 from marl_sched.perf.replay import MAX_EPOCHS, ReplayedModel
 from marl_sched.reproduce.pollux_policy import Pollux
-from marl_sched.reproduce.pollux_rules import OptimusOracle, Places, ReplayedJob, TwoQueues
+from marl_sched.reproduce.pollux_rules import OptimusOracle, ReplayedJob, Rule, TwoQueues
 from marl_sched.sim.simulation import Simulation
 from marl_sched.sim.world import build_world
 from marl_sched.types import Cluster
 from marl_sched.workload.jobs import Workload
 from marl_sched.workload.reading import read_table
-
-
-class Rule(Protocol):
-    """One scheduler's run."""
-
-    def decide(self, now_s: float, jobs: list[ReplayedJob], capacity: np.ndarray) -> Places:
-        """Nodes of each job that runs from now on."""
-
-    def rates(self, now_s: float, job: ReplayedJob, moved: bool) -> np.ndarray:
-        """(F,) progress per second in each epoch of a job that runs, until the next round."""
-
 
 SCHEDULERS = ("tiresias", "optimus_oracle", "pollux")
 
@@ -87,12 +78,12 @@ def run(
         ReplayedJob(j, models[j], int(work.num_gpus[j]), int(batch[j]), float(work.arrival_s[j]))
         for j in range(len(work))
     ]
-    rule: Rule
-    if scheduler == "pollux":
-        rule = Pollux(jobs, machines.num_gpus, round_s, restart_s)
-    else:
-        rule = {"tiresias": TwoQueues, "optimus_oracle": OptimusOracle}[scheduler]()
-    play(simulation, rule, jobs, machines.capacity[:, 0].astype(np.int64))
+    rules: dict[str, Callable[[], Rule]] = {
+        "tiresias": TwoQueues,
+        "optimus_oracle": OptimusOracle,
+        "pollux": lambda: Pollux(jobs, machines.num_gpus, round_s, restart_s),
+    }
+    play(simulation, rules[scheduler](), jobs, machines.capacity[:, 0].astype(np.int64))
     state = simulation.world
     results = job_results(work, machines.num_gpus, state.result[0], state.account[0])
     summary = {k: v for k, v in results.summary().items() if k not in NOT_COMPARABLE}

@@ -1,10 +1,18 @@
 """Pollux in its own simulator: agents that measure and tune their jobs, and the search over all.
 
-An agent knows what its job has measured: step times of each (nodes, GPUs, batch of one GPU) that
-it has run with, and the gradient statistics of the last epoch. From these it fits the job's
-goodput, chooses the batch size at every round and at every end of an epoch, and tells the search
-how fast the job would be elsewhere, up to twice the GPUs that it has ever had.
-Source: Qiao et al., "Pollux", OSDI 2021, and its artifact.
+An agent knows what its job has measured: step times for each (nodes, GPUs, batch of one GPU) that
+it has run with, and the gradient statistics of its last epoch; nothing of other jobs of the same
+model, and not how long its own will take. From that it fits the job's goodput, chooses the batch
+size at every round and at every end of an epoch, and tells the search how fast the job would be
+elsewhere. Source: Qiao et al., "Pollux", OSDI 2021, and its artifact.
+
+Ours differ from the artifact's in the search itself (`schedulers/pollux.py`) and in
+
+* times measured on as many GPUs correct the fit (`schedulers/goodput.py`);
+* a job may be given `GROWTH` times the GPUs that it has measured, not twice as many;
+* what a restart leaves, (age - restarts x 30 s) / (age + 30 s), has the job's age at the end of the
+  round that the decision is for, not at its beginning, and leaves out jobs that hold nothing: they
+  must start, wherever.
 """
 
 from __future__ import annotations

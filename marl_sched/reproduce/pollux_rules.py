@@ -8,6 +8,7 @@ order in which they were taken. Source: Qiao et al., "Pollux", OSDI 2021, artifa
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -65,6 +66,21 @@ def left_by(held: Places, capacity: np.ndarray) -> np.ndarray:
     for nodes in held.values():
         np.subtract.at(free, nodes, 1)
     return free
+
+
+class Rule(Protocol):
+    """One scheduler's run."""
+
+    def decide(self, now_s: float, jobs: list[ReplayedJob], capacity: np.ndarray) -> Places:
+        """Nodes of each job that runs from now on.
+
+        Args:
+            jobs: the active ones.
+            capacity: (N,) GPUs of each node.
+        """
+
+    def rates(self, now_s: float, job: ReplayedJob, moved: bool) -> np.ndarray:
+        """(F,) progress per second in each epoch of a job that runs, until the next round."""
 
 
 class FixedBatch:
