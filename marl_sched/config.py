@@ -17,7 +17,17 @@ from marl_sched.errors import UserError
 Algorithm = Literal["ppo", "dqn"]
 ActionSpace = Literal["meta", "edit", "full"]
 AgentBehaviour = Literal["honest", "greedy", "yielding", "learned"]
-Placement = Literal["consolidate", "first_fit"]
+Placement = Literal[
+    "consolidate",
+    "first_fit",
+    "best_fit",
+    "spread",
+    "random",
+    "dot_prod",
+    "gpu_packing",
+    "gpu_clustering",
+    "fgd",
+]
 TraceFormat = Literal["philly", "itp", "muri", "chronus", "slurm", "csv"]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -65,3 +65,30 @@ def rows_by_key(key: Floats1) -> Ints1:
     for i in range(key.size):
         row[i] = i
     return rows_by(key, row)
+
+
+@kernel
+def comes_before(key: np.ndarray, tie: np.ndarray, i: int, j: int) -> bool:
+    """Whether row `i` comes before row `j` by (key, tie)."""
+    return bool(key[i] < key[j] or (key[i] == key[j] and tie[i] < tie[j]))
+
+
+@part
+def sort_nearly_sorted(rows: Ints1, key: Floats1, tie: Ints1) -> None:
+    """Sort `rows` in place by (key, tie), in linear time where few are out of place."""
+    n = rows.size
+    budget = 8 * n + 64
+    for at in range(1, n):
+        row = rows[at]
+        to = at
+        while to > 0 and comes_before(key, tie, row, rows[to - 1]):
+            rows[to] = rows[to - 1]
+            to -= 1
+        rows[to] = row
+        budget -= at - to
+        if budget < 0:
+            order = rows_by(key[rows], tie[rows])
+            before = rows.copy()
+            for rank in range(n):
+                rows[rank] = before[order[rank]]
+            return

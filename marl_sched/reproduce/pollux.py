@@ -20,9 +20,9 @@ from marl_sched.config import SimConfig
 from marl_sched.errors import UserError
 from marl_sched.evaluation.metrics import job_results
 from marl_sched.perf.profiles import ProfileTable
-from marl_sched.perf.replay import MAX_EPOCHS, ReplayedModel
 from marl_sched.reproduce.pollux_policy import Pollux
 from marl_sched.reproduce.pollux_rules import OptimusOracle, ReplayedJob, Rule, TwoQueues
+from marl_sched.reproduce.replay import MAX_EPOCHS, ReplayedModel
 from marl_sched.sim.simulation import Simulation
 from marl_sched.sim.world import build_world
 from marl_sched.types import Cluster

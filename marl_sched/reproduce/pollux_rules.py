@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from marl_sched.perf.replay import ReplayedModel
+from marl_sched.reproduce.replay import ReplayedModel
 
 QUEUE_LIMIT_GPU_S = 16 * 3600.0
 """Executed time x GPUs at which a job drops to the second queue."""

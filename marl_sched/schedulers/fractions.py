@@ -17,11 +17,14 @@ Axes: A jobs, T GPU types. Times in seconds.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from scipy import sparse
-from scipy.optimize import linprog
 
 from marl_sched.schedulers.interior import interior_point
+
+if TYPE_CHECKING:  # a second to load, and nothing to classic rules
+    from scipy import sparse
 
 LONGEST_S, SHORTEST_S, SEARCH_RATIO = 1e6, 100.0, 1.05
 """Where Gavel's search for the least makespan begins, and how close it comes."""
@@ -171,6 +174,8 @@ def _rows(
     utility: np.ndarray, gang: np.ndarray, capacity: np.ndarray
 ) -> tuple[sparse.csr_matrix, np.ndarray]:
     """Rows of A x <= b that every program has: T of capacity, A of time; x is X row by row."""
+    from scipy import sparse
+
     jobs, types = utility.shape
     cell = np.arange(jobs * types)
     row = np.concatenate([cell % types, types + cell // types])
@@ -181,6 +186,8 @@ def _rows(
 
 def _per_job(utility: np.ndarray) -> sparse.csr_matrix:
     """(A, A T) rows sum_t utility[a, t] X[a, t]."""
+    from scipy import sparse
+
     jobs, types = utility.shape
     cell = np.arange(jobs * types)
     return sparse.csr_matrix((utility.reshape(-1), (cell // types, cell)), (jobs, cell.size))
@@ -188,6 +195,9 @@ def _per_job(utility: np.ndarray) -> sparse.csr_matrix:
 
 def _best_level(utility: np.ndarray, gang: np.ndarray, capacity: np.ndarray) -> float:
     """The largest level that every job's utility can reach at once; jobs without any stay out."""
+    from scipy import sparse
+    from scipy.optimize import linprog
+
     able = (utility > 0.0).any(axis=1)
     if not able.any():
         return 0.0
@@ -216,6 +226,9 @@ def _sum_over(
     least: np.ndarray,
 ) -> np.ndarray:
     """(A, T) maximising the reward with every job's utility at `least` (A,) at the lowest."""
+    from scipy import sparse
+    from scipy.optimize import linprog
+
     rows, limits = _rows(reward, gang, capacity)
     asked = (least > 0.0) & (utility > 0.0).any(axis=1)
     floor = _per_job(utility)[asked]

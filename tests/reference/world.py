@@ -48,6 +48,26 @@ class ReferenceWorld:
         """GPUs held at `level`; a share counts as the part that it is."""
         return self.size(job, level) * job.milli / WHOLE
 
+    def free_milli(self, node: int) -> list[int]:
+        """Free thousandths of each GPU of the node."""
+        free = [WHOLE] * int(self.nodes[node].capacity[0])
+        for job in self.active:
+            for device in job.devices.get(node, []):
+                free[device] -= job.milli
+        return free
+
+    def free_resources(self, node: int) -> list[float]:
+        """Free CPUs, memory and bandwidth; the first entry, GPUs, is `free_milli`'s matter.
+
+        To nine decimals, so that equal nodes are equal.
+        """
+        left = list(self.nodes[node].capacity)
+        for job in self.active:
+            gpus = job.placement.get(node, 0)
+            for r in range(len(left)):
+                left[r] -= gpus * job.demand[r]
+        return [round(amount, 9) for amount in left]
+
     def time_to_failure(self, job: ReferenceJob) -> float:
         """Held seconds between the job's last failure, or its first start, and the next one."""
         if job.failures_per_h == 0.0:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from marl_sched.errors import UserError
-from marl_sched.perf.replay import ReplayedModel
 from marl_sched.reproduce.pollux import run
 from marl_sched.reproduce.pollux_policy import Pollux
 from marl_sched.reproduce.pollux_rules import ReplayedJob, ring, take_greedily
+from marl_sched.reproduce.replay import ReplayedModel
 
 EXPECTED = {"tiresias": "tiresias.json", "optimus_oracle": "optimus.json"}
 

@@ -322,6 +322,7 @@ def view_of(setup: Setup, now_s: float, active: list[ReferenceJob]) -> ClusterVi
         job=job,
         profile=profile,
         level=level,
+        gpus=profiles.sizes[profile, level] * work.demand[job, 0],
         request_level=profiles.request_level[profile],
         limit_level=profiles.num_levels[profile],
         arrival_s=column("arrival").astype(float),
