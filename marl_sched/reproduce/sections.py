@@ -149,7 +149,9 @@ def pollux(data: Path, timer: Timer) -> Section | None:
         "16 nodes of 4 T4, decisions every 60 s, 30 s without progress after every change of "
         "place; speeds and statistical efficiency are interpolated between the artifact's "
         "measurements, by epoch. Tiresias and Optimus+Oracle are compared job by job. Pollux is "
-        "our own search over its objective, beside its authors' genetic one: the mean counts.",
+        "our own search over its objective, beside its authors' genetic one: the mean counts. "
+        "It corrects fitted speeds by measured ones, and lets a job grow to four times the GPUs that "
+        "it has measured where theirs doubles them.",
         ("workload", "scheduler", "ours, mean JCT s", "theirs", "difference", "jobs the same"),
         rows,
         commands,

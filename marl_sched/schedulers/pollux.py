@@ -238,15 +238,10 @@ def grow_on(a: Agents, q: Question, d: Draft, place: np.ndarray, count: int, n: 
     best, best_gain = -1, 0.0
     for x in range(count):
         i = d.order[x]
-        k, spans = d.gpus[i], nodes_of(place, i)
-        if k >= q.most[i]:
+        k, wide = d.gpus[i], nodes_of(place, i) > 1
+        may = k == 0 or place[i, n] > 0 or (wide and not d.spanned[n])
+        if k >= q.most[i] or not may:
             continue
-        elsewhere = k > 0 and place[i, n] == 0
-        if (elsewhere or spans > 1) and d.spanned[n] and place[i, n] == 0:
-            continue
-        if elsewhere and spans == 1:
-            continue
-        wide = spans > 1
         gain = cost_of(a, q, d, i, k, wide, True) - cost_of(a, q, d, i, k + 1, wide, True)
         if gain > best_gain:
             best, best_gain = i, gain
