@@ -150,8 +150,8 @@ def pollux(data: Path, timer: Timer) -> Section | None:
         "place; speeds and statistical efficiency are interpolated between the artifact's "
         "measurements, by epoch. Tiresias and Optimus+Oracle are compared job by job. Pollux is "
         "our own search over its objective, beside its authors' genetic one: the mean counts. "
-        "It corrects fitted speeds by measured ones, and lets a job grow to four times the GPUs that "
-        "it has measured where theirs doubles them.",
+        "It corrects fitted speeds by measured ones, and lets a job grow to four times the GPUs "
+        "that it has measured where theirs doubles them.",
         ("workload", "scheduler", "ours, mean JCT s", "theirs", "difference", "jobs the same"),
         rows,
         commands,
