@@ -1,11 +1,16 @@
 """Fit of a job's step time to what it has measured so far, compiled.
 
-Least squares of the logarithm of both the time of an accumulation step and of a whole step, by
-Levenberg-Marquardt over the logarithms of the six times (and gamma itself); a warm start costs
-two or three iterations. What a job has not yet seen is taken to be good, so that it is tried:
-constants that nothing measured says anything about stay at nothing, and the spread over nodes is
-taken to be a tenth slower than within one. Source of the model and of these assumptions: Qiao et
-al., Pollux, OSDI 2021; the artifact minimises root mean squares with other weights, by L-BFGS.
+    minimise  rms(log gradient time) + rms(log step time)
+              + 0.001 (gamma - 1)^2 + 0.01 (b_n / a_n)^2 + 0.01 (b_r / a_r)^2
+
+rms over the measurements, of computed less measured ones. By Levenberg-Marquardt over the logarithms
+of the six times and gamma itself, a few times over, each with the mean squares weighted by
+1 / (2 rms) of the one before, which has the same minimum.
+
+What a job has not yet seen is taken to be good, so that it is tried: constants about which nothing
+measured says anything stay at nothing, and a spread over nodes is taken to be a tenth slower than
+one node. Source of the objective and of these assumptions: Qiao et al., Pollux, OSDI 2021,
+artifact, which uses L-BFGS.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from marl_sched.jit import kernel, part
+from marl_sched.records import copy_into
 from marl_sched.schedulers.goodput import (
     A_C,
     A_N,
@@ -28,7 +34,7 @@ from marl_sched.schedulers.goodput import (
     NOTHING_S,
     NUM_PARAMS,
     STEP_S,
-)  # fmt: skip
+)
 from marl_sched.types import Floats1, Floats2
 
 START = np.array([0.1, 0.01, 0.1, 0.01, 0.1, 0.01, 1.001])
@@ -39,7 +45,9 @@ GAMMA_WEIGHT = 1e-3
 GROWTH_WEIGHT = 1e-2
 """Of (gamma - 1)^2 and of the squared growth of synchronisation, beside root mean square errors."""
 ROUNDS = 4
+"""Of new weights; more move no constant by a percent."""
 FIRST_ERROR, LEAST_ERROR = 0.05, 1e-3
+"""rms that the first weights stand for, and below which it counts as so much."""
 ITERATIONS = 20
 ENOUGH = 1e-5
 """Relative decrease of the cost below which the fit has converged."""
@@ -66,7 +74,9 @@ def free_constants(seen: np.ndarray, x: np.ndarray, free: np.ndarray) -> None:
             x[c] = START[c]
     if one_size:
         # Half of it fixed, half per sample: optimistic about larger batches.
-        x[A_C] = seen[:, GRAD_S].mean() / 2.0
+        x[A_C] = 0.0
+        for i in range(len(seen)):
+            x[A_C] += 0.5 * seen[i, GRAD_S] / len(seen)
 
 
 @kernel
@@ -88,14 +98,14 @@ def normal_equations(
     h[:], b[:] = 0.0, 0.0
     first, second = np.zeros(NUM_PARAMS), np.zeros(NUM_PARAMS)
     square[:] = 0.0
-    g, mean = x[GAMMA], weight / len(seen)
+    g = x[GAMMA]
     for i in range(len(seen)):
         grad = x[A_C] + x[B_C] * seen[i, LOCAL]
         first[:], second[:] = 0.0, 0.0
         first[A_C], first[B_C] = x[A_C] / grad, x[B_C] * seen[i, LOCAL] / grad
         log_grad = np.log(grad)
         miss = log_grad - np.log(seen[i, GRAD_S])
-        add_residual(miss, first, mean[0], h, b)
+        add_residual(miss, first, weight[0] / len(seen), h, b)
         square[0] += miss * miss / len(seen)
         log_step = log_grad
         share = 1.0
@@ -112,7 +122,7 @@ def normal_equations(
             second[GAMMA] = (share * log_grad + (1.0 - share) * log_sync - log_step) / g
         second[A_C], second[B_C] = share * first[A_C], share * first[B_C]
         miss = log_step - np.log(seen[i, STEP_S])
-        add_residual(miss, second, mean[1], h, b)
+        add_residual(miss, second, weight[1] / len(seen), h, b)
         square[1] += miss * miss / len(seen)
     cost = weight[0] * square[0] + weight[1] * square[1]
     first[:] = 0.0
@@ -179,7 +189,8 @@ def descend(seen: np.ndarray, x: np.ndarray, free: np.ndarray, square: np.ndarra
         weight[e] = 0.5 / max(np.sqrt(square[e]), LEAST_ERROR)
     cost, damping = normal_equations(seen, x, free, weight, h, b, square), 1e-3
     for _ in range(ITERATIONS):
-        damped[:], step[:] = h, b
+        copy_into(damped, h)
+        copy_into(step, b)
         for c in range(NUM_PARAMS):
             damped[c, c] += damping * h[c, c] + 1e-12
         solve(damped, step)
@@ -191,7 +202,11 @@ def descend(seen: np.ndarray, x: np.ndarray, free: np.ndarray, square: np.ndarra
                 return
             continue
         done = new_cost > cost * (1.0 - ENOUGH)
-        x[:], h[:], b[:], square[:], cost = new, new_h, new_b, new_square, new_cost
+        cost = new_cost
+        copy_into(x, new)
+        copy_into(h, new_h)
+        copy_into(b, new_b)
+        copy_into(square, new_square)
         damping = max(damping / 8.0, 1e-9)
         if done:
             return
@@ -206,7 +221,8 @@ def fit_step_time(seen: Floats2, x: Floats1) -> None:
             of a whole step; P >= 1.
         x: (7,) float64, the last fit or zeros; gets the constants.
     """
-    free, square = np.empty(NUM_PARAMS, dtype=np.bool_), np.full(2, FIRST_ERROR**2)
+    free, square = np.empty(NUM_PARAMS, dtype=np.bool_), np.empty(2)
+    square[:] = FIRST_ERROR**2
     free_constants(seen, x, free)
     for _ in range(ROUNDS):
         descend(seen, x, free, square)
