@@ -3,9 +3,9 @@
     minimise  rms(log gradient time) + rms(log step time)
               + 0.001 (gamma - 1)^2 + 0.01 (b_n / a_n)^2 + 0.01 (b_r / a_r)^2
 
-rms over the measurements, of computed less measured ones. By Levenberg-Marquardt over the logarithms
-of the six times and gamma itself, a few times over, each with the mean squares weighted by
-1 / (2 rms) of the one before, which has the same minimum.
+rms over the measurements, of computed less measured ones. By Levenberg-Marquardt over the
+logarithms of the six times and gamma itself, a few times over, each with the mean squares weighted
+by 1 / (2 rms) of the one before, which has the same minimum.
 
 What a job has not yet seen is taken to be good, so that it is tried: constants about which nothing
 measured says anything stay at nothing, and a spread over nodes is taken to be a tenth slower than
@@ -45,7 +45,7 @@ GAMMA_WEIGHT = 1e-3
 GROWTH_WEIGHT = 1e-2
 """Of (gamma - 1)^2 and of the squared growth of synchronisation, beside root mean square errors."""
 ROUNDS = 4
-"""Of new weights; more move no constant by a percent."""
+"""Of new weights."""
 FIRST_ERROR, LEAST_ERROR = 0.05, 1e-3
 """rms that the first weights stand for, and below which it counts as so much."""
 ITERATIONS = 20
