@@ -17,7 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-POLLUX = ("tiresias", "optimus_oracle")
+POLLUX = ("tiresias", "optimus_oracle", "pollux")
 GAVEL = ("max_min_fairness", "max_sum_throughput", "min_total_duration", "gandiva_fair")
 """Run where no scheduler is named; the runner knows more."""
 
@@ -104,7 +104,7 @@ def pollux(
     seed: Annotated[int, typer.Option(min=0, help="Of Pollux' search.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Pollux (OSDI 2021): tiresias, optimus_oracle on workloads of its artifact."""
+    """Pollux (OSDI 2021): tiresias, optimus_oracle, pollux on workloads of its artifact."""
     from marl_sched.reproduce import experiment
     from marl_sched.reproduce.files import pollux_profiles
 

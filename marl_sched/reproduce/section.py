@@ -23,6 +23,8 @@ class Section:
     missing: str
     """What is not reproduced."""
     cpu_s: list[tuple[str, float]] = field(default_factory=list)
+    peer_cpu_s: dict[str, float] = field(default_factory=dict)
+    """CPU seconds of the published simulator by the label of our run, where somebody measured."""
 
 
 @dataclass
