@@ -16,6 +16,7 @@ from marl_sched.errors import UserError
 
 Algorithm = Literal["ppo", "dqn"]
 ActionSpace = Literal["meta", "edit", "full"]
+Credit = Literal["shadow", "lookahead"]
 AgentBehaviour = Literal["honest", "greedy", "yielding", "learned"]
 Placement = Literal["consolidate", "first_fit"]
 TraceFormat = Literal["philly", "itp", "muri", "chronus", "slurm", "csv"]
@@ -180,6 +181,10 @@ class EnvConfig(_Section):
     demand_price: NonNegative = 0.0
     """Price of GPUs to a learned agent: isolated seconds for each GPU-second that its job
     holds, over its request; 0 lets selfish agents ask for all they can use."""
+    credit: Credit = "shadow"
+    """How a decision earns its part of the episode's return: `shadow` pays what was saved until
+    the next decision, `lookahead` what the whole rest of the episode changes by it, at the cost
+    of playing that rest with the base schedule after each round that was changed."""
     reward: RewardWeights = RewardWeights()
 
 

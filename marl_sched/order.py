@@ -65,3 +65,78 @@ def rows_by_key(key: Floats1) -> Ints1:
     for i in range(key.size):
         row[i] = i
     return rows_by(key, row)
+
+
+MANY = 16
+"""So many new rows at once are sorted with all others instead of put in one by one."""
+
+
+@kernel
+def descending_again(order: np.ndarray, before: int, key: np.ndarray) -> None:
+    """Order rows by key, largest first, starting from their order at another time.
+
+    Equal keys come in order of their rows, so that the result does not depend on the start; but
+    where little has changed since, this costs one pass.
+
+    Args:
+        order: (S,) int64; its first `before` are a permutation of the rows [0, before), its
+            first n become one of [0, n).
+        key: (n,) float64, not NaN.
+    """
+    n = key.size
+    if n - before > MANY or before == 0:
+        order[:n] = rows_by_key(-key)
+        return
+    known = 0
+    for at in range(before):
+        if order[at] < n:
+            order[known] = order[at]
+            known += 1
+    for row in range(known, n):
+        order[row] = row
+    for at in range(1, n):
+        row = order[at]
+        k = at
+        while k > 0 and larger(row, order[k - 1], key):
+            order[k] = order[k - 1]
+            k -= 1
+        order[k] = row
+
+
+@kernel
+def larger(one: int, other: int, key: np.ndarray) -> bool:
+    """Whether row `one` has the larger key, or an equal one and stands further up."""
+    return key[one] > key[other] or (key[one] == key[other] and one < other)
+
+
+@kernel
+def smallest_first(rows: np.ndarray, count: int, key: np.ndarray) -> None:
+    """Reorder rows (m,) so that the `count` < m with the smallest keys come first, in any order.
+
+    Equal keys count in order of their rows. Hoare's selection: O(m) on average.
+    """
+    low, high = 0, rows.size - 1
+    while low < high:
+        pivot = rows[(low + high) >> 1]
+        i, j = low, high
+        while i <= j:
+            while before(rows[i], pivot, key):
+                i += 1
+            while before(pivot, rows[j], key):
+                j -= 1
+            if i <= j:
+                rows[i], rows[j] = rows[j], rows[i]
+                i += 1
+                j -= 1
+        if count <= j:
+            high = j
+        elif count >= i:
+            low = i
+        else:
+            return
+
+
+@kernel
+def before(one: int, other: int, key: np.ndarray) -> bool:
+    """Whether row `one` has the smaller key, or an equal one and stands further up."""
+    return key[one] < key[other] or (key[one] == key[other] and one < other)

@@ -13,6 +13,9 @@ from marl_sched.jit import kernel, part
 from marl_sched.order import heapify, sift_down
 from marl_sched.types import ClusterView, Floats1, Floats2, Ints1
 
+HALVINGS = 10
+"""After so many the few levels that are still open are taken in order."""
+
 
 @kernel
 def asked_level(v: ClusterView, i: int) -> int:
@@ -164,9 +167,74 @@ def fill_from_heap(
             return
 
 
+@kernel
+def list_steps(
+    v: ClusterView, table: np.ndarray, target: np.ndarray, worth: np.ndarray, gpus: np.ndarray
+) -> int:
+    """List the levels that jobs could still get, each with its GPUs; their number.
+
+    Args:
+        worth: (A * L,) float64, overwritten: the least score up to the level, which is when
+            `fill_by_score` would come to it.
+        gpus: (A * L,) int64, overwritten, in 1/1000: integers are added several at once.
+    """
+    count = 0
+    for i in range(v.job.size):
+        profile, least = v.profile[i], np.inf
+        for level in range(target[i], v.limit_level[i]):
+            least = min(least, table[i, level])
+            if least == -np.inf:
+                break
+            step = v.sizes[profile, level + 1] - v.sizes[profile, level]
+            worth[count], gpus[count] = least, int(1000.0 * step * v.demand[i, 0] + 0.5)
+            count += 1
+    return count
+
+
+@kernel
+def fitting_score(worth: np.ndarray, gpus: np.ndarray, room: float) -> float:
+    """A score at and above which all steps fit into `room` GPUs together, close to the lowest."""
+    most = int(1000.0 * room + 0.5)
+    if gpus.sum() <= most:
+        return -np.inf
+    low, high = worth.min(), worth.max()
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        asked = 0
+        for k in range(worth.size):
+            asked += gpus[k] if worth[k] >= middle else 0
+        if asked <= most:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+@kernel
+def take_at_once(
+    v: ClusterView, table: np.ndarray, target: np.ndarray, left: np.ndarray, score: float
+) -> None:
+    """Give out every level that comes at `score` or above, if all of them fit together."""
+    rest = left.copy()
+    raised = target.copy()
+    for i in range(v.job.size):
+        while raised[i] < v.limit_level[i] and table[i, raised[i]] >= score:
+            if table[i, raised[i]] == -np.inf:
+                break
+            raised[i] += 1
+        if raised[i] > target[i]:
+            profile = v.profile[i]
+            charge(v, i, v.sizes[profile, raised[i]] - v.sizes[profile, target[i]], rest)
+    if rest.min() >= -1e-9:
+        target[:] = raised
+        left[:] = rest
+
+
 @part
 def fill_by_score(v: ClusterView, table: Floats2, target: Ints1, left: Floats1) -> None:
     """Raise jobs one level at a time, highest score first, until nothing fits.
+
+    Whoever comes before the first that finds no room is not sorted, but found by a score.
 
     Args:
         table: (A, L) float64, table[i, l] the score of going from level l to l + 1;
@@ -175,6 +243,10 @@ def fill_by_score(v: ClusterView, table: Floats2, target: Ints1, left: Floats1) 
         left: (4,) float64 resources not yet given away, lowered in place.
     """
     n = v.job.size
+    worth, gpus = np.empty(table.size), np.empty(table.size, dtype=np.int64)
+    steps = list_steps(v, table, target, worth, gpus)
+    if steps > 0 and worth[:steps].max() < np.inf:
+        take_at_once(v, table, target, left, fitting_score(worth[:steps], gpus[:steps], left[0]))
     heap = np.empty(n, dtype=np.int64)
     key = np.empty(n)
     waiting = 0

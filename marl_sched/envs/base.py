@@ -1,0 +1,89 @@
+"""The base schedule, and the index score of every level that edits go by; compiled.
+
+Both are found in one go where the base is the elastic index itself. The work of environment `b`
+may be asked of another world row `at` that looks ahead for it: what is found lies in row `b` of
+the game.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from marl_sched.envs.game import GREEDY, HONEST, LEARNED, YIELDING, Game
+from marl_sched.jit import kernel, part
+from marl_sched.order import descending_again
+from marl_sched.schedulers.dispatch import decide
+from marl_sched.schedulers.elastic_index import add_worth, single_gpu_work
+from marl_sched.schedulers.filling import fill_by_score
+from marl_sched.sim import columns as c
+from marl_sched.sim.kernels import make_view
+from marl_sched.sim.world import World
+from marl_sched.types import ClusterView, Ints1
+
+
+@kernel
+def score_levels(w: World, g: Game, b: int, at: int, view: ClusterView) -> None:
+    """Fill the work left, its order and the score of every level of the active jobs of `at`."""
+    n = view.job.size
+    work, order, score = g.work[b, :n], g.order[b], g.score[b]
+    single_gpu_work(view, work)
+    descending_again(order, g.ordered[b], work)
+    g.ordered[b] = n
+    weight = np.empty(n)
+    for rank in range(n):
+        weight[order[rank]] = g.rank_weight[rank]
+    for i in range(n):
+        profile = view.profile[i]
+        for level in range(score.shape[1]):
+            score[i, level] = g.log_gain[profile, level]
+    add_worth(view, g.index_params, weight, score[:n])
+
+
+@part
+def write_base(w: World, g: Game, b: int, at: int, target: Ints1) -> None:
+    """Write the base schedule's levels of the active jobs of `at` into target (A,)."""
+    view = make_view(w, at)
+    if g.base_is_index:
+        score_levels(w, g, b, at, view)
+        target[:] = 0
+        fill_by_score(view, g.score[b, : target.size], target, view.capacity.copy())
+        return
+    for i in range(target.size):
+        target[i] = min(w.slot_k[at, c.LEVEL, i], w.slot_k[at, c.LIMIT_LEVEL, i])
+    decide(g.base, view, g.base_params, target)
+
+
+@kernel
+def behave(w: World, g: Game, b: int, at: int) -> None:
+    """Declare every active job's demand by the rule of the agents' behaviour.
+
+    Args:
+        b: environment whose agents have declared.
+        at: world to write to: `b`, or the one that looks ahead for it.
+    """
+    if g.behaviour != HONEST:  # a job arrives with its honest demand
+        declare_all(w, g, b, at)
+
+
+@part
+def declare_all(w: World, g: Game, b: int, at: int) -> None:
+    """The same for those who are not honest."""
+    n = w.env_k[at, c.NUM_ACTIVE]
+    share = w.total[0] / max(n, 1)
+    crowded = w.env_k[at, c.NUM_WAITING] > 0
+    for i in range(n):
+        profile = w.slot_k[at, c.PROFILE, i]
+        most = w.num_levels[profile]
+        request, limit = w.request_level[profile], most
+        if g.behaviour == GREEDY:
+            request = most
+        elif g.behaviour == YIELDING and crowded:
+            while limit > 1 and w.sizes[profile, limit] > share:
+                limit -= 1
+        elif g.behaviour == LEARNED:
+            row = w.slot_k[at, c.JOB, i] - w.env_k[at, c.FIRST_JOB]
+            if not np.isnan(g.declared_s[b, row]):
+                limit = g.declared_level[b, row]
+                request = limit
+        w.slot_k[at, c.REQUEST_LEVEL, i] = min(request, limit)
+        w.slot_k[at, c.LIMIT_LEVEL, i] = limit
