@@ -14,9 +14,9 @@ from marl_sched.jit import kernel, part
 from marl_sched.order import descending_again
 from marl_sched.schedulers.dispatch import decide
 from marl_sched.schedulers.elastic_index import add_worth, single_gpu_work
-from marl_sched.schedulers.filling import fill_by_score
+from marl_sched.schedulers.filling import charge, fill_by_score
 from marl_sched.sim import columns as c
-from marl_sched.sim.kernels import make_view
+from marl_sched.sim.kernels import make_view, plain_view
 from marl_sched.sim.world import World
 from marl_sched.types import ClusterView, Ints1
 
@@ -39,18 +39,38 @@ def score_levels(w: World, g: Game, b: int, at: int, view: ClusterView) -> None:
     add_worth(view, g.index_params, weight, score[:n])
 
 
+@kernel
+def grant_all(g: Game, view: ClusterView, target: np.ndarray) -> bool:
+    """Write the most that every job accepts and can use into target; whether all of it fits."""
+    left = view.capacity.copy()
+    for i in range(target.size):
+        profile = view.profile[i]
+        target[i] = min(view.limit_level[i], g.useful[profile])
+        charge(view, i, view.sizes[profile, target[i]], left)
+        if left[0] < -1e-9:
+            return False
+    return bool(left.min() >= -1e-9)
+
+
 @part
-def write_base(w: World, g: Game, b: int, at: int, target: Ints1) -> None:
-    """Write the base schedule's levels of the active jobs of `at` into target (A,)."""
-    view = make_view(w, at)
+def write_base(w: World, g: Game, b: int, at: int, target: Ints1) -> bool:
+    """Write the base schedule's levels of the active jobs of `at` into target (A,).
+
+    Returns:
+        Whether levels were scored for it: the index need not, where there is enough for all.
+    """
     if g.base_is_index:
+        if grant_all(g, plain_view(w, at), target):
+            return False
+        view = make_view(w, at)
         score_levels(w, g, b, at, view)
         target[:] = 0
         fill_by_score(view, g.score[b, : target.size], target, view.capacity.copy())
-        return
+        return True
     for i in range(target.size):
         target[i] = min(w.slot_k[at, c.LEVEL, i], w.slot_k[at, c.LIMIT_LEVEL, i])
-    decide(g.base, view, g.base_params, target)
+    decide(g.base, make_view(w, at), g.base_params, target)
+    return False
 
 
 @kernel

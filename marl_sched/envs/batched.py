@@ -236,7 +236,7 @@ class BatchedSchedulingEnv:
         dt_s = np.empty(self.num_envs)
         done = np.empty(self.num_envs, dtype=np.bool_)
         actions = np.ascontiguousarray(actions, dtype=np.int64)
-        if rules.step_all(self.world, self.game, actions, reward, dt_s, done):
+        if rules.step_all(self.world.table, self.game.table, actions, reward, dt_s, done):
             for b in np.flatnonzero(done).tolist():
                 self._finished.append(self.episode_summary(b))
                 self.agents.close_episode(b)
@@ -277,7 +277,9 @@ class BatchedSchedulingEnv:
 
         The next one does not begin by itself.
         """
-        ended = rules.step(self.world, self.game, b, action, with_reward, self._out)
+        ended = rules.step_one(
+            self.world.table, self.game.table, b, action, with_reward, self._out
+        )
         return float(self._out[0]), float(self._out[1]), bool(ended)
 
     def episode_summary(self, b: int) -> dict[str, float]:

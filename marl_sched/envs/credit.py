@@ -43,15 +43,31 @@ def play_base(w: World, g: Game, b: int, at: int, record: bool) -> int:
 
 @kernel
 def record_epoch(w: World, g: Game, b: int, at: int) -> bool:
-    """Write time and cost of the world `at`, booked up to now, as the next row of the curve."""
+    """Write time and cost of the world `at` as the next row of the curve."""
     k = g.curve_end[b]
     if k == g.curve.shape[1]:
         return False
-    g.curve[b, k, 0] = w.env_f[at, c.NOW_S]
+    row = g.curve[b, k]
+    row[0] = w.env_f[at, c.NOW_S]
     for term in range(NUM_TERMS):
-        g.curve[b, k, 1 + term] = w.cost[at, term]
+        row[1 + term] = w.cost[at, term]
+    if g.weights[b, c.COST_UTILISATION] > 0.0:
+        row[1 + c.COST_UTILISATION] -= unbooked_useful(w, at)
     g.curve_end[b] = k + 1
     return True
+
+
+@kernel
+def unbooked_useful(w: World, at: int) -> float:
+    """Useful GPU-seconds of running jobs since their progress was last booked."""
+    f, now, useful = w.slot_f[at], w.env_f[at, c.NOW_S], 0.0
+    for k in range(w.env_k[at, c.NUM_RUNNING]):
+        i = w.running[at, k]
+        working = now - max(f[c.SYNCED_S, i], f[c.RESUME_AT_S, i])
+        if working > 0.0:
+            best = w.profile_f[c.PROFILE_BEST_EFFICIENCY, w.slot_k[at, c.PROFILE, i]]
+            useful += min(f[c.RATE, i] * working, f[c.REMAINING_S, i]) / best
+    return useful
 
 
 @kernel

@@ -108,6 +108,7 @@ class Game(NamedTuple):
     look_ahead: bool  # credit by looking ahead instead of by the shadow
     rank_weight: Floats1  # (S,) float64 log a of heSRPT by rank, most work left first
     log_gain: Floats2  # (P, L) float64 log ds, see `elastic_index`
+    useful: Ints1  # (P,) int64 levels up to which each brings speed
     gain_feature: Floats2  # (P, L + 1) float64: of the last level, so that l + 1 is the next one's
     size_feature: Floats2  # (P, L) float64
 
@@ -117,6 +118,7 @@ class Game(NamedTuple):
     bid_up: Floats2  # (B, S) float64 score of one level more; -inf: none, or edited
     bid_down: Floats2  # (B, S) float64 score of the last level proposed; +inf: none, or edited
     price: Floats1  # (B,) float64 score at which GPUs change hands
+    scored: Flags1  # (B,) bool: `score` is of this round
     pinned: Flags2  # (B, S) bool: edited in this round
     slot: Ints2  # (B, K) int64 row in the active table, -1 when empty
     slot_of: Ints2  # (B, S) int64 the inverse, -1 without a slot
@@ -208,6 +210,7 @@ def build_game(config: Config, world: World, num_envs: int) -> Game:
         bid_up=np.zeros((b, rows)),
         bid_down=np.zeros((b, rows)),
         price=np.zeros(b),
+        scored=np.zeros(b, dtype=np.bool_),
         pinned=np.zeros((b, rows), dtype=np.bool_),
         slot=np.full((b, shown), -1, dtype=np.int64),
         slot_of=np.full((b, rows), -1, dtype=np.int64),
@@ -268,7 +271,12 @@ def _profile_tables(world: World) -> dict[str, np.ndarray]:
     feature = np.full((profiles, levels + 1), NO_GAIN)
     feature[:, 1:] = np.maximum(log_gain / 4.0, NO_GAIN)
     size_feature = np.log2(1.0 + world.sizes) / np.log2(1.0 + world.total[0])
-    return {"log_gain": log_gain, "gain_feature": feature, "size_feature": size_feature}
+    return {
+        "log_gain": log_gain,
+        "useful": (log_gain > -np.inf).sum(axis=1),
+        "gain_feature": feature,
+        "size_feature": size_feature,
+    }
 
 
 def _padded(params: np.ndarray) -> np.ndarray:

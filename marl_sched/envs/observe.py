@@ -89,7 +89,6 @@ def choose_slots(w: World, g: Game, b: int) -> None:
 @part
 def write_observation(w: World, g: Game, b: int) -> None:
     """Fill the observation and the mask of environment `b` at the beginning of a round."""
-    take_stock(w, g, b)
     write_mask(w, g, b)
     mean_left_s = write_globals(w, g, b)
     write_jobs(w, g, b, mean_left_s)

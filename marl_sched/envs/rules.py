@@ -22,12 +22,15 @@ from marl_sched.envs.observe import (
     write_observation,
 )
 from marl_sched.jit import kernel, part
+from marl_sched.records import at_address
 from marl_sched.schedulers.dispatch import decide
 from marl_sched.sim import columns as c
 from marl_sched.sim.apply import apply
 from marl_sched.sim.kernels import EPOCH, FULL, STUCK, advance, make_view, start
 from marl_sched.sim.world import World
 from marl_sched.types import Flags1, Floats1, Ints1
+
+world_at, game_at = at_address(World), at_address(Game)
 
 ENDED, DECIDES, NO_ROOM = 0, 1, 2
 """What `begin` returns; NO_ROOM: give the shadow's curve room first."""
@@ -85,7 +88,7 @@ def declare(w: World, g: Game, b: int, due: np.ndarray, levels: np.ndarray) -> N
         g.redeclared[b] = True
     behave(w, g, b, b)
     open_round(w, g, b)
-    write_observation(w, g, b)
+    show_round(w, g, b, False)
 
 
 @kernel
@@ -98,12 +101,25 @@ def all_satisfied(w: World, g: Game, b: int) -> bool:
 
 
 @part
+def show_round(w: World, g: Game, b: int, choose: bool) -> None:
+    """Score what has not been scored for the proposal, and write the round's observation.
+
+    Args:
+        choose: who gets a slot anew.
+    """
+    if not g.scored[b]:
+        score_levels(w, g, b, b, make_view(w, b))
+    take_stock(w, g, b)
+    if choose:
+        choose_slots(w, g, b)
+    write_observation(w, g, b)
+
+
+@part
 def open_round(w: World, g: Game, b: int) -> None:
     """Make the base schedule the proposal of the round that begins now."""
     n = w.env_k[b, c.NUM_ACTIVE]
-    write_base(w, g, b, b, g.proposal[b, :n])
-    if not g.base_is_index:
-        score_levels(w, g, b, b, make_view(w, b))
+    g.scored[b] = write_base(w, g, b, b, g.proposal[b, :n])
     g.pinned[b, :n] = False
     g.room[b] = int(w.total[0])
     g.edits[b] = 0
@@ -128,9 +144,7 @@ def run_to_decision(w: World, g: Game, b: int) -> bool:
             continue
         g.elapsed_s[b] = w.env_f[b, c.NOW_S] - g.last_s[b]
         g.last_s[b] = w.env_f[b, c.NOW_S]
-        take_stock(w, g, b)
-        choose_slots(w, g, b)
-        write_observation(w, g, b)
+        show_round(w, g, b, True)
         return True
 
 
@@ -226,8 +240,8 @@ def sub_step(w: World, g: Game, b: int, action: int) -> bool:
     return False
 
 
-@part
-def step(w: World, g: Game, b: int, action: int, with_reward: bool, out: Floats1) -> bool:
+@kernel
+def step(w: World, g: Game, b: int, action: int, with_reward: bool, out: np.ndarray) -> bool:
     """One sub-step of the scheduler. An illegal action counts as commit.
 
     Args:
@@ -258,10 +272,23 @@ def step(w: World, g: Game, b: int, action: int, with_reward: bool, out: Floats1
 
 
 @part
-def step_all(
-    w: World, g: Game, actions: Ints1, reward: Floats1, dt_s: Floats1, done: Flags1
+def step_one(
+    world: Ints1, game: Ints1, b: int, action: int, with_reward: bool, out: Floats1
 ) -> bool:
-    """`step` in every environment; all arrays (B,). Whether any episode has ended."""
+    """`step` for Python."""
+    return step(world_at(world), game_at(game), b, action, with_reward, out)
+
+
+@part
+def step_all(
+    world: Ints1, game: Ints1, actions: Ints1, reward: Floats1, dt_s: Floats1, done: Flags1
+) -> bool:
+    """`step` in every environment; all arrays (B,). Whether any episode has ended.
+
+    Args:
+        world, game: tables of the records, which numba takes faster than the records.
+    """
+    w, g = world_at(world), game_at(game)
     out = np.empty(2)
     ended = False
     for b in range(actions.size):
