@@ -13,8 +13,8 @@ from marl_sched.envs.game import GREEDY, HONEST, LEARNED, YIELDING, Game
 from marl_sched.jit import kernel, part
 from marl_sched.order import descending_again
 from marl_sched.schedulers.dispatch import decide
-from marl_sched.schedulers.elastic_index import add_worth, single_gpu_work
-from marl_sched.schedulers.filling import charge, fill_by_score
+from marl_sched.schedulers.elastic_index import single_gpu_work, write_worth
+from marl_sched.schedulers.filling import fill_by_score
 from marl_sched.sim import columns as c
 from marl_sched.sim.kernels import make_view, plain_view
 from marl_sched.sim.world import World
@@ -25,31 +25,30 @@ from marl_sched.types import ClusterView, Ints1
 def score_levels(w: World, g: Game, b: int, at: int, view: ClusterView) -> None:
     """Fill the work left, its order and the score of every level of the active jobs of `at`."""
     n = view.job.size
-    work, order, score = g.work[b, :n], g.order[b], g.score[b]
+    work, order, ranked = g.work[b, :n], g.order[b], g.rank_weight
     single_gpu_work(view, work)
     descending_again(order, g.ordered[b], work)
     g.ordered[b] = n
     weight = np.empty(n)
     for rank in range(n):
-        weight[order[rank]] = g.rank_weight[rank]
-    for i in range(n):
-        profile = view.profile[i]
-        for level in range(score.shape[1]):
-            score[i, level] = g.log_gain[profile, level]
-    add_worth(view, g.index_params, weight, score[:n])
+        weight[order[rank]] = ranked[rank]
+    write_worth(view, g.index_params, weight, g.log_gain, view.profile, g.score[b, :n])
 
 
 @kernel
-def grant_all(g: Game, view: ClusterView, target: np.ndarray) -> bool:
+def grant_all(w: World, g: Game, view: ClusterView, target: np.ndarray) -> bool:
     """Write the most that every job accepts and can use into target; whether all of it fits."""
-    left = view.capacity.copy()
-    for i in range(target.size):
-        profile = view.profile[i]
-        target[i] = min(view.limit_level[i], g.useful[profile])
-        charge(view, i, view.sizes[profile, target[i]], left)
-        if left[0] < -1e-9:
-            return False
-    return bool(left.min() >= -1e-9)
+    profile, limit, demand, sizes, useful = (
+        view.profile, view.limit_level, view.demand, view.sizes, g.useful,
+    )  # fmt: skip
+    for r in range(1 if w.gpus_only else 4):
+        left = view.capacity[r] + 1e-9
+        for i in range(target.size):
+            target[i] = min(limit[i], useful[profile[i]])
+            left -= sizes[profile[i], target[i]] * demand[i, r]
+            if left < 0.0:
+                return False
+    return True
 
 
 @part
@@ -60,7 +59,7 @@ def write_base(w: World, g: Game, b: int, at: int, target: Ints1) -> bool:
         Whether levels were scored for it: the index need not, where there is enough for all.
     """
     if g.base_is_index:
-        if grant_all(g, plain_view(w, at), target):
+        if grant_all(w, g, plain_view(w, at), target):
             return False
         view = make_view(w, at)
         score_levels(w, g, b, at, view)

@@ -33,11 +33,15 @@ def set_bids(w: World, g: Game, b: int, i: int) -> None:
 def take_stock(w: World, g: Game, b: int) -> None:
     """Count what the proposal hands out and changes, and note everybody's bids."""
     given, moved = 0, 0
-    profile, held = w.slot_k[b, c.PROFILE], w.slot_k[b, c.LEVEL]
+    profile, held, limit = w.slot_k[b, c.PROFILE], w.slot_k[b, c.LEVEL], w.slot_k[b, c.LIMIT_LEVEL]
+    proposal, score, sizes = g.proposal[b], g.score[b], w.sizes
+    bid_up, bid_down = g.bid_up[b], g.bid_down[b]
     for i in range(w.env_k[b, c.NUM_ACTIVE]):
-        given += w.sizes[profile[i], g.proposal[b, i]]
-        moved += g.proposal[b, i] != held[i]
-        set_bids(w, g, b, i)
+        level = proposal[i]
+        given += sizes[profile[i], level]
+        moved += level != held[i]
+        bid_up[i] = score[i, level] if level < limit[i] else -np.inf
+        bid_down[i] = score[i, level - 1] if level > 0 else np.inf
     g.free[b] = int(w.total[0]) - given
     g.moved[b] = moved
 
@@ -46,9 +50,10 @@ def take_stock(w: World, g: Game, b: int) -> None:
 def find_price(w: World, g: Game, b: int) -> None:
     """The index score at which GPUs change hands: between who gains next and who loses next."""
     highest, lowest = -np.inf, np.inf
+    bid_up, bid_down = g.bid_up[b], g.bid_down[b]
     for i in range(w.env_k[b, c.NUM_ACTIVE]):
-        highest = max(highest, g.bid_up[b, i])
-        lowest = min(lowest, g.bid_down[b, i])
+        highest = bid_up[i] if bid_up[i] > highest else highest
+        lowest = bid_down[i] if bid_down[i] < lowest else lowest
     if highest > -np.inf and lowest < np.inf:
         g.price[b] = 0.5 * (highest + lowest)
     else:

@@ -34,10 +34,10 @@ def log_rank_weights(work: np.ndarray, p: float) -> np.ndarray:
 @kernel
 def single_gpu_work(v: ClusterView, work: np.ndarray) -> None:
     """Fill work (A,) float64 with the estimated seconds left of each job on a single GPU."""
-    for i in range(v.job.size):
-        profile = v.profile[i]
-        left_s = max(v.est_remaining_s[i], MIN_REMAINING_S)
-        work[i] = left_s * v.sizes[profile, 1] / v.rates[profile, 1]
+    profile, left_s, sizes, rates = v.profile, v.est_remaining_s, v.sizes, v.rates
+    for i in range(work.size):
+        speed = rates[profile[i], 1] / sizes[profile[i], 1]
+        work[i] = max(left_s[i], MIN_REMAINING_S) / speed
 
 
 @kernel
@@ -58,8 +58,15 @@ def write_log_gains(sizes: np.ndarray, rates: np.ndarray, row: np.ndarray) -> No
 
 
 @kernel
-def add_worth(v: ClusterView, params: np.ndarray, weight: np.ndarray, table: np.ndarray) -> None:
-    """Turn gains into the worth of raising job i from level l to l + 1, as a log.
+def write_worth(
+    v: ClusterView,
+    params: np.ndarray,
+    weight: np.ndarray,
+    gains: np.ndarray,
+    row_of: np.ndarray,
+    table: np.ndarray,
+) -> None:
+    """Fill table (A, L) with the worth of raising job i from level l to l + 1, as a log.
 
     score(i, k -> k+1) = log ds_i(k) + log a_i
         + 1[k < k_cur] log(1 + h + g d / rem) - 1[k >= k_cur > 0] b log(1 + d / rem)
@@ -71,29 +78,36 @@ def add_worth(v: ClusterView, params: np.ndarray, weight: np.ndarray, table: np.
     Args:
         params: (p, h, g, b).
         weight: (A,) float64, log a_i.
-        table: (A, L) float64, log ds_i; overwritten.
+        gains: (., L) float64, log ds of each level.
+        row_of: (A,) int64, the row of `gains` that is job i's.
+        table: overwritten up to each job's highest level.
     """
     n = v.job.size
     h, g, b = params[1], params[2], params[3]
     keep, move = np.empty(n), np.empty(n)
+    restart_s, left_s = v.restart_s, v.est_remaining_s
     for i in range(n):
-        friction = v.restart_s[i] / max(v.est_remaining_s[i], MIN_REMAINING_S)
+        friction = restart_s[i] / max(left_s[i], MIN_REMAINING_S)
         keep[i] = 1.0 + h + g * friction
         move[i] = 1.0 + friction
     log_each(keep)
     log_each(move)
+    profile, level, num_levels = v.profile, v.level, v.num_levels
     for i in range(n):
-        held = v.level[i]
-        above = weight[i] - (b * move[i] if held > 0 else 0.0)
-        for level in range(table.shape[1]):
-            table[i, level] += weight[i] + keep[i] if level < held else above
+        held, gain, row = level[i], gains[row_of[i]], table[i]
+        kept = weight[i] + keep[i]
+        changed = weight[i] - (b * move[i] if held > 0 else 0.0)
+        for k in range(held):
+            row[k] = gain[k] + kept
+        for k in range(held, num_levels[profile[i]]):
+            row[k] = gain[k] + changed
 
 
 @part
 def elastic_index(v: ClusterView, params: Floats1, target: Ints1) -> None:
     """Give the next level to the job with the largest worth of speed gained per GPU.
 
-    The worth is `add_worth`. Preemptive and elastic. Source: Berg, Vesilo and
+    The worth is `write_worth`. Preemptive and elastic. Source: Berg, Vesilo and
     Harchol-Balter, "heSRPT", Performance Evaluation 2020 (rank weights); the hysteresis terms
     are ours, their defaults tuned on training parts of ITP, Philly and synthetic workloads.
 
@@ -101,12 +115,13 @@ def elastic_index(v: ClusterView, params: Floats1, target: Ints1) -> None:
         params: (p, h, g, b).
     """
     n = v.job.size
-    left = v.capacity.copy()
-    table, work = np.empty((n, v.sizes.shape[1])), np.empty(n)
-    single_gpu_work(v, work)
+    gains, table = np.empty((n, v.sizes.shape[1])), np.empty((n, v.sizes.shape[1]))
+    rows, work = np.empty(n, dtype=np.int64), np.empty(n)
     for i in range(n):
         profile, levels = v.profile[i], v.num_levels[v.profile[i]] + 1
-        write_log_gains(v.sizes[profile, :levels], v.rates[profile, :levels], table[i])
-    add_worth(v, params, log_rank_weights(work, params[0]), table)
+        write_log_gains(v.sizes[profile, :levels], v.rates[profile, :levels], gains[i])
+        rows[i] = i
+    single_gpu_work(v, work)
+    write_worth(v, params, log_rank_weights(work, params[0]), gains, rows, table)
     target[:] = 0
-    fill_by_score(v, table, target, left)
+    fill_by_score(v, table, target, v.capacity.copy())

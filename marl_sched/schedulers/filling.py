@@ -179,14 +179,16 @@ def list_steps(
         gpus: (A * L,) int64, overwritten, in 1/1000: integers are added several at once.
     """
     count = 0
-    for i in range(v.job.size):
-        profile, least = v.profile[i], np.inf
-        for level in range(target[i], v.limit_level[i]):
-            least = min(least, table[i, level])
+    limit, sizes = v.limit_level, v.sizes
+    for i in range(target.size):
+        size, score, milli = sizes[v.profile[i]], table[i], 1000.0 * v.demand[i, 0]
+        least = np.inf
+        for level in range(target[i], limit[i]):
+            least = min(least, score[level])
             if least == -np.inf:
                 break
-            step = v.sizes[profile, level + 1] - v.sizes[profile, level]
-            worth[count], gpus[count] = least, int(1000.0 * step * v.demand[i, 0] + 0.5)
+            worth[count] = least
+            gpus[count] = int(milli * (size[level + 1] - size[level]) + 0.5)
             count += 1
     return count
 
@@ -195,9 +197,12 @@ def list_steps(
 def fitting_score(worth: np.ndarray, gpus: np.ndarray, room: float) -> float:
     """A score at and above which all steps fit into `room` GPUs together, close to the lowest."""
     most = int(1000.0 * room + 0.5)
-    if gpus.sum() <= most:
+    low, high, total = np.inf, -np.inf, 0
+    for k in range(worth.size):
+        low, high = min(low, worth[k]), max(high, worth[k])
+        total += gpus[k]
+    if total <= most or high == np.inf:
         return -np.inf
-    low, high = worth.min(), worth.max()
     for _ in range(HALVINGS):
         middle = 0.5 * (low + high)
         asked = 0
@@ -207,7 +212,7 @@ def fitting_score(worth: np.ndarray, gpus: np.ndarray, room: float) -> float:
             high = middle
         else:
             low = middle
-    return high
+    return float(high)
 
 
 @kernel
@@ -215,16 +220,16 @@ def take_at_once(
     v: ClusterView, table: np.ndarray, target: np.ndarray, left: np.ndarray, score: float
 ) -> None:
     """Give out every level that comes at `score` or above, if all of them fit together."""
-    rest = left.copy()
-    raised = target.copy()
-    for i in range(v.job.size):
-        while raised[i] < v.limit_level[i] and table[i, raised[i]] >= score:
-            if table[i, raised[i]] == -np.inf:
-                break
-            raised[i] += 1
-        if raised[i] > target[i]:
-            profile = v.profile[i]
-            charge(v, i, v.sizes[profile, raised[i]] - v.sizes[profile, target[i]], rest)
+    rest, raised = left.copy(), target.copy()
+    profile, limit, sizes, demand = v.profile, v.limit_level, v.sizes, v.demand
+    for i in range(target.size):
+        worth, level = table[i], target[i]
+        while level < limit[i] and worth[level] >= score and worth[level] > -np.inf:
+            level += 1
+        gpus = sizes[profile[i], level] - sizes[profile[i], target[i]]
+        raised[i] = level
+        for r in range(4):
+            rest[r] -= gpus * demand[i, r]
     if rest.min() >= -1e-9:
         target[:] = raised
         left[:] = rest
@@ -245,7 +250,7 @@ def fill_by_score(v: ClusterView, table: Floats2, target: Ints1, left: Floats1) 
     n = v.job.size
     worth, gpus = np.empty(table.size), np.empty(table.size, dtype=np.int64)
     steps = list_steps(v, table, target, worth, gpus)
-    if steps > 0 and worth[:steps].max() < np.inf:
+    if steps > 0:
         take_at_once(v, table, target, left, fitting_score(worth[:steps], gpus[:steps], left[0]))
     heap = np.empty(n, dtype=np.int64)
     key = np.empty(n)
