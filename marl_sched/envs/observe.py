@@ -64,31 +64,31 @@ def find_price(w: World, g: Game, b: int) -> None:
 def choose_slots(w: World, g: Game, b: int) -> None:
     """Pick the jobs that get a slot, least work left first.
 
-    All of them where they fit; else those closest to gaining a level and, of the others, those
-    closest to losing one, half each: where an edit can matter.
+    All of them where they fit; else those whose next or last level is closest to the price:
+    where an edit can matter.
     """
     n, shown = w.env_k[b, c.NUM_ACTIVE], g.slot.shape[1]
     find_price(w, g, b)
-    slot_of = g.slot_of[b]
+    slot, slot_of, order = g.slot[b], g.slot_of[b], g.order[b]
     # 0 marks who is picked until the slots are numbered.
-    slot_of[:n] = 0 if n <= shown else -1
+    slot_of[:n] = 0
     if n > shown:
-        rows, key = np.empty(n, dtype=np.int64), np.empty(n)
+        bid_up, bid_down, price = g.bid_up[b], g.bid_down[b], g.price[b]
+        rows, distance = np.empty(n, dtype=np.int64), np.empty(n)
         for i in range(n):
-            rows[i], key[i] = i, -g.bid_up[b, i]
-        gaining = (shown + 1) // 2
-        smallest_first(rows, gaining, key)
-        smallest_first(rows[gaining:], shown - gaining, g.bid_down[b])
-        for k in range(shown):
-            slot_of[rows[k]] = 0
+            rows[i] = i
+            distance[i] = min(abs(bid_up[i] - price), abs(bid_down[i] - price))
+        smallest_first(rows, shown, distance)
+        for k in range(shown, n):
+            slot_of[rows[k]] = -1
     k = 0
     for rank in range(n - 1, -1, -1):
-        i = g.order[b, rank]
+        i = order[rank]
         if slot_of[i] == 0:
-            g.slot[b, k], slot_of[i] = i, k
+            slot[k], slot_of[i] = i, k
             k += 1
     for empty in range(k, shown):
-        g.slot[b, empty] = -1
+        slot[empty] = -1
 
 
 @part

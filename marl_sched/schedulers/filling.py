@@ -13,7 +13,7 @@ from marl_sched.jit import kernel, part
 from marl_sched.order import heapify, sift_down
 from marl_sched.types import ClusterView, Floats1, Floats2, Ints1
 
-HALVINGS = 10
+HALVINGS = 12
 """After so many the few levels that are still open are taken in order."""
 
 
@@ -252,6 +252,8 @@ def fill_by_score(v: ClusterView, table: Floats2, target: Ints1, left: Floats1) 
     steps = list_steps(v, table, target, worth, gpus)
     if steps > 0:
         take_at_once(v, table, target, left, fitting_score(worth[:steps], gpus[:steps], left[0]))
+    if left[0] <= 1e-9:
+        return
     heap = np.empty(n, dtype=np.int64)
     key = np.empty(n)
     waiting = 0
