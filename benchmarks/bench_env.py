@@ -96,7 +96,7 @@ def bench_rate(actions: str, decisions: int, *extra: str) -> dict[str, float]:
 def bench_burst(jobs: int) -> dict[str, float]:
     """Cost of a decision in episodes that begin with so many jobs at once."""
     extra = ("workload.load=1000", f"env.jobs_per_episode={jobs}", "env.train_load=null")
-    config = game("full", "64x8", *extra, f"workload.synthetic.num_jobs={2 * jobs}")
+    config = game("full", "8x8", *extra, f"workload.synthetic.num_jobs={2 * jobs}")
     env = BatchedSchedulingEnv(config, 1, seed=0)
     return play(env, 4000, whole=True)
 
