@@ -51,6 +51,13 @@ def grant_all(w: World, g: Game, view: ClusterView, target: np.ndarray) -> bool:
     return True
 
 
+@kernel
+def nothing_to_do(w: World, g: Game, at: int) -> bool:
+    """Whether all active jobs hold the most that they accept and can use, and so keep it."""
+    all_have_most = w.env_k[at, c.BELOW_MOST] == 0
+    return all_have_most and g.all_useful and g.base_is_index and g.behaviour == HONEST
+
+
 @part
 def write_base(w: World, g: Game, b: int, at: int, target: Ints1) -> bool:
     """Write the base schedule's levels of the active jobs of `at` into target (A,).

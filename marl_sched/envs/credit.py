@@ -6,11 +6,11 @@ arrivals", and committing the base schedule throughout earns exactly 0.
 
 from __future__ import annotations
 
-from marl_sched.envs.base import behave, write_base
+from marl_sched.envs.base import behave, nothing_to_do, write_base
 from marl_sched.envs.game import NUM_TERMS, Game
 from marl_sched.jit import kernel, part
 from marl_sched.sim import columns as c
-from marl_sched.sim.apply import apply
+from marl_sched.sim.apply import apply, settle
 from marl_sched.sim.kernels import EPOCH, FULL, advance
 from marl_sched.sim.world import World
 
@@ -33,12 +33,17 @@ def play_base(w: World, g: Game, b: int, at: int, record: bool) -> int:
         status = advance(w, at)
         if status != EPOCH:
             return status
-        behave(w, g, b, at)
         target = w.target[at, : w.env_k[at, c.NUM_ACTIVE]]
-        write_base(w, g, b, at, target)
+        changes = not nothing_to_do(w, g, at)
+        if changes:
+            behave(w, g, b, at)
+            write_base(w, g, b, at, target)
         if record and not record_epoch(w, g, b, at):
             return FULL
-        apply(w, at, target)
+        if changes:
+            apply(w, at, target)
+        else:
+            settle(w, at)
 
 
 @kernel

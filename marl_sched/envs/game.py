@@ -5,7 +5,7 @@ Axes: B environments, K job slots, A algorithms, M = 1 + A + 2K actions, 7 rewar
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -109,6 +109,7 @@ class Game(NamedTuple):
     rank_weight: Floats1  # (S,) float64 log a of heSRPT by rank, most work left first
     log_gain: Floats2  # (P, L) float64 log ds, see `elastic_index`
     useful: Ints1  # (P,) int64 levels up to which each brings speed
+    all_useful: bool  # every level of every profile does
     gain_feature: Floats2  # (P, L + 1) float64: of the last level, so that l + 1 is the next one's
     size_feature: Floats2  # (P, L) float64
 
@@ -261,7 +262,7 @@ def with_curve_of(game: Game, rows: int) -> Game:
     return sealed(game._replace(curve=curve))
 
 
-def _profile_tables(world: World) -> dict[str, np.ndarray]:
+def _profile_tables(world: World) -> dict[str, Any]:
     """What of scores and features depends on a profile and a level alone."""
     profiles, levels = world.sizes.shape
     log_gain = np.empty((profiles, levels))
@@ -271,9 +272,11 @@ def _profile_tables(world: World) -> dict[str, np.ndarray]:
     feature = np.full((profiles, levels + 1), NO_GAIN)
     feature[:, 1:] = np.maximum(log_gain / 4.0, NO_GAIN)
     size_feature = np.log2(1.0 + world.sizes) / np.log2(1.0 + world.total[0])
+    useful = (log_gain > -np.inf).sum(axis=1)
     return {
         "log_gain": log_gain,
-        "useful": (log_gain > -np.inf).sum(axis=1),
+        "useful": useful,
+        "all_useful": bool((useful == world.num_levels).all()),
         "gain_feature": feature,
         "size_feature": size_feature,
     }

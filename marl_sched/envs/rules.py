@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.envs.base import behave, score_levels, write_base
+from marl_sched.envs.base import behave, nothing_to_do, score_levels, write_base
 from marl_sched.envs.credit import apply_looking_ahead, credit_by_shadow, play_base, play_shadow
 from marl_sched.envs.game import COMMIT, LEARNED, Game
 from marl_sched.envs.observe import (
@@ -25,7 +25,7 @@ from marl_sched.jit import kernel, part
 from marl_sched.records import at_address
 from marl_sched.schedulers.dispatch import decide
 from marl_sched.sim import columns as c
-from marl_sched.sim.apply import apply
+from marl_sched.sim.apply import apply, settle
 from marl_sched.sim.kernels import EPOCH, FULL, STUCK, advance, make_view, start
 from marl_sched.sim.world import World
 from marl_sched.types import Flags1, Floats1, Ints1
@@ -137,6 +137,9 @@ def run_to_decision(w: World, g: Game, b: int) -> bool:
             status = play_base(w, g, b, b, False)
         if status != EPOCH:
             return False
+        if nothing_to_do(w, g, b):
+            settle(w, b)
+            continue
         behave(w, g, b, b)
         open_round(w, g, b)
         if all_satisfied(w, g, b) and g.behaviour != LEARNED:
