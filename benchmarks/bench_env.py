@@ -2,38 +2,46 @@
 
     python benchmarks/bench_env.py --json
 
-Plays uniformly random legal actions with 64 job slots and every reward term, observation, mask
-and reward included, and prints
+Plays uniformly random legal actions with 64 job slots and every reward term; observation, mask,
+reward and new episodes are included. Prints
 
-* `decisions_per_cpu_s`: in a batch of 16 environments on 64 nodes of 8 GPUs, for each action set;
-* `growth`: the cost of a decision in whole episodes that begin with a burst of 64, 512 and 4,096
-  jobs, over the cost at 64, divided by the same ratio of the mean number of active jobs; at most 1
-  says that the cost grows no faster than the number of active jobs;
-* `nodes_4096_ratio`: the cost of a decision on 4,096 nodes over that on 64, with the same
-  number of jobs in the cluster and the same demand for each node: every job asks for 64 times as
-  many GPUs.
+* `decisions_per_cpu_s`: in a batch of 16 environments on the default cluster, 8 nodes of 8, edits
+  and algorithms allowed; `by_actions` and `by_cluster` for each action set and for larger clusters,
+  with the mean number of active jobs, and `lookahead` with `env.credit=lookahead`;
+* `growth`: the cost of a decision over whole episodes on 8 nodes of 8 that begin with a burst of
+  64, 512 and 4,096 jobs; `growth_per_active` is how much it grows over the first of them, divided
+  by how much the mean number of active jobs does: at most 1 is no faster than the jobs;
+* `nodes_4096_ratio`: the cost of a decision on 4,096 nodes of 8 over that on 64, with the same
+  arrivals and the same demand for each node: every job asks for 64 times as many GPUs.
 
-Takes one to two minutes.
+Expect 200,000 decisions per CPU second on the default cluster and half of it with a hundred
+active jobs. Takes two minutes, and one more to compile.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 
 from marl_sched.config import Config, RewardWeights, load_config
-from marl_sched.envs import batched
-from marl_sched.envs.batched import BatchedSchedulingEnv, Episode
+from marl_sched.envs.batched import BatchedSchedulingEnv
 from marl_sched.sim import columns as c
+from marl_sched.types import Cluster
+from marl_sched.workload import load_workload
+from marl_sched.workload.trace import write_trace
 
 SLOTS = 64
 NUM_ENVS = 16
+DECISIONS = 100_000
+CLUSTERS = ("8x8", "16x8", "32x8", "64x8")
 
 
 @numba.njit
@@ -55,7 +63,7 @@ def draw_legal(mask: np.ndarray, state: np.ndarray, out: np.ndarray) -> None:
                 skip -= 1
 
 
-def game(actions: str = "full", cluster: str = "64x8", *extra: str) -> Config:
+def game(actions: str, cluster: str, *extra: str) -> Config:
     """64 slots and all reward terms at equal weight."""
     terms = [f"env.reward.{name}=1" for name in RewardWeights.model_fields]
     settings = [f"env.actions={actions}", f"env.job_slots={SLOTS}", f"cluster={cluster}"]
@@ -87,50 +95,93 @@ def play(env: BatchedSchedulingEnv, decisions: int, whole: bool = False) -> dict
     return {"seconds": seconds / count, "active": float(active) / looked}
 
 
-def bench_rate(actions: str, decisions: int, *extra: str) -> dict[str, float]:
-    """Decisions per CPU second of the batch, best of three."""
-    env = BatchedSchedulingEnv(game(actions, "64x8", *extra), NUM_ENVS, seed=0)
-    play(env, 200)
-    best = min((play(env, decisions) for _ in range(3)), key=lambda run: run["seconds"])
-    return {"decisions_per_cpu_s": 1.0 / best["seconds"], "mean_active": best["active"]}
+def best_of(env: BatchedSchedulingEnv, decisions: int, repeats: int = 3) -> dict[str, float]:
+    """The fastest of some plays, after a short one that compiles."""
+    play(env, 500)
+    runs = [play(env, decisions) for _ in range(repeats)]
+    return min(runs, key=lambda run: run["seconds"])
+
+
+def bench_rate(actions: str, cluster: str, decisions: int, *extra: str) -> dict[str, float]:
+    """Decisions per CPU second of the batch."""
+    run = best_of(BatchedSchedulingEnv(game(actions, cluster, *extra), NUM_ENVS, 0), decisions)
+    return {"decisions_per_cpu_s": 1.0 / run["seconds"], "mean_active": run["active"]}
 
 
 def bench_burst(jobs: int) -> dict[str, float]:
-    """Cost of a decision in episodes that begin with so many jobs at once."""
-    extra = ("workload.load=1000", f"env.jobs_per_episode={jobs}", "env.train_load=null")
-    config = game("full", "8x8", *extra, f"workload.synthetic.num_jobs={2 * jobs}")
-    env = BatchedSchedulingEnv(config, 1, seed=0)
-    return play(env, 4000, whole=True)
+    """Cost of a decision in an episode that begins with so many jobs at once."""
+    settings = ("workload.load=1000", "env.train_load=null", f"env.jobs_per_episode={jobs}")
+    config = game("full", "8x8", *settings, f"workload.synthetic.num_jobs={2 * jobs}")
+    run = play(BatchedSchedulingEnv(config, 1, seed=0), 4000, whole=True)
+    return {"us_per_decision": 1e6 * run["seconds"], "mean_active": run["active"]}
 
 
-def bench_nodes(nodes: int, decisions: int) -> dict[str, float]:
-    """Cost of a decision on `nodes` nodes of 8 with jobs that grow with the cluster."""
-    env = scaled_env(nodes)
-    play(env, 200)
-    return min((play(env, decisions) for _ in range(3)), key=lambda run: run["seconds"])
+def bench_growth(jobs: tuple[int, ...] = (64, 512, 4096)) -> dict[str, Any]:
+    """`bench_burst` for growing bursts, and how the cost grows with the active jobs."""
+    bench_burst(jobs[0])
+    rows = {str(number): bench_burst(number) for number in jobs}
+    first = rows[str(jobs[0])]
+    growth = [
+        (row["us_per_decision"] / first["us_per_decision"])
+        / (row["mean_active"] / first["mean_active"])
+        for row in rows.values()
+    ]
+    return {"bursts": rows, "growth_per_active": max(growth[1:])}
 
 
-def scaled_env(nodes: int) -> BatchedSchedulingEnv:
-    """The jobs of the game on 64 nodes, each asking for nodes / 64 times as many GPUs."""
+def write_scaled(folder: Path, nodes: int) -> Path:
+    """The built-in jobs of 64 nodes of 8, each asking for nodes / 64 times as many GPUs."""
     scale = nodes // 64
-    config = game("full", "64x8")
-    part = batched.load_part(config, "train")
-    larger = replace(
-        part,
-        num_gpus=part.num_gpus * scale,
-        min_gpus=part.min_gpus * scale,
-        max_gpus=part.max_gpus * scale,
-    )
-    bigger = config.model_copy(update={"cluster": f"{nodes}x8"})
-    load_part = batched.load_part
-    batched.load_part = lambda *_: larger
-    try:
-        return BatchedSchedulingEnv(bigger, 4, seed=0)
-    finally:
-        batched.load_part = load_part
+    jobs = load_workload(game("full", "64x8").workload, Cluster.parse("64x8"), seed=0)
+    gpus = {name: scale * getattr(jobs, name) for name in ("num_gpus", "min_gpus", "max_gpus")}
+    path = folder / f"{nodes}.csv"
+    write_trace(replace(jobs, **gpus), path)
+    return path
+
+
+def bench_nodes(decisions: int) -> dict[str, Any]:
+    """Decisions on 64 and on 4,096 nodes of 8 whose jobs grow with them."""
+    rows = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for nodes in (64, 4096):
+            trace = f"workload.trace={write_scaled(Path(folder), nodes)}"
+            env = BatchedSchedulingEnv(game("full", f"{nodes}x8", trace), 4, seed=0)
+            run = best_of(env, decisions)
+            rows[str(nodes)] = {
+                "us_per_decision": 1e6 * run["seconds"],
+                "mean_active": run["active"],
+            }
+    ratio = rows["4096"]["us_per_decision"] / rows["64"]["us_per_decision"]
+    return {"nodes": rows, "nodes_4096_ratio": ratio}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--decisions", type=int, default=DECISIONS)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    some = args.decisions
+    by_actions = {name: bench_rate(name, "8x8", some) for name in ("meta", "edit", "full")}
+    report: dict[str, Any] = {
+        "decisions_per_cpu_s": by_actions["full"]["decisions_per_cpu_s"],
+        "by_actions": by_actions,
+        "by_cluster": {name: bench_rate("full", name, some) for name in CLUSTERS},
+        "lookahead": bench_rate("full", "8x8", some // 50, "env.credit=lookahead"),
+        **bench_growth(),
+        **bench_nodes(some // 4),
+    }
+    if args.json:
+        print(json.dumps(report))
+        return
+    for name, value in report.items():
+        if not isinstance(value, dict):
+            print(f"{name:24s} {value:,.2f}")
+            continue
+        print(name)
+        for row, figures in value.items():
+            pairs = figures.items() if isinstance(figures, dict) else [("", figures)]
+            print(f"  {row:22s} " + "  ".join(f"{key} {one:,.1f}" for key, one in pairs))
 
 
 if __name__ == "__main__":
-    import sys
-    for mode in sys.argv[1:]:
-        print(mode, bench_rate(mode, 3000))
+    main()

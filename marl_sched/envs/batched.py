@@ -277,9 +277,7 @@ class BatchedSchedulingEnv:
 
         The next one does not begin by itself.
         """
-        ended = rules.step_one(
-            self.world.table, self.game.table, b, action, with_reward, self._out
-        )
+        ended = rules.step_one(self.world.table, self.game.table, b, action, with_reward, self._out)
         return float(self._out[0]), float(self._out[1]), bool(ended)
 
     def episode_summary(self, b: int) -> dict[str, float]:
@@ -320,6 +318,7 @@ class BatchedSchedulingEnv:
         self._set_game(with_curve_of(self.game, state["game"]["curve"].shape[1]))
         for name, value in state["game"].items():
             getattr(self.game, name)[...] = value
+        self._weights = self.game.weights.astype(np.float32)
         self._rng.bit_generator.state = state["rng"]
         self._episode = list(state["episode"])
         self._finished = list(state["finished"])

@@ -202,7 +202,8 @@ def build_game(config: Config, world: World, num_envs: int) -> Game:
         max_edits=env.max_edits,
         behaviour=BEHAVIOURS[env.agents],
         demand_period_s=float(env.demand_period_s),
-        look_ahead=env.credit == "lookahead",
+        # The shadow is played once, before anybody has declared.
+        look_ahead=env.credit == "lookahead" or env.agents == "learned",
         rank_weight=log_rank_weights(np.arange(rows, 0.0, -1.0), index.param_array[0]),
         **_profile_tables(world),
         weights=np.repeat(reward_weights(env)[None], b, axis=0),
