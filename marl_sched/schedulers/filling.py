@@ -181,14 +181,14 @@ def list_steps(
     count = 0
     limit, sizes = v.limit_level, v.sizes
     for i in range(target.size):
-        size, score, milli = sizes[v.profile[i]], table[i], 1000.0 * v.demand[i, 0]
+        size, score, milli = sizes[v.profile[i]], table[i], int(1000.0 * v.demand[i, 0] + 0.5)
         least = np.inf
         for level in range(target[i], limit[i]):
             least = min(least, score[level])
             if least == -np.inf:
                 break
             worth[count] = least
-            gpus[count] = int(milli * (size[level + 1] - size[level]) + 0.5)
+            gpus[count] = milli * (size[level + 1] - size[level])
             count += 1
     return count
 
