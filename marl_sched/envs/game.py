@@ -122,6 +122,7 @@ class Game(NamedTuple):
     scored: Flags1  # (B,) bool: `score` is of this round
     pinned: Flags2  # (B, S) bool: edited in this round
     slot: Ints2  # (B, K) int64 row in the active table, -1 when empty
+    shown: Ints1  # (B,) int64 slots that are not empty, the first ones
     slot_of: Ints2  # (B, S) int64 the inverse, -1 without a slot
     edits: Ints1  # (B,) int64 edits made in this round
     changed: Flags1  # (B,) bool: the proposal may differ from the base schedule
@@ -187,7 +188,7 @@ def build_game(config: Config, world: World, num_envs: int) -> Game:
     env = config.env
     base, index = get_scheduler(env.base), get_scheduler("elastic_index")
     algorithms = [get_scheduler(name) for name in env.algorithms]
-    b, rows, shown = num_envs, world.target.shape[1], env.job_slots
+    b, rows, slots = num_envs, world.target.shape[1], env.job_slots
     num_jobs = world.result.shape[2]
     game = Game(
         base=base.number,
@@ -214,7 +215,8 @@ def build_game(config: Config, world: World, num_envs: int) -> Game:
         price=np.zeros(b),
         scored=np.zeros(b, dtype=np.bool_),
         pinned=np.zeros((b, rows), dtype=np.bool_),
-        slot=np.full((b, shown), -1, dtype=np.int64),
+        slot=np.full((b, slots), -1, dtype=np.int64),
+        shown=np.zeros(b, dtype=np.int64),
         slot_of=np.full((b, rows), -1, dtype=np.int64),
         edits=np.zeros(b, dtype=np.int64),
         changed=np.zeros(b, dtype=np.bool_),
@@ -226,7 +228,7 @@ def build_game(config: Config, world: World, num_envs: int) -> Game:
         log_work=np.zeros((b, rows)),
         order=np.zeros((b, rows), dtype=np.int64),
         ordered=np.zeros(b, dtype=np.int64),
-        scratch=np.zeros((b, 3 * shown)),
+        scratch=np.zeros((b, 3 * slots)),
         last_s=np.zeros(b),
         elapsed_s=np.zeros(b),
         expected_cost=np.zeros((b, NUM_TERMS)),
@@ -241,7 +243,7 @@ def build_game(config: Config, world: World, num_envs: int) -> Game:
         declared_s=np.full((b, num_jobs), np.nan),
         declared_level=np.zeros((b, num_jobs), dtype=np.int64),
         redeclared=np.zeros(b, dtype=np.bool_),
-        jobs=np.zeros((b, shown, len(JOB_FEATURES)), dtype=np.float32),
+        jobs=np.zeros((b, slots, len(JOB_FEATURES)), dtype=np.float32),
         cluster=np.zeros((b, len(CLUSTER_FEATURES)), dtype=np.float32),
         globals=np.zeros((b, len(GLOBAL_FEATURES)), dtype=np.float32),
         mask=np.zeros((b, num_actions(env)), dtype=np.int8),

@@ -87,8 +87,8 @@ def choose_slots(w: World, g: Game, b: int) -> None:
         if slot_of[i] == 0:
             slot[k], slot_of[i] = i, k
             k += 1
-    for empty in range(k, shown):
-        slot[empty] = -1
+    g.shown[b] = k
+    slot[k:] = -1
 
 
 @part
@@ -104,9 +104,8 @@ def write_observation(w: World, g: Game, b: int) -> None:
 @kernel
 def write_levels(w: World, g: Game, b: int) -> None:
     """Write what follows from the proposal into every slot."""
-    for k in range(g.slot.shape[1]):
-        if g.slot[b, k] >= 0:
-            write_level(w, g, b, k)
+    for k in range(g.shown[b]):
+        write_level(w, g, b, k)
 
 
 @part
@@ -125,11 +124,11 @@ def write_mask(w: World, g: Game, b: int) -> None:
     A job is edited once a round. It can go up when the free GPUs and those of jobs that were
     not edited suffice, and down when the proposal gives it any.
     """
-    num_algorithms, shown = g.algorithms.size, g.slot.shape[1]
     mask, slot, pinned, jobs = g.mask[b], g.slot[b], g.pinned[b], g.jobs[b]
+    first_up, shown = 1 + g.algorithms.size, g.shown[b]
+    first_down = first_up + slot.size
     mask[0] = 1
-    mask[1 : 1 + num_algorithms] = 1 if g.allow_algorithms and g.fresh[b] else 0
-    first_up = 1 + num_algorithms
+    mask[1:first_up] = 1 if g.allow_algorithms and g.fresh[b] else 0
     if not g.allow_edits or g.edits[b] >= g.max_edits:
         mask[first_up:] = 0
         jobs[:, 14] = 0.0
@@ -139,49 +138,50 @@ def write_mask(w: World, g: Game, b: int) -> None:
     for k in range(shown):
         i = slot[k]
         up, down = False, False
-        if i >= 0 and not pinned[i]:
+        if not pinned[i]:
             level = proposal[i]
             up = bid_up[i] > -np.inf and sizes[profile[i], level + 1] <= room
             down = level > 0
         mask[first_up + k] = 1 if up else 0
-        mask[first_up + shown + k] = 1 if down else 0
+        mask[first_down + k] = 1 if down else 0
         jobs[k, 14] = 1.0 if up else 0.0
+    mask[first_up + shown : first_down] = 0
+    mask[first_down + shown :] = 0
 
 
 @kernel
 def write_jobs(w: World, g: Game, b: int, mean_left_s: float) -> None:
     """Per-job features in the order of `game.JOB_FEATURES` that hold all round long."""
-    n, shown = w.env_k[b, c.NUM_ACTIVE], g.slot.shape[1]
+    n, shown = w.env_k[b, c.NUM_ACTIVE], g.shown[b]
     now, round_s = w.env_f[b, c.NOW_S], w.round_s
     f, slot_k = w.slot_f[b], w.slot_k[b]
     logs, slot, jobs, size_feature = g.scratch[b], g.slot[b], g.jobs[b], g.size_feature
-    total_work = 0.0
+    total_work, work = 0.0, g.work[b]
     for i in range(n):
-        total_work += g.work[b, i]
+        total_work += work[i]
     log_mean_work = np.log(max(total_work / n, 1.0))
     heaviest = g.rank_weight[n - 1]
     for k in range(shown):
         i = slot[k]
-        logs[k], logs[shown + k], logs[2 * shown + k] = 1.0, 1.0, 1.0
-        if i < 0:
-            jobs[k, :] = 0.0
-            continue
-        logs[k] += (now - f[c.ARRIVAL_S, i]) / mean_left_s
         left_s = max(f[c.EST_REMAINING_S, i], MIN_REMAINING_S)
-        logs[shown + k] += f[c.RESTART_S, i] / left_s
+        logs[k] = 1.0 + (now - f[c.ARRIVAL_S, i]) / mean_left_s
+        logs[shown + k] = 1.0 + f[c.RESTART_S, i] / left_s
+        logs[2 * shown + k] = 1.0
         if slot_k[c.LEVEL, i] > 0:
             logs[2 * shown + k] += (now - f[c.RUN_SINCE_S, i]) / round_s
         jobs[k, 16] = 1.0 - min(left_s / max(f[c.EST_TOTAL_S, i], MIN_REMAINING_S), 1.0)
-    log_each(logs)
+    log_each(logs[: 3 * shown])
+    jobs[shown:] = 0.0
+    order, slot_of, log_work, rank_weight = g.order[b], g.slot_of[b], g.log_work[b], g.rank_weight
     for rank in range(n):
-        i = g.order[b, rank]
-        k = g.slot_of[b, i]
+        i = order[rank]
+        k = slot_of[i]
         if k < 0:
             continue
         x = jobs[k]
         profile, held = slot_k[c.PROFILE, i], slot_k[c.LEVEL, i]
         x[0] = 1.0
-        x[1] = (g.log_work[b, i] - log_mean_work) / 4.0
+        x[1] = (log_work[i] - log_mean_work) / 4.0
         x[2] = (n - 1 - rank) / n
         x[3] = size_feature[profile, slot_k[c.REQUEST_LEVEL, i]]
         x[4] = size_feature[profile, held]
@@ -190,7 +190,7 @@ def write_jobs(w: World, g: Game, b: int, mean_left_s: float) -> None:
         x[8] = 1.0 if np.isnan(f[c.FIRST_START_S, i]) else 0.0
         x[9] = logs[k] / 4.0
         x[10] = logs[shown + k]
-        x[13] = (g.rank_weight[rank] - heaviest) / 4.0
+        x[13] = (rank_weight[rank] - heaviest) / 4.0
         x[15] = logs[2 * shown + k] / 4.0
 
 

@@ -220,16 +220,20 @@ def take_at_once(
     v: ClusterView, table: np.ndarray, target: np.ndarray, left: np.ndarray, score: float
 ) -> None:
     """Give out every level that comes at `score` or above, if all of them fit together."""
-    rest, raised = left.copy(), target.copy()
+    raised, gpus = target.copy(), np.empty(target.size)
     profile, limit, sizes, demand = v.profile, v.limit_level, v.sizes, v.demand
     for i in range(target.size):
         worth, level = table[i], target[i]
         while level < limit[i] and worth[level] >= score and worth[level] > -np.inf:
             level += 1
-        gpus = sizes[profile[i], level] - sizes[profile[i], target[i]]
+        gpus[i] = sizes[profile[i], level] - sizes[profile[i], target[i]]
         raised[i] = level
-        for r in range(4):
-            rest[r] -= gpus * demand[i, r]
+    rest = left.copy()
+    for r in range(4):
+        asked = 0.0
+        for i in range(target.size):
+            asked += gpus[i] * demand[i, r]
+        rest[r] -= asked
     if rest.min() >= -1e-9:
         target[:] = raised
         left[:] = rest
