@@ -261,11 +261,14 @@ def fill_by_score(v: ClusterView, table: Floats2, target: Ints1, left: Floats1) 
     heap = np.empty(n, dtype=np.int64)
     key = np.empty(n)
     waiting = 0
+    profile, limit, sizes = v.profile, v.limit_level, v.sizes
     for i in range(n):
-        key[i] = np.inf
-        if target[i] < v.limit_level[i]:
-            key[i] = -table[i, target[i]]
-        if key[i] < np.inf:
+        level = target[i]
+        if level >= limit[i] or table[i, level] == -np.inf:
+            continue
+        # What does not fit now never will.
+        if enough(v, i, sizes[profile[i], level + 1] - sizes[profile[i], level], left):
+            key[i] = -table[i, level]
             heap[waiting] = i
             waiting += 1
     heapify(heap, waiting, key, v.job)
