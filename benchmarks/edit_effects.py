@@ -26,8 +26,7 @@ EDITED_SHARE = 0.35
 
 def measure(cluster: str, seconds: float, seed: int = 0) -> dict[str, float]:
     """Effects of single random edits on the built-in workload, percent of the base's cost."""
-    settings = ["env.actions=edit", "env.max_edits=1", "env.credit=lookahead"]
-    config = load_config(None, [*settings, f"cluster={cluster}"])
+    config = load_config(None, ["env.actions=edit", "env.max_edits=1", f"cluster={cluster}"])
     env = BatchedSchedulingEnv(config, NUM_ENVS, seed)
     rng = np.random.default_rng(seed)
     obs = env.reset()

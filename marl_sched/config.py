@@ -181,11 +181,12 @@ class EnvConfig(_Section):
     demand_price: NonNegative = 0.0
     """Price of GPUs to a learned agent: isolated seconds for each GPU-second that its job
     holds, over its request; 0 lets selfish agents ask for all they can use."""
-    credit: Credit = "shadow"
-    """How a decision earns its part of the episode's return: `shadow` pays what has been saved
-    until the next decision; `lookahead` what the whole rest of the episode saves by it, which is
-    played with the base schedule after each round that was changed: a hundred times the cost.
-    Learned agents need the second, as the shadow cannot follow what they will declare."""
+    credit: Credit = "lookahead"
+    """How a decision earns its part of the episode's return: `lookahead` what the whole rest of
+    the episode saves by it, which is played with the base schedule after each round that was
+    changed; `shadow` what has been saved until the next decision, at a fiftieth of the cost of
+    random play, but learning is worse with it (docs/learning.md). Learned agents need the first,
+    as the shadow cannot follow what they will declare."""
     reward: RewardWeights = RewardWeights()
 
 
@@ -210,9 +211,8 @@ class PPOSettings(_Section):
 
     lr: Positive = 1e-3
     gamma: Fraction = 1.0
-    lambda_: Fraction = 0.97
-    """A decision pays off over the next rounds; with `env.credit=lookahead` at once, and 0.9 will
-    do."""
+    lambda_: Fraction = 0.9
+    """The reward credits each decision at once, so that little has to be traced back."""
     clip: Positive = 0.2
     kl_target: Positive = 0.01
     entropy: NonNegative = 0.0
@@ -229,8 +229,7 @@ class DQNSettings(_Section):
 
     lr: Positive = 2.5e-4
     gamma: Fraction = 0.95
-    """Applied once a round, not to sub-steps: looks about twenty rounds ahead. A higher one has
-    more of the noise that every decision leaves behind."""
+    """Applied once a round, not to sub-steps; low because rewards credit decisions at once."""
     n_step: Count = 3
     batch_size: Count = 256
     buffer_size: Count = 100_000

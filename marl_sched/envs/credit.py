@@ -85,7 +85,7 @@ def play_shadow(w: World, g: Game, b: int) -> int:
     g.curve_end[b] = 0
     g.curve_at[b] = 0
     g.ordered[b] = 0
-    status = play_base(w, g, b, b, True)
+    status = play_base(w, g, b, b, not g.look_ahead)
     for term in range(NUM_TERMS):
         cost = w.cost[b, term]
         # Counts may be zero for the shadow: then one event weighs as one job in the episode.

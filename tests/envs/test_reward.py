@@ -85,7 +85,7 @@ def test_rewards_add_up_to_percent_better_than_the_base(term: str, credit: str) 
 
 def test_the_shadow_pays_what_was_saved_until_now() -> None:
     """At every decision: the shadow's job-seconds so far, less the own, over the shadow's all."""
-    settings = config("full", reward={"completion_time": 1.0})
+    settings = config("full", credit="shadow")
     env = BatchedSchedulingEnv(settings, 1, seed=6)
     obs, rng = env.reset(), np.random.default_rng(6)
     episode = env._episode[0]
@@ -110,7 +110,7 @@ def test_the_shadow_pays_what_was_saved_until_now() -> None:
 
 def test_the_shadow_finds_room_however_often_it_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     def rewards() -> list[float]:
-        env = BatchedSchedulingEnv(config("meta"), 2, seed=1)
+        env = BatchedSchedulingEnv(config("meta", credit="shadow"), 2, seed=1)
         env.reset()
         return [float(r) for _ in range(80) for r in env.step(np.array([2, 3]))[1]]
 
