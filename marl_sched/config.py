@@ -18,7 +18,17 @@ Algorithm = Literal["ppo", "dqn"]
 ActionSpace = Literal["meta", "edit", "full"]
 Credit = Literal["shadow", "lookahead"]
 AgentBehaviour = Literal["honest", "greedy", "yielding", "learned"]
-Placement = Literal["consolidate", "first_fit"]
+Placement = Literal[
+    "consolidate",
+    "first_fit",
+    "best_fit",
+    "spread",
+    "random",
+    "dot_prod",
+    "gpu_packing",
+    "gpu_clustering",
+    "fgd",
+]
 TraceFormat = Literal["philly", "itp", "muri", "chronus", "slurm", "csv"]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -155,7 +155,6 @@ class Part(CPUDispatcher):
         super().__init__(function, targetoptions=options, pipeline_class=_OwnCompiler)
         self.enable_caching()
         self.symbol = f"{function.__module__}.{function.__qualname__}"
-        PARTS[self.symbol] = self
         self._cell = ctypes.c_int64(0)
         self._key = _Address()
         llvm.add_symbol(self.symbol, ctypes.addressof(self._cell))

@@ -67,46 +67,53 @@ def rows_by_key(key: Floats1) -> Ints1:
     return rows_by(key, row)
 
 
-MANY = 16
-"""So many new rows at once are sorted with all others instead of put in one by one."""
+@kernel
+def comes_before(key: np.ndarray, tie: np.ndarray, i: int, j: int) -> bool:
+    """Whether row `i` comes before row `j` by (key, tie)."""
+    return bool(key[i] < key[j] or (key[i] == key[j] and tie[i] < tie[j]))
+
+
+@part
+def sort_nearly_sorted(rows: Ints1, key: Floats1, tie: Ints1) -> None:
+    """Sort `rows` in place by (key, tie), in linear time where few are out of place."""
+    n = rows.size
+    budget = 8 * n + 64
+    for at in range(1, n):
+        row = rows[at]
+        to = at
+        while to > 0 and comes_before(key, tie, row, rows[to - 1]):
+            rows[to] = rows[to - 1]
+            to -= 1
+        rows[to] = row
+        budget -= at - to
+        if budget < 0:
+            order = rows_by(key[rows], tie[rows])
+            before = rows.copy()
+            for rank in range(n):
+                rows[rank] = before[order[rank]]
+            return
 
 
 @kernel
-def descending_again(order: np.ndarray, before: int, key: np.ndarray) -> None:
+def descending_again(order: np.ndarray, known: int, key: np.ndarray) -> None:
     """Order rows by key, largest first, starting from their order at another time.
 
     Equal keys come in order of their rows, so that the result does not depend on the start; but
     where little has changed since, this costs one pass.
 
     Args:
-        order: (S,) int64; its first `before` are a permutation of the rows [0, before), its
+        order: (S,) int64; its first `known` are a permutation of the rows [0, known), its
             first n become one of [0, n).
         key: (n,) float64, not NaN.
     """
-    n = key.size
-    if n - before > MANY or before == 0:
-        order[:n] = rows_by_key(-key)
-        return
-    known = 0
-    for at in range(before):
+    n, kept = key.size, 0
+    for at in range(known):
         if order[at] < n:
-            order[known] = order[at]
-            known += 1
-    for row in range(known, n):
+            order[kept] = order[at]
+            kept += 1
+    for row in range(kept, n):
         order[row] = row
-    for at in range(1, n):
-        row = order[at]
-        k = at
-        while k > 0 and larger(row, order[k - 1], key):
-            order[k] = order[k - 1]
-            k -= 1
-        order[k] = row
-
-
-@kernel
-def larger(one: int, other: int, key: np.ndarray) -> bool:
-    """Whether row `one` has the larger key, or an equal one and stands further up."""
-    return key[one] > key[other] or (key[one] == key[other] and one < other)
+    sort_nearly_sorted(order[:n], -key, np.arange(n))
 
 
 @kernel

@@ -252,6 +252,7 @@ class ClusterView(NamedTuple):
     job: Ints1  # (A,) int64, index of the job in the workload: unique, by arrival
     profile: Ints1  # (A,) int64 in [0, P)
     level: Ints1  # (A,) int64, level held now
+    gpus: Floats1  # (A,) float64, GPUs held now, shares as fractions
     request_level: Ints1  # (A,) int64, level whose size is the request R_i, >= 1
     limit_level: Ints1  # (A,) int64, highest level that the job's agent accepts, >= 1
     arrival_s: Floats1  # (A,) float64
@@ -260,13 +261,13 @@ class ClusterView(NamedTuple):
     waiting_since_s: Floats1  # (A,) float64, arrival or last preemption
     est_total_s: Floats1  # (A,) float64, isolated run time on the request, with error
     est_remaining_s: Floats1  # (A,) float64, isolated seconds left, with error
-    restart_s: Floats1  # (A,) float64, cost of the next (re)start or resize
+    restart_s: Floats1  # (A,) float64, cost of the next (re)start, at the request
     demand: Floats2  # (A, 4) float64, per GPU, order of RESOURCES; demand[:, 0] == 1
     priority: Floats1  # (A,) float64, higher runs first
     tenant: Ints1  # (A,) int64
     deadline_s: Floats1  # (A,) float64, +inf without one
     waiting: Ints1  # (W,) int64, rows that hold nothing, in order of arrival
-    running: Ints1  # (R,) int64, rows that hold GPUs, in any order
+    running: Ints1  # (R,) int64, rows that hold GPUs; a rule may put them in an order
     tenant_quota: Floats1  # (tenants,) float64 GPUs, +inf without one
 
 

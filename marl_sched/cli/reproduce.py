@@ -17,7 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-POLLUX = ("tiresias", "optimus_oracle")
+POLLUX = ("tiresias", "optimus_oracle", "pollux")
 GAVEL = ("max_min_fairness", "max_sum_throughput", "min_total_duration", "gandiva_fair")
 """Run where no scheduler is named; the runner knows more."""
 
@@ -104,7 +104,7 @@ def pollux(
     seed: Annotated[int, typer.Option(min=0, help="Of Pollux' search.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Pollux (OSDI 2021): tiresias, optimus_oracle on workloads of its artifact."""
+    """Pollux (OSDI 2021): tiresias, optimus_oracle, pollux on workloads of its artifact."""
     from marl_sched.reproduce import experiment
     from marl_sched.reproduce.files import pollux_profiles
 
@@ -141,10 +141,19 @@ def gavel(
     overheads: Annotated[
         Path | None,
         typer.Option(
-            help="Measured seconds of a restart, in place of the published simulator's rules.",
-            show_default="20 s",
+            help="Measured seconds of writing or loading a checkpoint: go by the rounds of a real "
+            "cluster, in place of the published simulator's.",
+            show_default="20 s a restart",
         ),
     ] = None,
+    first_jobs: Annotated[
+        int,
+        typer.Option(min=1, help="With --overheads: jobs there when the first round begins."),
+    ] = 1,
+    overtime: Annotated[
+        float,
+        typer.Option(help="With --overheads: end a job after so many times its planned run time."),
+    ] = 1.5,
     seed: Annotated[int, typer.Option(min=0, help="Of ties and of drawn overheads.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -160,14 +169,15 @@ def gavel(
     names, run = _chosen(scheduler, GAVEL, known=module.SCHEDULERS), module.run
     if not 0.0 < round_s < float("inf"):
         raise UserError(f"--round-s {round_s:g}: must be a number of seconds > 0")
-    if overheads is not None:
-        experiment("gavel_leases")  # the rounds of a real cluster
+    if not 0.0 < overtime < float("inf"):
+        raise UserError(f"--overtime {overtime:g}: must be a number > 0")
+    real = None if overheads is None else module.RealCluster(overheads, first_jobs, overtime)
     files = {each.trace: each for each in gavel_files(_inputs(input, more), throughputs, profiles)}
     machines = gavel_cluster(cluster)
 
     def one(path: Path, name: str) -> dict[str, Any]:
         each = files[path]
-        return run(path, each.throughputs, each.profile, name, machines, round_s, seed, overheads)
+        return run(path, each.throughputs, each.profile, name, machines, round_s, seed, real)
 
     show.jobs(_all(list(files), names, one), as_json)
 

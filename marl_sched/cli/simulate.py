@@ -24,7 +24,8 @@ def simulate(
     placement: Annotated[
         str | None,
         typer.Option(
-            help="Which nodes a job gets: consolidate or first_fit.",
+            help="Which nodes a job gets: consolidate, first_fit, best_fit, spread, random, "
+            "dot_prod, gpu_packing, gpu_clustering or fgd.",
             show_default="consolidate",
         ),
     ] = None,

@@ -33,6 +33,11 @@ _LABELS = {
     "num_restarts": "restarts",
     "num_jobs": "jobs",
     "num_finished": "finished",
+    "num_failed": "failed",
+    "num_cancelled": "cancelled",
+    "num_retries": "retries",
+    "overhead_gpu_s": "restart overhead",
+    "lost_gpu_s": "lost work",
     "num_deadlines_missed": "deadlines missed",
 }
 
@@ -47,6 +52,8 @@ COMPARED = {
 
 def figure(metric: str, value: float) -> str:
     """A metric as people read it: hours and minutes, percent, plain numbers."""
+    if metric.endswith("_gpu_s"):
+        return f"{value / 3600:,.1f} GPU h"
     if metric.endswith("_s"):
         return duration(value)
     if metric.endswith("_fraction"):

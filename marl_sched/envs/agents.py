@@ -21,6 +21,7 @@ from marl_sched.config import Config
 from marl_sched.envs import rules
 from marl_sched.envs.game import AGENT_FEATURES, Game
 from marl_sched.sim import columns as c
+from marl_sched.sim.progress import sync_running
 from marl_sched.sim.world import World
 
 MAX_DEMAND_LEVELS = 16
@@ -77,6 +78,7 @@ class Demand:
 
 def record_demand(world: World, game: Game, b: int, slot: int) -> Demand:
     """The job in `slot` of environment `b` as it is now."""
+    sync_running(world, b)
     i = game.slot[b, slot]
     f = world.slot_f[b, :, i]
     profile = world.slot_k[b, c.PROFILE, i]
@@ -94,6 +96,7 @@ def reward_since(world: World, b: int, demand: Demand, price: float) -> float:
     """The agent's reward from its declaration until now, or until its job finished."""
     finish_s = world.result[b, c.FINAL_FINISH_S, demand.row]
     if np.isnan(finish_s):
+        sync_running(world, b)
         active = world.env_k[b, c.NUM_ACTIVE]
         job = demand.row + world.env_k[b, c.FIRST_JOB]
         i = int(np.flatnonzero(world.slot_k[b, c.JOB, :active] == job)[0])

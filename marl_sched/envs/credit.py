@@ -54,10 +54,9 @@ def record_epoch(w: World, g: Game, b: int, at: int) -> bool:
         return False
     row = g.curve[b, k]
     row[0] = w.env_f[at, c.NOW_S]
+    unbooked = unbooked_useful(w, at) if g.weights[b, c.COST_UTILISATION] > 0.0 else 0.0
     for term in range(NUM_TERMS):
-        row[1 + term] = w.cost[at, term]
-    if g.weights[b, c.COST_UTILISATION] > 0.0:
-        row[1 + c.COST_UTILISATION] -= unbooked_useful(w, at)
+        row[1 + term] = w.cost[at, term] - (unbooked if term == c.COST_UTILISATION else 0.0)
     g.curve_end[b] = k + 1
     return True
 
@@ -70,7 +69,7 @@ def unbooked_useful(w: World, at: int) -> float:
         i = w.running[at, k]
         working = now - max(f[c.SYNCED_S, i], f[c.RESUME_AT_S, i])
         if working > 0.0:
-            best = w.profile_f[c.PROFILE_BEST_EFFICIENCY, w.slot_k[at, c.PROFILE, i]]
+            best = w.best_efficiency[w.slot_k[at, c.PROFILE, i]]
             useful += min(f[c.RATE, i] * working, f[c.REMAINING_S, i]) / best
     return useful
 
@@ -124,6 +123,7 @@ def credit_by_shadow(w: World, g: Game, b: int, ended: bool) -> float:
     """
     way = find_epoch(g, b, w.env_f[b, c.NOW_S])
     at = g.curve_at[b]
+    unbooked = unbooked_useful(w, b) if g.weights[b, c.COST_UTILISATION] > 0.0 else 0.0
     reward = 0.0
     for term in range(NUM_TERMS):
         shadow = g.shadow_cost[b, term]
@@ -131,7 +131,8 @@ def credit_by_shadow(w: World, g: Game, b: int, ended: bool) -> float:
             shadow = g.curve[b, at, 1 + term]
             if way > 0.0:
                 shadow += way * (g.curve[b, at + 1, 1 + term] - shadow)
-        ahead = shadow - w.cost[b, term]
+        own = w.cost[b, term] - (unbooked if term == c.COST_UTILISATION else 0.0)
+        ahead = shadow - own
         reward += PERCENT * g.weights[b, term] * (ahead - g.ahead[b, term]) / g.norm[b, term]
         g.ahead[b, term] = ahead
     return reward
@@ -155,6 +156,7 @@ def copy_env(w: World, source: int, target: int) -> None:
     w.node_f[target] = w.node_f[source]
     w.node_k[target] = w.node_k[source]
     w.device_free[target] = w.device_free[source]
+    w.residents[target] = w.residents[source]
     w.index_bits[target] = w.index_bits[source]
     w.index_count[target] = w.index_count[source]
     w.slot_f[target, :, :n] = w.slot_f[source, :, :n]

@@ -41,6 +41,20 @@ def simulate(
         UserError: when the scheduler leaves jobs waiting on an idle cluster for ever, or cannot
             work under the rules of `sim`.
     """
+    simulation = begin(workload, cluster, scheduler, sim, estimate_noise, seed, log_events)
+    return run(simulation, scheduler, workload, cluster.num_gpus)
+
+
+def begin(
+    workload: Workload,
+    cluster: Cluster,
+    scheduler: Scheduler,
+    sim: SimConfig | None = None,
+    estimate_noise: float = WorkloadConfig().estimate_noise,
+    seed: int = 0,
+    log_events: bool = False,
+) -> Simulation:
+    """All that `simulate` does before the first event; arguments and errors as there."""
     sim = SimConfig() if sim is None else sim
     check_rules(scheduler, sim)
     if not scheduler.compiled and (workload.demand[:, 0] < 1.0).any():
@@ -62,7 +76,7 @@ def simulate(
         log_rows=LOG_ROWS if log_events else 0,
         node_events=read_node_events(sim.node_events, cluster),
     )
-    return run(Simulation(world), scheduler, workload, cluster.num_gpus)
+    return Simulation(world)
 
 
 def run(

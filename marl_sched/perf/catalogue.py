@@ -40,6 +40,9 @@ class Model:
     primary_type: str
     batches: BatchRange
     restart_overhead_s: float
+    """On one GPU."""
+    restart_per_doubling_s: float
+    """More with every doubling of the GPUs."""
     speed: dict[str, Speed]
     """By GPU type."""
 
@@ -105,9 +108,11 @@ class Catalogue:
         batches = self.model(model).batches
         return best_goodput(speed.throughput, batches, speed.max_local_batch, gpus, nodes)
 
-    def restart_overhead_s(self, model: str) -> float:
-        """Seconds without progress after a restart or a resize."""
-        return self.model(model).restart_overhead_s
+    def restart_overhead_s(self, model: str, gpus: np.ndarray) -> np.ndarray:
+        """Seconds without progress after a restart or a resize; `gpus` of any shape, >= 1."""
+        entry = self.model(model)
+        seconds = entry.restart_overhead_s + entry.restart_per_doubling_s * np.log2(gpus)
+        return np.asarray(seconds, dtype=np.float64)
 
 
 @lru_cache(maxsize=8)
@@ -148,6 +153,7 @@ def _model(name: str, kinds: list[str], entry: dict[str, Any]) -> Model:
             float(batch["min"]), float(batch["max"]), np.inf if scale is None else float(scale)
         ),
         restart_overhead_s=float(entry["restart"]["overhead_s"]),
+        restart_per_doubling_s=float(entry["restart"]["per_doubling_s"]),
         speed={kind: _speed(entry["speed"][kind]) for kind in kinds},
     )
 

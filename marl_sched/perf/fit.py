@@ -20,8 +20,8 @@ import numpy as np
 
 from marl_sched.errors import UserError
 from marl_sched.files import write_text
-from marl_sched.perf.measurements import Samples, pollux_batches, pollux_noise_scale
-from marl_sched.perf.recipes import GPU_TYPES, RECIPES, SOURCES, Recipe
+from marl_sched.perf.measurements import Samples, muri_restarts, pollux_batches, pollux_noise_scale
+from marl_sched.perf.recipes import GPU_TYPES, RECIPES, SOURCES, ChargedRestart, Recipe
 from marl_sched.perf.throughput import Throughput
 
 SMALLEST_S, LARGEST_S = 1e-7, 1e2
@@ -159,13 +159,20 @@ def fit_catalogue(data: Path) -> dict[str, Any]:
             "task": recipe.task,
             "primary_type": primary,
             "batch": _batch(data, recipe),
-            "restart": {
-                "overhead_s": recipe.restart_overhead_s,
-                "source": recipe.restart_source,
-            },
+            "restart": _restart(data, recipe),
             "speed": speeds,
         }
     return {"gpu_types": list(GPU_TYPES), "sources": SOURCES, "models": models}
+
+
+def _restart(data: Path, recipe: Recipe) -> dict[str, Any]:
+    given = recipe.restart
+    if isinstance(given, ChargedRestart):
+        return {"overhead_s": given.overhead_s, "per_doubling_s": 0.0, "source": given.source}
+    gpus, overhead_s = muri_restarts(data, given.model)
+    slope, at_one = np.polyfit(np.log2(gpus), overhead_s, 1)
+    rounded = {"overhead_s": round(float(at_one), 2), "per_doubling_s": round(float(slope), 2)}
+    return {**rounded, "source": given.source}
 
 
 def _batch(data: Path, recipe: Recipe) -> dict[str, Any]:
@@ -217,6 +224,8 @@ HEADER = """\
 #   measured: false: nobody measured this model on this GPU type. Its constants are those of the
 #   primary type, compute and synchronisation each multiplied by the median ratio of the two GPU
 #   types over the models that were measured on both.
+# restart: seconds without progress after a start on one GPU, and more with every doubling of the
+#   GPUs: a straight line through the measured ones over log2 of the GPUs, or as a study charges.
 # batch: global batch sizes a job may train with. noise_scale: typical gradient noise scale phi over
 #   training, in samples; the single phi that needs as many samples in a whole training as the
 #   measured epochs do; median over the batch sizes trained (see measurements.py).

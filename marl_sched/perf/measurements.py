@@ -8,6 +8,8 @@ Four groups measured step times of data-parallel training; their tables differ i
 * Gavel (`gavel/physical_cluster_throughputs.json`): steps/s summed over workers, by batch per GPU
   and GPUs; "consolidated" is taken as one node, "unconsolidated" as one GPU per node.
 * Shockwave (`shockwave/tacc_throughputs.json`): the same layout on nodes of 4 V100.
+
+Muri measured how long a start takes (`muri/restart_overhead.csv`), by model and GPUs.
 """
 
 from __future__ import annotations
@@ -50,6 +52,16 @@ def _rows(path: Path) -> list[dict[str, str]]:
         raise UserError(f"{path}: no such file; give the folder of measurements with --data")
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def muri_restarts(data: Path, model: str) -> tuple[np.ndarray, np.ndarray]:
+    """GPUs and seconds from a start to the first step of one model, in Muri's table."""
+    path = data / "muri" / "restart_overhead.csv"
+    rows = [row for row in _rows(path) if row["model"] == model]
+    if not rows:
+        raise UserError(f"{path}: no row of model {model!r}")
+    gpus = np.array([float(row["num_gpu"]) for row in rows])
+    return gpus, np.array([float(row["overhead_s"]) for row in rows])
 
 
 def pollux(data: Path, application: str) -> Samples:

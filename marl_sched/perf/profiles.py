@@ -38,7 +38,7 @@ class ProfileTable:
     nominal_rates: np.ndarray
     """(P, L) float64, packed rate, averaged over the GPU types by their GPUs."""
     restart_s: np.ndarray
-    """(P,) float64, cost of a restart or a resize."""
+    """(P, L) float64, cost of a restart or a resize to each level."""
     job_profile: np.ndarray
     """(J,) int64 in [0, P), the profile of each job."""
     phase_left: np.ndarray = field(default_factory=lambda: np.zeros((1, 1)))
@@ -98,14 +98,17 @@ def build_profiles(
     rates = rates.reshape(len(rows), len(cluster.gpu_types), level.shape[1], 2)
     if len(cluster.racks) > 1:
         rates = np.concatenate([rates, cross_rack_rate * rates[..., 1:]], axis=3)
-    restart_s = [catalogue.restart_overhead_s(workload.models[m]) for m in kinds[:, 0].tolist()]
+    restart_s = [
+        catalogue.restart_overhead_s(workload.models[model], np.maximum(row, 1))
+        for model, row in zip(kinds[:, 0].tolist(), sizes, strict=True)
+    ]
     return ProfileTable(
         sizes=sizes,
         num_levels=num_levels,
         request_level=np.argmax(sizes == kinds[:, 1:2], axis=1).astype(np.int64, copy=False),
         rates=rates,
         nominal_rates=np.einsum("t,ptl->pl", speeds.type_share, rates[..., 0]),
-        restart_s=restart_scale * np.array(restart_s, float),
+        restart_s=restart_scale * np.array(restart_s, float).reshape(sizes.shape),
         job_profile=job_profile.reshape(-1).astype(np.int64),
         phase_left=np.zeros((len(rows), 1)),
     )

@@ -48,6 +48,22 @@ class Table:
 
 
 @dataclass(frozen=True)
+class ChargedRestart:
+    """A restart costs what a study charges for one, on any number of GPUs."""
+
+    overhead_s: float
+    source: str
+
+
+@dataclass(frozen=True)
+class MeasuredRestart:
+    """A restart costs what was measured for a model of Muri's table, by number of GPUs."""
+
+    model: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How one model of the catalogue comes about."""
 
@@ -56,8 +72,7 @@ class Recipe:
     """The GPU type that stands for `any`, and from which unmeasured types are derived."""
     tables: dict[str, Table]
     """By GPU type."""
-    restart_overhead_s: float
-    restart_source: str
+    restart: ChargedRestart | MeasuredRestart
     pollux_application: str | None = None
     """Its validation runs give the batch range and the noise scale."""
     fixed_batch: int | None = None
@@ -83,16 +98,15 @@ def _shockwave(model: str) -> dict[str, Table]:
     return {"V100": Table("shockwave", lambda data: shockwave(data, model))}
 
 
-_POLLUX_30 = "pollux: 30 s charged for every change of placement"
-_GAVEL_20 = "gavel: 20 s charged for every start after a pause"
-_MURI = "Zhao et al., Muri, SIGCOMM 2022: start overhead measured on 4 GPUs"
+_POLLUX_30 = ChargedRestart(30.0, "pollux: 30 s charged for every change of placement")
+_GAVEL_20 = ChargedRestart(20.0, "gavel: 20 s charged for every start after a pause")
+_MURI = "Zhao et al., Muri, SIGCOMM 2022: start overhead measured on 1 to 32 GPUs"
 
 RECIPES: dict[str, Recipe] = {
     "resnet18": Recipe(
         "ResNet-18 on CIFAR-10",
         "T4",
         {**_pollux("cifar10"), **_gavel("ResNet-18"), **_shockwave("ResNet-18")},
-        30.0,
         _POLLUX_30,
         pollux_application="cifar10",
     ),
@@ -100,7 +114,6 @@ RECIPES: dict[str, Recipe] = {
         "neural collaborative filtering on MovieLens",
         "T4",
         _pollux("ncf"),
-        30.0,
         _POLLUX_30,
         pollux_application="ncf",
     ),
@@ -108,7 +121,6 @@ RECIPES: dict[str, Recipe] = {
         "LSTM language model on WikiText-2",
         "V100",
         {**_gavel("LM"), **_shockwave("LM")},
-        20.0,
         _GAVEL_20,
         fixed_batch=320,
     ),
@@ -116,7 +128,6 @@ RECIPES: dict[str, Recipe] = {
         "Transformer translation on Multi30k",
         "P100",
         _gavel("Transformer"),
-        20.0,
         _GAVEL_20,
         fixed_batch=512,
     ),
@@ -124,7 +135,6 @@ RECIPES: dict[str, Recipe] = {
         "DeepSpeech2 speech recognition",
         "T4",
         {**_pollux("deepspeech2"), **_elasticflow("deepspeech2")},
-        30.0,
         _POLLUX_30,
         pollux_application="deepspeech2",
     ),
@@ -132,7 +142,6 @@ RECIPES: dict[str, Recipe] = {
         "BERT fine-tuning on SQuAD",
         "T4",
         _pollux("bert"),
-        30.0,
         _POLLUX_30,
         pollux_application="bert",
     ),
@@ -140,7 +149,6 @@ RECIPES: dict[str, Recipe] = {
         "YOLOv3 object detection on Pascal VOC",
         "T4",
         _pollux("yolov3"),
-        30.0,
         _POLLUX_30,
         pollux_application="yolov3",
     ),
@@ -148,24 +156,21 @@ RECIPES: dict[str, Recipe] = {
         "VGG-16 on ImageNet",
         "A100",
         _elasticflow("vgg16"),
-        8.0,
-        _MURI,
+        MeasuredRestart("vgg16", _MURI),
         fixed_batch=256,
     ),
     "inception3": Recipe(
         "Inception-v3 on ImageNet",
         "A100",
         _elasticflow("inception3"),
-        8.0,
-        "not measured: taken from vgg16",
+        MeasuredRestart("vgg16", "not measured: taken from vgg16"),
         fixed_batch=128,
     ),
     "gpt2": Recipe(
         "GPT-2 language model",
         "A100",
         _elasticflow("gpt2"),
-        10.0,
-        _MURI,
+        MeasuredRestart("gpt2", _MURI),
         fixed_batch=256,
     ),
     "resnet50": Recipe(
@@ -177,7 +182,6 @@ RECIPES: dict[str, Recipe] = {
             **_gavel("ResNet-50"),
             **_shockwave("ResNet-50"),
         },
-        30.0,
         _POLLUX_30,
         pollux_application="imagenet",
     ),

@@ -10,6 +10,7 @@ artifact stops.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,20 @@ import numpy as np
 from marl_sched.config import SimConfig
 from marl_sched.errors import UserError
 from marl_sched.perf.profiles import ProfileTable
-from marl_sched.reproduce.gavel_steps import Steps
+from marl_sched.reproduce.gavel_steps import OVERTIME, Steps
 from marl_sched.schedulers.gavel import FIXED_ORDER, PROGRAMS, Demand
 from marl_sched.schedulers.rounds import Rounds
 from marl_sched.sim import columns as c
 from marl_sched.sim.simulation import Simulation
 from marl_sched.sim.world import World, build_world
 from marl_sched.types import Cluster, make_node
-from marl_sched.workload.gavel import GavelTrace, load_profile, load_throughputs, load_trace
+from marl_sched.workload.gavel import (
+    GavelTrace,
+    load_overheads,
+    load_profile,
+    load_throughputs,
+    load_trace,
+)
 from marl_sched.workload.jobs import Workload
 
 RESTART_S = 20.0
@@ -48,10 +55,22 @@ SCHEDULERS = {
 the first."""
 
 _NEVER = 1e9
-_BARELY = 1e-30
+BARELY = 1e-30
 """Rate of a job that makes no progress in a round."""
-_SOONER_S = 1e-6
+SOONER_S = 1e-6
 """Lead of a job's own end over the end of its round, so that it comes first."""
+
+
+@dataclass(frozen=True)
+class RealCluster:
+    """A run on hardware."""
+
+    overheads: Path
+    """Measured seconds of writing or loading a checkpoint."""
+    first_jobs: int = 1
+    """Jobs that have arrived when the first round begins: machines register late."""
+    overtime: float = OVERTIME
+    """A job that has run this many times its planned run time is ended."""
 
 
 def run(
@@ -62,14 +81,15 @@ def run(
     cluster: dict[str, int] | str,
     round_s: float = 120.0,
     seed: int = 0,
-    overheads: Path | None = None,
+    real: RealCluster | None = None,
 ) -> dict[str, Any]:
     """Simulate one policy on one trace.
 
     Args:
         profile: planned run times; None computes them from the throughputs.
         cluster: GPUs by type, or as text "32" or "32:16:8", in `TYPE_ORDER`.
-        overheads: measured restart overheads; None charges `RESTART_S`.
+        real: by the rounds of a real cluster (`gavel_leases`); None goes by the published
+            simulator's.
 
     Returns:
         avg_jct_s, p50_jct_s, p99_jct_s, makespan_s, num_restarts, num_rounds, and jcts_s by
@@ -88,9 +108,15 @@ def run(
         )
     if scheduler not in SCHEDULERS:
         raise UserError(f"unknown scheduler {scheduler!r}; known: {', '.join(SCHEDULERS)}")
-    steps = Steps(jobs, table, types, None if profile is None else load_profile(profile, len(jobs)))
-    experiment = Experiment(jobs, steps, types, gpus, scheduler, round_s, seed)
-    return experiment.run()
+    planned_s = None if profile is None else load_profile(profile, len(jobs))
+    overtime = OVERTIME if real is None else real.overtime
+    steps = Steps(jobs, table, types, planned_s, overtime)
+    given = (jobs, steps, types, gpus, scheduler, round_s, seed)
+    if real is None:
+        return Experiment(*given).run()
+    from marl_sched.reproduce.gavel_leases import LeasedExperiment
+
+    return LeasedExperiment(*given, load_overheads(real.overheads), real.first_jobs).run()
 
 
 def cluster_of(given: dict[str, int] | str) -> tuple[tuple[str, ...], np.ndarray]:
@@ -122,6 +148,8 @@ class Experiment:
     job that runs in it progresses.
     """
 
+    mechanism = Rounds
+
     def __init__(
         self,
         trace: GavelTrace,
@@ -134,7 +162,7 @@ class Experiment:
     ) -> None:
         self.trace, self.steps, self.gpus, self.round_s = trace, steps, gpus, round_s
         self.program = SCHEDULERS[scheduler]
-        self.rounds = Rounds(
+        self.rounds = self.mechanism(
             len(types), round_s, seed=seed, fixed_order=self.program in FIXED_ORDER, lend=False
         )
         self.simulation = Simulation(_world(trace, steps, types, gpus))
@@ -164,15 +192,19 @@ class Experiment:
 
     def _decide(self, rows: np.ndarray) -> np.ndarray:
         """(n,) int64, the type that jobs `rows` (n,), in their order, run on; -1 waits."""
-        steps = self.steps
+        return self.rounds.decide(*self._question(rows))
+
+    def _question(self, rows: np.ndarray) -> tuple[Any, ...]:
+        """What `Rounds.decide` is asked about jobs `rows` (n,)."""
+        rate, left = self._known()
         demand = Demand(
             self.trace.num_gpus[rows].astype(float),
-            steps.rate[rows],
-            steps.left[rows].astype(float),
+            rate[rows],
+            left[rows].astype(float),
             self.trace.weight[rows],
             self.gpus.astype(float),
         )
-        return self.rounds.decide(
+        return (
             self.simulation.now_s,
             rows,
             self.trace.num_gpus[rows],
@@ -181,44 +213,50 @@ class Experiment:
             lambda: PROGRAMS[self.program](demand),
         )
 
+    def _known(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rates (J, T) float64, steps/s, and steps left (J,) int64, as the scheduler knows them."""
+        return self.steps.rate, self.steps.left
+
     def _begin_round(self) -> float:
         """Start the jobs of the next round; when it ends, s."""
         view_job = self.simulation.view().job.copy()
         rows = np.sort(view_job)
         chosen = self._decide(rows)
         runs = np.flatnonzero(chosen >= 0)
-        before, self.running = self.running, np.full(len(self.trace), -1, dtype=np.int64)
+        jobs, kinds, at = rows[runs], chosen[runs], np.argsort(view_job)[runs]
+        fresh = (self.number > 0) & (self.running[jobs] < 0)
+        self.num_restarts += int(fresh.sum())
+        self.running[:] = -1
         self.running[rows] = chosen
         placement = np.zeros((len(rows), len(self.gpus)), dtype=np.int64)
-        speed = np.full((len(rows), 1), _BARELY)
-        at = np.argsort(view_job)
-        left = self.simulation.remaining()
-        planned = self.steps.planned_steps(rows[runs], chosen[runs], self.round_s)
-        end_s = self.simulation.now_s
-        for a, count in zip(runs.tolist(), planned.tolist(), strict=True):
-            j, kind, row = int(rows[a]), int(chosen[a]), int(at[a])
-            placement[row, kind] = self.trace.num_gpus[j]
-            fresh = self.number > 0 and before[j] < 0
-            self.num_restarts += fresh
-            job_end_s, speed[row, 0] = self._run_job(j, kind, count, fresh, float(left[row]))
-            end_s = max(end_s, job_end_s)
+        placement[at, kinds] = self.trace.num_gpus[jobs]
+        planned = self.steps.planned_steps(jobs, kinds, self.round_s)
+        left = self.simulation.remaining()[at]
+        now_s, ends_s, speeds = self.simulation.now_s, [self.simulation.now_s], []
+        asked = (array.tolist() for array in (jobs, kinds, planned, fresh, left))
+        for each in zip(*asked, strict=True):
+            end_s, progress = self._run_job(now_s, *each)
+            ends_s.append(end_s)
+            speeds.append(progress)
+        speed = np.full((len(rows), 1), BARELY)
+        speed[at, 0] = speeds
         self.simulation.place(placement, speed)
         self.number += 1
-        return end_s
+        return max(ends_s)
 
     def _run_job(
-        self, j: int, kind: int, count: int, fresh: bool, work: float
+        self, now_s: float, j: int, kind: int, count: int, fresh: bool, work: float
     ) -> tuple[float, float]:
-        """Let job `j` do `count` steps in a round.
+        """Let job `j` do `count` steps in the round from `now_s` on.
 
         Returns:
             When it is through, s, and its progress until then in the simulation's unit per
             second, of which it has `work` left.
         """
-        now_s, steps = self.simulation.now_s, self.steps
-        end_s = max(now_s + count / steps.rate[j, kind], now_s)
+        steps = self.steps
+        end_s = max(now_s + count / float(steps.rate[j, kind]), now_s)
         seconds = end_s - now_s
-        useful_s, done, before = seconds, count, int(steps.left[j])
+        useful_s, done, before = seconds, count, int(steps.total[j] - steps.done[j])
         if fresh and seconds > self.round_s - SPARED_S:
             useful_s = seconds - RESTART_S
             done = int(count * (useful_s / seconds))
@@ -228,9 +266,9 @@ class Experiment:
         else:
             self.rounds.invalidate()
         if ends:
-            return end_s, work / max(seconds - _SOONER_S, 1e-300)
+            return end_s, work / max(seconds - SOONER_S, 1e-300)
         if seconds <= 0.0 or done <= 0:
-            return end_s, _BARELY
+            return end_s, BARELY
         return end_s, work * done / before / seconds
 
     def _results(self) -> dict[str, Any]:
@@ -257,7 +295,7 @@ def _world(trace: GavelTrace, steps: Steps, types: tuple[str, ...], gpus: np.nda
         request_level=np.ones(len(sizes), dtype=np.int64),
         rates=np.ones((len(sizes), len(types), 2, 2)),
         nominal_rates=np.tile([0.0, 1.0], (len(sizes), 1)),
-        restart_s=np.zeros(len(sizes)),
+        restart_s=np.zeros((len(sizes), 2)),
         job_profile=job_profile.reshape(-1),
     )
     names = np.array([str(j) for j in range(count)], dtype=object)

@@ -9,6 +9,7 @@ of the trace, T GPU types.
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from marl_sched.reproduce import batch_scaling as scaling
 from marl_sched.workload.gavel import GavelTrace, Throughputs
 
 OVERTIME = 1.5
-"""A job that has run this many times its planned run time is ended."""
+"""How many times its planned run time a job may run in the published artifact."""
 MAX_FAILURES = 5
 """A job that has so many rounds on end without a step is ended."""
 
@@ -33,6 +34,7 @@ class Steps:
         types: the cluster's GPU types, T.
         planned_s: (J,) float64, planned run time of each job, from a profile; None takes the
             time of the planned batch sizes on the first type.
+        overtime: a job that has run this many times its planned run time is ended.
 
     Raises:
         UserError: for a job that the throughput table or the batch rules do not know.
@@ -44,6 +46,7 @@ class Steps:
         throughputs: Throughputs,
         types: tuple[str, ...],
         planned_s: np.ndarray | None = None,
+        overtime: float = OVERTIME,
     ) -> None:
         count = len(trace)
         self.trace = trace
@@ -65,7 +68,7 @@ class Steps:
             for t, rate in enumerate(self._rates(j, int(self.batch[j])) or ()):
                 self.rate[j, t] = rate
         plan = [self._planned_s(j) for j in range(count)] if planned_s is None else planned_s
-        self.limit_s = np.array([int(int(seconds) * OVERTIME) for seconds in plan], dtype=float)
+        self.limit_s = np.array([int(int(seconds) * overtime) for seconds in plan], dtype=float)
 
     def _check(self, j: int) -> None:
         model, mode = self.trace.model[j], self.trace.mode[j]
@@ -96,14 +99,16 @@ class Steps:
         gpus, mode = int(self.trace.num_gpus[j]), self.trace.mode[j]
         epochs = math.ceil(int(self.total[j]) / scaling.steps_per_epoch(model, first))
         seconds = 0.0
-        for batch in scaling.planned_batches(model, first, gpus, mode, epochs):
+        for batch, times in Counter(
+            scaling.planned_batches(model, first, gpus, mode, epochs)
+        ).items():
             rate = self.tables[0].get((model, batch, gpus))
             if rate is None:
                 raise UserError(
                     f"trace job {j}: the throughputs have no entry ({_kind(model, batch)!r}, "
                     f"{gpus}), a batch size that {mode} comes to"
                 )
-            seconds += scaling.SAMPLES[model] / batch / max(rate, 1e-300)
+            seconds += times * scaling.SAMPLES[model] / batch / max(rate, 1e-300)
         return seconds
 
     @property
@@ -135,12 +140,13 @@ class Steps:
         if ran:
             self.failures[j] = 0
             self.done[j] += steps
-            ends = bool(self.left[j] <= 0) or late
+            ends = bool(self.done[j] >= self.total[j]) or late
         else:
             self.failures[j] += 1
             ends = bool(self.failures[j] >= MAX_FAILURES)
         if self.wants[j]:
-            self._rescale(j)
+            self.rescale(j, self.wants[j])
+            self.wants[j] = 0
         if not ends and self.trace.mode[j] != "static":
             self._adapt(j)
         return ends, ran
@@ -165,14 +171,16 @@ class Steps:
             elif batch != first and critical and batch != scaling.SMALLEST[model]:
                 self.wants[j] = first
 
-    def _rescale(self, j: int) -> None:
-        """Change the batch size; the number of epochs stays, progress is rounded up to epochs."""
-        model, old, new = self.trace.model[j], int(self.batch[j]), self.wants[j]
-        self.wants[j] = 0
+    def rescale(self, j: int, new: int) -> bool:
+        """Change the batch size, if job `j` may have the `new` one; whether it may.
+
+        The number of epochs stays, progress is rounded up to whole epochs.
+        """
+        model, old = self.trace.model[j], int(self.batch[j])
         rates = self._rates(j, new)
         fixed = model != "Transformer" and self.trace.batch_size[j] == scaling.LARGEST[model]
         if fixed or rates is None:
-            return
+            return False
         before, after = scaling.steps_per_epoch(model, old), scaling.steps_per_epoch(model, new)
         epochs = math.ceil(int(self.total[j]) / before)
         total = math.ceil(int(self.total[j]) * (1.0 / (new / old)))
@@ -182,3 +190,4 @@ class Steps:
         self.done[j] = math.ceil(int(self.done[j]) / before) * after
         self.batch[j] = new
         self.rate[j] = rates
+        return True

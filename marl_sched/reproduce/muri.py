@@ -143,7 +143,7 @@ def profiles_of(
         request_level=np.ones(count, np.int64),
         rates=rates,
         nominal_rates=rates[:, 0, :, 0].copy(),
-        restart_s=np.array([overheads.get(pair, DEFAULT_OVERHEAD_S) for pair in kinds]),
+        restart_s=np.array([[overheads.get(pair, DEFAULT_OVERHEAD_S)] * 2 for pair in kinds]),
         job_profile=job_profile,
         phase_left=np.zeros((count, 1)),
     )

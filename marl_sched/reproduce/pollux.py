@@ -3,12 +3,14 @@
 Qiao et al., "Pollux: Co-adaptive cluster scheduling for goodput-optimized deep learning", OSDI
 2021. Decisions come on a grid of 60 s (`sim.decide_on=rounds`), every start costs 30 s
 (`sim.charge_first_start`), a job's epochs are phases with rates of their own, and the time to the
-end of an epoch is rounded to whole seconds (`sim.whole_second_phases`).
+end of an epoch is rounded to whole seconds (`sim.whole_second_phases`). `pollux_rules` has the two
+baselines, `pollux_policy` Pollux.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +20,16 @@ from marl_sched.config import SimConfig
 from marl_sched.errors import UserError
 from marl_sched.evaluation.metrics import job_results
 from marl_sched.perf.profiles import ProfileTable
-from marl_sched.perf.replay import MAX_EPOCHS, ReplayedModel
-from marl_sched.reproduce.pollux_rules import OptimusOracle, ReplayedJob, TwoQueues
+from marl_sched.reproduce.pollux_policy import Pollux
+from marl_sched.reproduce.pollux_rules import OptimusOracle, ReplayedJob, Rule, TwoQueues
+from marl_sched.reproduce.replay import MAX_EPOCHS, ReplayedModel
 from marl_sched.sim.simulation import Simulation
 from marl_sched.sim.world import build_world
 from marl_sched.types import Cluster
 from marl_sched.workload.jobs import Workload
 from marl_sched.workload.reading import read_table
 
-RULES: dict[str, type[TwoQueues] | type[OptimusOracle]] = {
-    "tiresias": TwoQueues,
-    "optimus_oracle": OptimusOracle,
-}
-SCHEDULERS = tuple(RULES)
+SCHEDULERS = ("tiresias", "optimus_oracle", "pollux")
 
 COLUMNS = ("name", "time", "application", "num_replicas", "batch_size")
 
@@ -63,7 +62,7 @@ def run(
     Raises:
         UserError: for a scheduler not in `SCHEDULERS`, or files that cannot be used.
     """
-    if scheduler not in RULES:
+    if scheduler not in SCHEDULERS:
         raise UserError(f"scheduler {scheduler!r}: this experiment has {', '.join(SCHEDULERS)}")
     machines = Cluster.parse(cluster)
     models, work, batch = read_workload(workload, profiles)
@@ -76,9 +75,15 @@ def run(
     # The artifact's grid begins at its time 0, not at the first arrival.
     simulation = Simulation(world, origin_s=0.0)
     jobs = [
-        ReplayedJob(j, models[j], int(work.num_gpus[j]), int(batch[j])) for j in range(len(work))
+        ReplayedJob(j, models[j], int(work.num_gpus[j]), int(batch[j]), float(work.arrival_s[j]))
+        for j in range(len(work))
     ]
-    play(simulation, RULES[scheduler](), jobs, machines.capacity[:, 0].astype(np.int64))
+    rules: dict[str, Callable[[], Rule]] = {
+        "tiresias": TwoQueues,
+        "optimus_oracle": OptimusOracle,
+        "pollux": lambda: Pollux(jobs, machines.num_gpus, round_s, restart_s),
+    }
+    play(simulation, rules[scheduler](), jobs, machines.capacity[:, 0].astype(np.int64))
     state = simulation.world
     results = job_results(work, machines.num_gpus, state.result[0], state.account[0])
     summary = {k: v for k, v in results.summary().items() if k not in NOT_COMPARABLE}
@@ -91,44 +96,26 @@ def run(
     }
 
 
-def play(
-    simulation: Simulation,
-    rule: TwoQueues | OptimusOracle,
-    jobs: list[ReplayedJob],
-    capacity: np.ndarray,
-) -> None:
+def play(simulation: Simulation, rule: Rule, jobs: list[ReplayedJob], capacity: np.ndarray) -> None:
     """Let a rule decide at every round until all jobs have ended."""
-    rates: dict[int, np.ndarray] = {}
     while simulation.advance():
-        view, phase = simulation.view(), simulation.phase()
+        view, phase, remaining = simulation.view(), simulation.phase(), simulation.remaining()
         rows = {int(job): row for row, job in enumerate(view.job)}
         active = [jobs[j] for j in sorted(rows)]
         for job in active:
-            job.epoch = int(phase[rows[job.index]])
+            row = rows[job.index]
+            job.epoch, job.remaining = int(phase[row]), float(remaining[row])
         places = rule.decide(view.now_s, active, capacity)
         placement = np.zeros((len(active), len(capacity)), dtype=np.int64)
         table = np.ones((len(active), simulation.world.phase_left.shape[1]))
         for job in active:
             nodes = places.get(job.index, [])
-            if nodes and nodes != job.nodes:
-                rate = job.model.progress_per_s(ring(nodes), job.batch)
-                rates[job.index] = np.append(rate, np.ones(table.shape[1] - rate.size))
-            job.nodes = nodes
+            moved, job.nodes = nodes != job.nodes, nodes
             np.add.at(placement[rows[job.index]], nodes, 1)
             if nodes:
-                table[rows[job.index]] = rates[job.index]
+                rates = rule.rates(view.now_s, job, moved)
+                table[rows[job.index], : rates.size] = rates
         simulation.place(placement, table)
-
-
-def ring(nodes: list[int]) -> tuple[int, ...]:
-    """GPUs on each node, in the order in which the nodes were taken."""
-    digits: list[int] = []
-    for i, node in enumerate(nodes):
-        if i and node == nodes[i - 1]:
-            digits[-1] += 1
-        else:
-            digits.append(1)
-    return tuple(digits)
 
 
 def read_workload(path: Path, profiles: Path) -> tuple[list[ReplayedModel], Workload, np.ndarray]:
@@ -172,7 +159,7 @@ def profile_table(models: list[ReplayedModel], num_gpus: int, restart_s: float) 
         request_level=np.ones(len(kinds), np.int64),
         rates=rates,
         nominal_rates=rates[:, 0, :, 0].copy(),
-        restart_s=np.full(len(kinds), restart_s),
+        restart_s=np.full(sizes.shape, restart_s),
         job_profile=np.array([kinds.index(model) for model in models], np.int64),
         phase_left=left,
     )

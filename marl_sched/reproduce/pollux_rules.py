@@ -8,10 +8,11 @@ order in which they were taken. Source: Qiao et al., "Pollux", OSDI 2021, artifa
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
-from marl_sched.perf.replay import ReplayedModel
+from marl_sched.reproduce.replay import ReplayedModel
 
 QUEUE_LIMIT_GPU_S = 16 * 3600.0
 """Executed time x GPUs at which a job drops to the second queue."""
@@ -30,9 +31,23 @@ class ReplayedJob:
     model: ReplayedModel
     num_gpus: int
     batch: int
+    arrival_s: float = 0.0
     epoch: int = 0
+    remaining: float = 0.0
+    """True work left, in iterations at the initial batch size; no rule may look ahead by it."""
     nodes: list[int] = field(default_factory=list)
     """Node of each GPU that it holds."""
+
+
+def ring(nodes: list[int]) -> tuple[int, ...]:
+    """GPUs on each node, in the order in which the nodes were taken."""
+    digits: list[int] = []
+    for i, node in enumerate(nodes):
+        if i and node == nodes[i - 1]:
+            digits[-1] += 1
+        else:
+            digits.append(1)
+    return tuple(digits)
 
 
 def take_greedily(free: np.ndarray, gpus: int) -> list[int]:
@@ -53,10 +68,39 @@ def left_by(held: Places, capacity: np.ndarray) -> np.ndarray:
     return free
 
 
-class TwoQueues:
+class Rule(Protocol):
+    """One scheduler's run."""
+
+    def decide(self, now_s: float, jobs: list[ReplayedJob], capacity: np.ndarray) -> Places:
+        """Nodes of each job that runs from now on.
+
+        Args:
+            jobs: the active ones.
+            capacity: (N,) GPUs of each node.
+        """
+
+    def rates(self, now_s: float, job: ReplayedJob, moved: bool) -> np.ndarray:
+        """(F,) progress per second in each epoch of a job that runs, until the next round."""
+
+
+class FixedBatch:
+    """Jobs train with the batch size that the workload gives."""
+
+    def __init__(self) -> None:
+        self._rates: dict[int, np.ndarray] = {}
+
+    def rates(self, now_s: float, job: ReplayedJob, moved: bool) -> np.ndarray:
+        """(F,) progress per second in each epoch, on the nodes that the job has."""
+        if moved:
+            self._rates[job.index] = job.model.progress_per_s(ring(job.nodes), job.batch)
+        return self._rates[job.index]
+
+
+class TwoQueues(FixedBatch):
     """Tiresias with two queues, no promotion; requests in order, passing over who does not fit."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._queues: tuple[list[int], list[int]] = ([], [])
         self._runs: dict[int, bool] = {}
         self._executed_s: dict[int, float] = {}
@@ -99,7 +143,7 @@ class TwoQueues:
         self._seen_s[job.index] = now_s
 
 
-class OptimusOracle:
+class OptimusOracle(FixedBatch):
     """One more GPU for whom it shortens the rest most, given the true iterations left."""
 
     def decide(self, now_s: float, jobs: list[ReplayedJob], capacity: np.ndarray) -> Places:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from marl_sched.errors import UserError
-from marl_sched.reproduce.sections import SECTIONS, Section, build
+from marl_sched.reproduce.section import Section
+from marl_sched.reproduce.sections import SECTIONS, build
 
 TITLE = "# Published experiments, reproduced"
 
@@ -15,6 +16,11 @@ Other groups' inputs, their rules, their policies, on our simulator: do their nu
 Written by `marl-sched reproduce report --data $DATA`; only the CPU seconds at the end change from
 run to run. `$DATA` is the folder of the public files{where}.
 Differences are ours over theirs."""
+
+
+PEERS = """\
+A first run on a machine compiles, and its seconds are in the table above and below. The published
+simulator of Pollux was measured on a workload of as many jobs, under load."""
 
 
 def report(data: Path, say: Callable[[str], None]) -> str:
@@ -52,7 +58,17 @@ def _section(section: Section) -> str:
 
 def _cpu(sections: Sequence[Section]) -> str:
     rows = [(label, f"{spent:.1f}") for section in sections for label, spent in section.cpu_s]
-    return f"## CPU seconds\n\n{table(('run', 'CPU s'), rows)}"
+    text = f"## CPU seconds\n\n{table(('run', 'CPU s'), rows)}"
+    beside = [
+        (label, f"{spent:.1f}", f"{theirs:,.0f}", f"{theirs / spent:,.0f}")
+        for section in sections
+        for label, spent in section.cpu_s
+        if (theirs := section.peer_cpu_s.get(label)) is not None
+    ]
+    if beside:
+        header = ("run", "ours, CPU s", "the published simulator's", "ratio")
+        text += f"\n\n{PEERS}\n\n{table(header, beside)}"
+    return text
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

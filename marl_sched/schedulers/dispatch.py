@@ -57,8 +57,8 @@ LEVELS = (
 NUMBERED = QUEUES + WAITING + PREEMPTIVE + LEVELS
 """Position = number; the branches below are in this order, which a test holds them to."""
 
-STRICT = (True, False, False, False, True) + (False,) * len(PREEMPTIVE)
-"""Of the rules that are an order: whether the first that does not fit stops the others."""
+STRICT = (True, False, False, False, True)
+"""Of the rules that leave alone who runs: whether the first that does not fit stops the others."""
 
 NUM_QUEUES = len(QUEUES)
 NUM_UNSORTED = NUM_QUEUES + len(WAITING)
@@ -116,7 +116,7 @@ def decide(number: int, v: ClusterView, params: Floats1, target: Ints1) -> None:
         if number < NUM_UNSORTED:
             serve_waiting(v, key, STRICT[number], target)
         else:
-            serve_all(v, key, STRICT[number], target)
+            serve_all(v, key, target)
         return
     which = number - NUM_KEYED
     if which == 0:

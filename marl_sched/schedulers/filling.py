@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from marl_sched.jit import kernel, part
-from marl_sched.order import heapify, sift_down
+from marl_sched.order import comes_before, heapify, sift_down, sort_nearly_sorted
 from marl_sched.types import ClusterView, Floats1, Floats2, Ints1
 
 HALVINGS = 12
@@ -101,43 +101,135 @@ def serve_waiting(v: ClusterView, key: np.ndarray, strict: bool, target: np.ndar
 
 
 @kernel
-def serve_all(v: ClusterView, key: np.ndarray, strict: bool, target: np.ndarray) -> None:
+def wanted_level(v: ClusterView, key: np.ndarray, i: int) -> int:
+    """Level of the running job `i` when its turn comes: as held, its request, or none."""
+    if key[i] == -np.inf:
+        return int(min(v.level[i], v.limit_level[i]))
+    return asked_level(v, i) if key[i] < np.inf else 0
+
+
+@kernel
+def serve_all(v: ClusterView, key: np.ndarray, target: np.ndarray) -> None:
     """Give all jobs, running or waiting, their whole request, smallest key first.
 
-    Running jobs that come before everybody who waits keep what they hold without being sorted:
-    they fit together already.
+    Most of the time nobody who runs has to go. Those are therefore kept sorted from one call to
+    the next, and everybody is served anew only where that changes something for them.
 
     Args:
         key: (A,) float64; -inf keeps exactly what the job holds, +inf leaves it out.
-        strict, target: as in `serve_queue`.
+        target: (A,) int64, the levels held; overwritten.
     """
-    first, first_job = np.inf, np.int64(2**62)
+    running = v.running
+    sort_nearly_sorted(running, key, v.job)
+    smallest = np.inf
     for i in v.waiting:
-        if key[i] < first or (key[i] == first and v.job[i] < first_job):
-            first, first_job = key[i], v.job[i]
-    heap = np.empty(v.job.size, dtype=np.int64)
-    count, smallest = 0, np.inf
-    left = v.capacity.copy()
-    for i in v.running:
+        if key[i] < np.inf:
+            smallest = min(smallest, v.sizes[v.profile[i], asked_level(v, i)] * v.demand[i, 0])
+    # GPUs left for those who come after each running job; after `last` for nobody who waits.
+    after = np.empty(running.size)
+    left, last, changes = v.capacity[0], -1, False
+    for at in range(running.size):
+        i = running[at]
+        left -= v.gpus[i]
+        after[at] = left
+        if last < 0 and left < smallest - 1e-9:
+            last = i
+        changes |= v.level[i] != wanted_level(v, key, i)
+    heap = np.empty(v.waiting.size, dtype=np.int64)
+    count = 0
+    for i in v.waiting:
+        if key[i] < np.inf and (last < 0 or comes_before(key, v.job, i, last)):
+            heap[count] = i
+            count += 1
+    if changes or displace(v, key, heap, count, after, target):
+        serve_in_turn(v, key, heap, smallest, target)
+
+
+@kernel
+def displace(
+    v: ClusterView,
+    key: np.ndarray,
+    heap: np.ndarray,
+    count: int,
+    after: np.ndarray,
+    target: np.ndarray,
+) -> bool:
+    """Serve those who wait in `heap[:count]` from what is free; True if one displaces who runs.
+
+    Args:
+        after: (R,) float64, GPUs left after each running job's turn, as long as all stay.
+    """
+    free, given = v.free.copy(), 0.0
+    heapify(heap, count, key, v.job)
+    while count > 0:
+        i = heap[0]
+        count -= 1
+        heap[0] = heap[count]
+        sift_down(heap, count, 0, key, v.job)
         level = asked_level(v, i)
-        before_all = key[i] < first or (key[i] == first and v.job[i] < first_job)
-        if key[i] == -np.inf:
-            target[i] = min(v.level[i], v.limit_level[i])
-            charge(v, i, v.sizes[v.profile[i], target[i]], left)
-        elif before_all and v.level[i] == level:
-            charge(v, i, v.sizes[v.profile[i], level], left)
-        else:
-            target[i] = 0
-            if key[i] < np.inf:
-                heap[count] = i
-                count += 1
-                smallest = min(smallest, v.sizes[v.profile[i], level] * v.demand[i, 0])
+        gpus = v.sizes[v.profile[i], level] * v.demand[i, 0]
+        target[i] = serve(v, i, level, free)
+        if target[i] > 0:
+            given += gpus
+            continue
+        low, high = 0, after.size  # who runs and comes before it
+        while low < high:
+            middle = (low + high) >> 1
+            if comes_before(key, v.job, v.running[middle], i):
+                low = middle + 1
+            else:
+                high = middle
+        left = after[low - 1] if low > 0 else v.capacity[0]
+        if gpus <= left - given + 1e-9:
+            return True
+    return False
+
+
+@kernel
+def serve_in_turn(
+    v: ClusterView, key: np.ndarray, heap: np.ndarray, smallest: float, target: np.ndarray
+) -> None:
+    """Serve everybody anew: those who run, sorted, and those who wait, by turns.
+
+    Args:
+        heap: (W,) int64, scratch.
+        smallest: GPUs of the least request of those who wait.
+    """
+    count = 0
     for i in v.waiting:
+        target[i] = 0
         if key[i] < np.inf:
             heap[count] = i
             count += 1
-            smallest = min(smallest, v.sizes[v.profile[i], asked_level(v, i)] * v.demand[i, 0])
-    fill_from_heap(v, heap, count, smallest, key, strict, target, left)
+    heapify(heap, count, key, v.job)
+    left = v.capacity.copy()
+    at = 0
+    while at < v.running.size or count > 0:
+        waits = count > 0 and left[0] >= smallest - 1e-9
+        if waits and at < v.running.size:
+            waits = comes_before(key, v.job, heap[0], v.running[at])
+        if waits:
+            i = heap[0]
+            count -= 1
+            heap[0] = heap[count]
+            sift_down(heap, count, 0, key, v.job)
+            target[i] = serve(v, i, asked_level(v, i), left)
+        elif at < v.running.size:
+            i = v.running[at]
+            at += 1
+            target[i] = serve(v, i, wanted_level(v, key, i), left)
+        else:
+            return
+
+
+@kernel
+def serve(v: ClusterView, i: int, level: int, left: np.ndarray) -> int:
+    """Take the GPUs of job `i` at `level` from `left` (4,) if they are there; its level then."""
+    gpus = v.sizes[v.profile[i], level]
+    if not enough(v, i, gpus, left):
+        return 0
+    charge(v, i, gpus, left)
+    return level
 
 
 @kernel
@@ -152,6 +244,8 @@ def fill_from_heap(
     left: np.ndarray,
 ) -> None:
     """Give `heap[:count]` rows their request, smallest key first, from what is `left` (4,)."""
+    if left[0] < smallest - 1e-9:
+        return
     heapify(heap, count, key, v.job)
     while count > 0 and left[0] >= smallest - 1e-9:
         i = heap[0]

@@ -10,7 +10,8 @@ Workloads (Gavel), OSDI 2020, sections 3 and 4; without space sharing.
 These programs have many optima, and which of them is taken decides who fills the GPUs that are
 left over. On one GPU type the optima have closed forms, and of many one inside is taken, as an
 interior-point solver does; on several types a simplex vertex is taken, after a second program
-that hands out what the first leaves free.
+that hands out what the first leaves free, and none is solved where every job may have its best
+type all the time.
 
 Axes: A jobs, T GPU types. Times in seconds.
 """
@@ -18,8 +19,6 @@ Axes: A jobs, T GPU types. Times in seconds.
 from __future__ import annotations
 
 import numpy as np
-from scipy import sparse
-from scipy.optimize import linprog
 
 from marl_sched.schedulers.interior import interior_point
 
@@ -61,6 +60,9 @@ def max_min(utility: np.ndarray, gang: np.ndarray, capacity: np.ndarray) -> np.n
         (A, T) float64.
     """
     if utility.shape[1] > 1:
+        alone = _best_type(utility, gang, capacity)
+        if alone is not None:
+            return alone
         level = _best_level(utility, gang, capacity)
         return _sum_over(utility, gang, capacity, utility, level * np.ones(len(gang)))
     per_time = utility[:, 0]
@@ -88,6 +90,9 @@ def max_sum(reward: np.ndarray, gang: np.ndarray, capacity: np.ndarray) -> np.nd
         (A, T) float64.
     """
     if reward.shape[1] > 1:
+        alone = _best_type(reward, gang, capacity)
+        if alone is not None:
+            return alone
         return _sum_over(reward, gang, capacity, reward, np.zeros(len(gang)))
     best = max(float(reward.max()), np.finfo(float).tiny)
     r = reward[:, 0] / best
@@ -118,6 +123,10 @@ def min_makespan(
     Returns:
         (A, T) float64.
     """
+    if rate.shape[1] > 1:
+        alone = _best_type(rate, gang, capacity)
+        if alone is not None:  # no floor is above all the time on the best type
+            return alone
     work = np.maximum(remaining, 0.0) * (rate > 0.0).any(axis=1)
     todo = work > 0.0
     least_s = 0.0
@@ -167,23 +176,17 @@ def _above(floor: np.ndarray, rate: np.ndarray, gang: np.ndarray, capacity: floa
     return np.maximum(x, np.minimum(floor, 1.0))
 
 
-def _rows(
-    utility: np.ndarray, gang: np.ndarray, capacity: np.ndarray
-) -> tuple[sparse.csr_matrix, np.ndarray]:
-    """Rows of A x <= b that every program has: T of capacity, A of time; x is X row by row."""
-    jobs, types = utility.shape
-    cell = np.arange(jobs * types)
-    row = np.concatenate([cell % types, types + cell // types])
-    value = np.concatenate([np.repeat(gang, types), np.ones(cell.size)])
-    matrix = sparse.csr_matrix((value, (row, np.tile(cell, 2))), (types + jobs, cell.size))
-    return matrix, np.concatenate([capacity, np.ones(jobs)])
+def _best_type(reward: np.ndarray, gang: np.ndarray, capacity: np.ndarray) -> np.ndarray | None:
+    """(A, T) every job all the time on the type that is best for it; None where that is too much.
 
-
-def _per_job(utility: np.ndarray) -> sparse.csr_matrix:
-    """(A, A T) rows sum_t utility[a, t] X[a, t]."""
-    jobs, types = utility.shape
-    cell = np.arange(jobs * types)
-    return sparse.csr_matrix((utility.reshape(-1), (cell // types, cell)), (jobs, cell.size))
+    No other point has a larger sum of rewards, nor a larger least one.
+    """
+    best = reward.argmax(axis=1)
+    if (np.bincount(best, weights=gang, minlength=len(capacity)) > capacity).any():
+        return None
+    x = np.zeros_like(reward)
+    x[np.arange(len(gang)), best] = reward.max(axis=1) > 0.0
+    return x
 
 
 def _best_level(utility: np.ndarray, gang: np.ndarray, capacity: np.ndarray) -> float:
@@ -191,21 +194,10 @@ def _best_level(utility: np.ndarray, gang: np.ndarray, capacity: np.ndarray) -> 
     able = (utility > 0.0).any(axis=1)
     if not able.any():
         return 0.0
-    u, g = utility[able], gang[able]
-    rows, limits = _rows(u, g, capacity)
-    column = sparse.csr_matrix(np.concatenate([np.zeros(len(limits)), np.ones(len(g))])[:, None])
-    matrix = sparse.hstack([sparse.vstack([rows, -_per_job(u)]), column]).tocsr()
+    u = utility[able]
     cost = np.zeros(u.size + 1)
     cost[-1] = -1.0
-    upper = np.append(np.where(u.reshape(-1) > 0.0, 1.0, 0.0), np.inf)
-    solved = linprog(
-        cost,
-        A_ub=matrix,
-        b_ub=np.concatenate([limits, np.zeros(len(g))]),
-        bounds=np.column_stack([np.zeros(u.size + 1), upper]),
-        method="highs",
-    )
-    return float(solved.x[-1])
+    return float(_solve(cost, u, gang[able], capacity, np.zeros(len(u)))[-1])
 
 
 def _sum_over(
@@ -216,17 +208,48 @@ def _sum_over(
     least: np.ndarray,
 ) -> np.ndarray:
     """(A, T) maximising the reward with every job's utility at `least` (A,) at the lowest."""
-    rows, limits = _rows(reward, gang, capacity)
-    asked = (least > 0.0) & (utility > 0.0).any(axis=1)
-    floor = _per_job(utility)[asked]
+    asked = np.where((utility > 0.0).any(axis=1), (1.0 - 1e-9) * np.maximum(least, 0.0), 0.0)
     scale = reward.max(initial=0.0)
-    solved = linprog(
-        -reward.reshape(-1) / (scale if scale > 0.0 else 1.0),
-        A_ub=sparse.vstack([rows, -floor]).tocsr(),
-        b_ub=np.concatenate([limits, -(1.0 - 1e-9) * least[asked]]),
-        bounds=np.column_stack(
-            [np.zeros(reward.size), np.where(utility.reshape(-1) > 0.0, 1.0, 0.0)]
-        ),
-        method="highs",
+    cost = -reward.reshape(-1) / (scale if scale > 0.0 else 1.0)
+    return np.clip(_solve(cost, utility, gang, capacity, asked), 0.0, 1.0).reshape(reward.shape)
+
+
+def _solve(
+    cost: np.ndarray,
+    utility: np.ndarray,
+    gang: np.ndarray,
+    capacity: np.ndarray,
+    least: np.ndarray,
+) -> np.ndarray:
+    """Minimise cost . (X row by row, and a level where there is one more cost).
+
+    Rows: T of GPUs; A of time; A of least + level <= utility. Written as columns, of which X[a, t]
+    has one entry in each of the three.
+    """
+    # A second to load, and nothing to classic rules.
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import csc_array
+
+    jobs, types = utility.shape
+    job, kind = np.divmod(np.arange(jobs * types), types)
+    row = np.stack([kind, types + job, types + jobs + job], axis=1).reshape(-1)
+    value = np.stack([gang[job], np.ones(job.size), -utility.reshape(-1)], axis=1).reshape(-1)
+    start = 3 * np.arange(job.size + 1)
+    upper = np.where(utility.reshape(-1) > 0.0, 1.0, 0.0)
+    if cost.size > job.size:
+        row = np.concatenate([row, types + jobs + np.arange(jobs)])
+        value = np.concatenate([value, np.ones(jobs)])
+        start, upper = np.append(start, row.size), np.append(upper, np.inf)
+    matrix = csc_array((value, row, start), shape=(types + 2 * jobs, cost.size))
+    most = np.concatenate([capacity, np.ones(jobs), -least])
+    # No whole numbers are asked for: `milp` is the shorter way to HiGHS than `linprog`, and
+    # presolving takes longer than it saves.
+    solved = milp(
+        cost,
+        bounds=Bounds(0.0, upper),
+        constraints=LinearConstraint(matrix, -np.inf, most),
+        options={"presolve": False},
     )
-    return np.clip(solved.x, 0.0, 1.0).reshape(reward.shape)
+    if solved.x is None:
+        raise RuntimeError(f"HiGHS found no fractions: {solved.message}")
+    return np.asarray(solved.x)

@@ -1,5 +1,7 @@
 """Least attained service."""
 
+import math
+
 from marl_sched.jit import part
 from marl_sched.types import ClusterView, Floats1
 
@@ -17,8 +19,8 @@ def las(v: ClusterView, params: Floats1, key: Floats1) -> None:
         params: (quantum_gpu_s,).
     """
     for i in range(v.job.size):
-        queue, limit = 0, params[0]
-        while v.attained_gpu_s[i] >= limit and queue < 60:
-            queue += 1
-            limit *= 2.0
+        quanta = v.attained_gpu_s[i] / params[0]
+        queue = 0
+        if quanta >= 1.0:
+            _, queue = math.frexp(quanta)  # 2^(queue - 1) <= quanta < 2^queue
         key[i] = queue * 1e12 + v.arrival_s[i]

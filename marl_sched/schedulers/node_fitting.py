@@ -85,8 +85,9 @@ def pack_type(
     Only what exceeds the largest node spans several, unless all may.
 
     Whoever wants what it holds keeps its place: first of all, or, where all may move, if it is
-    still free when the job's turn comes. With sizes and nodes of powers of two the second way
-    always finds room, as what is free stays a multiple of the size whose turn it is.
+    still free when the job's turn comes and no more nodes than it needs. With sizes and nodes of
+    powers of two the second way always finds room, as what is free stays a multiple of the size
+    whose turn it is.
     """
     largest = 0
     for node in members:
@@ -94,6 +95,8 @@ def pack_type(
     for turn in range(2):
         for i in jobs:
             stays = held[i].sum() == gpus[i] and held[i][members].sum() == gpus[i]
+            spare_nodes = (held[i] > 0).sum() * largest >= gpus[i] + largest
+            stays = stays and not (all_may_move and spare_nodes)
             if place[i].sum() > 0 or (turn == 0 and (all_may_move or not stays)):
                 continue
             if stays and fits(demand[i], held[i], free):

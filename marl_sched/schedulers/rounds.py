@@ -135,32 +135,43 @@ class Rounds:
         self._type_time_s[:] = 0.5 * self.round_s * job.size
         self._last_reset_s = now_s
 
-    def _priorities(self, job: np.ndarray) -> np.ndarray:
-        """(A, T) float64."""
-        wanted = self._fraction[job]
+    def _priority(self, job: np.ndarray, kind: int) -> np.ndarray:
+        """(n,) float64, of jobs (n,) for a GPU type."""
+        wanted, all_s = self._fraction[job, kind], self._type_time_s[kind]
+        if all_s <= 0.0:
+            return wanted * _NEVER_RUN
+        had = self._time_s[job, kind] / all_s
         with np.errstate(divide="ignore", invalid="ignore"):
-            had = np.where(self._type_time_s > 0.0, self._time_s[job] / self._type_time_s, 0.0)
             return np.where(had > 0.0, wanted / had, wanted * _NEVER_RUN)
 
     def _take(
         self, job: np.ndarray, gang: np.ndarray, runs: np.ndarray, capacity: np.ndarray
     ) -> np.ndarray:
         """(A,) int64 type of each job in the round, -1 where it waits."""
-        priority, deficit_s = self._priorities(job), self._deficit_s[job]
-        wanted, planned = self._fraction[job], self._planned[job]
         chosen = np.full(job.size, -1, dtype=np.int64)
         types = list(range(len(capacity)))
         if not self.fixed_order:
             self._shuffle.shuffle(types)
         for kind in types:
-            # Ties in the end by arrival: lexsort is stable.
-            order = np.lexsort((-wanted[:, kind], -deficit_s[:, kind], -priority[:, kind]))
             free = int(capacity[kind])
-            able = runs[:, kind]
-            for a in order:
+            able = np.flatnonzero(runs[:, kind] & (chosen == -1) & (gang <= free))
+            taken = able if gang[able].sum() <= free else self._first(able, job, gang, kind, free)
+            chosen[taken] = kind if self.lend else np.where(self._planned[job[taken]], kind, -2)
+        return np.maximum(chosen, -1)
+
+    def _first(
+        self, able: np.ndarray, job: np.ndarray, gang: np.ndarray, kind: int, free: int
+    ) -> list[int]:
+        """Those of the rows `able` that get a type's `free` GPUs."""
+        wanted = self._fraction[job[able], kind]
+        priority, deficit_s = self._priority(job[able], kind), self._deficit_s[job[able], kind]
+        # Ties in the end by arrival: lexsort is stable.
+        order = able[np.lexsort((-wanted, -deficit_s, -priority))]
+        taken = []
+        for a, size in zip(order.tolist(), gang[order].tolist(), strict=True):
+            if size <= free:
+                free -= size
+                taken.append(a)
                 if free == 0:
                     break
-                if chosen[a] == -1 and able[a] and gang[a] <= free:
-                    free -= int(gang[a])
-                    chosen[a] = kind if planned[a] or self.lend else -2
-        return np.maximum(chosen, -1)
+        return taken

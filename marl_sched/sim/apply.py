@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from marl_sched.jit import kernel, part
-from marl_sched.order import rows_by
+from marl_sched.order import rows_by, rows_in_order
 from marl_sched.sim import columns as c
+from marl_sched.sim.holdings import drop_entries, give_back, take
 from marl_sched.sim.lifecycle import mark_spanning, run_at, suspend, unplace
-from marl_sched.sim.placement import drop_entries, give_back, place, take
+from marl_sched.sim.placement import place
 from marl_sched.sim.progress import enter_phase, predict, refresh_rates, sync
 from marl_sched.sim.world import World
 from marl_sched.types import Floats2, Ints1, Ints2
@@ -114,7 +115,7 @@ def apply(w: World, b: int, target: Ints1) -> None:
     count = find_changes(w, b, target)
     changes = w.changes[b]
     level = w.slot_k[b, c.LEVEL]
-    raised = 0
+    raised, lowered = 0, 0
     for k in range(count):
         i = changes[k]
         wanted = target[i]
@@ -124,20 +125,35 @@ def apply(w: World, b: int, target: Ints1) -> None:
             suspend(w, b, i)
         elif wanted > level[i]:
             raised += 1
-    if raised < count:
-        for k in range(count):
-            i = changes[k]
-            if 0 < target[i] < level[i]:
-                wanted = target[i]
-                sync(w, b, i)
-                unplace(w, b, i)
-                start_at_most(w, b, i, wanted)
-                target[i] = level[i]
+        else:
+            lowered += 1
+    if lowered > 0:
+        lower_levels(w, b, target, count, lowered)
     if raised > 0:
         raise_levels(w, b, target, count, raised)
     settle(w, b)
     for k in range(count):
         target[changes[k]] = level[changes[k]]
+
+
+@kernel
+def lower_levels(w: World, b: int, target: np.ndarray, count: int, lowered: int) -> None:
+    """Shrink the jobs whose target is below their level, in order of arrival."""
+    changes, level = w.changes[b], w.slot_k[b, c.LEVEL]
+    rows, jobs = np.empty(lowered, dtype=np.int64), np.empty(lowered, dtype=np.int64)
+    n = 0
+    for k in range(count):
+        i = changes[k]
+        if 0 < target[i] < level[i]:
+            rows[n], jobs[n] = i, w.slot_k[b, c.JOB, i]
+            n += 1
+    for j in rows_in_order(jobs[:n]):
+        i = rows[j]
+        wanted = target[i]
+        sync(w, b, i)
+        unplace(w, b, i)
+        start_at_most(w, b, i, wanted)
+        target[i] = level[i]
 
 
 @kernel
@@ -218,26 +234,38 @@ def charge_everybody(w: World, b: int) -> None:
     """Each running job pauses for its restart cost now, while its predicted end ignores that.
 
     A quirk of Muri's simulator (Zhao et al., SIGCOMM 2022, artifact), kept to compare with it.
+    The pause is a restart, and so a checkpoint.
     """
     now = w.env_f[b, c.NOW_S]
     for k in range(w.env_k[b, c.NUM_RUNNING]):
         i = w.running[b, k]
         sync(w, b, i)
+        w.slot_f[b, c.SAFE_REMAINING_S, i] = w.slot_f[b, c.REMAINING_S, i]
         w.slot_f[b, c.RESUME_AT_S, i] = now
         predict(w, b, i)
-        cost = w.profile_f[c.PROFILE_RESTART_S, w.slot_k[b, c.PROFILE, i]]
+        cost = w.restart[w.slot_k[b, c.PROFILE, i], w.slot_k[b, c.LEVEL, i]]
         w.slot_f[b, c.RESUME_AT_S, i] = now + cost
 
 
 @kernel
 def same_nodes(w: World, b: int, one: int, other: int) -> bool:
-    """Whether two lists of placement entries hold the same GPUs of the same nodes, in order."""
-    while one >= 0 and other >= 0:
-        for row in (c.ENTRY_NODE, c.ENTRY_GPUS):
-            if w.pool[b, row, one] != w.pool[b, row, other]:
-                return False
-        one, other = w.pool[b, c.ENTRY_NEXT, one], w.pool[b, c.ENTRY_NEXT, other]
-    return one == other
+    """Whether two lists of placement entries hold the same GPUs of the same nodes."""
+    extra = 0
+    while one >= 0:
+        entry, found = other, False
+        while entry >= 0 and not found:
+            same_node = w.pool[b, c.ENTRY_NODE, one] == w.pool[b, c.ENTRY_NODE, entry]
+            same_gpus = w.pool[b, c.ENTRY_GPUS, one] == w.pool[b, c.ENTRY_GPUS, entry]
+            found = same_node and same_gpus
+            entry = w.pool[b, c.ENTRY_NEXT, entry]
+        if not found:
+            return False
+        one = w.pool[b, c.ENTRY_NEXT, one]
+        extra += 1
+    while other >= 0:
+        other = w.pool[b, c.ENTRY_NEXT, other]
+        extra -= 1
+    return extra == 0
 
 
 @part

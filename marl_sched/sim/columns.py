@@ -24,11 +24,6 @@ JOB_MILLI = 3  # share of one GPU in 1/1000; 1000 for whole GPUs
 JOB_MAX_RETRIES = 4
 NUM_JOB_K = 5
 
-# profile_f (., P)
-PROFILE_RESTART_S = 0
-PROFILE_BEST_EFFICIENCY = 1  # highest progress per GPU over the allowed sizes
-NUM_PROFILE_F = 2
-
 # env_f (B, .): float64, one environment each
 NOW_S = 0
 ROUND_AT_S = 1
@@ -91,8 +86,8 @@ FINISH_AT_S = 8  # end of the job, or of its phase; +inf while waiting
 RATE = 9
 FIRST_START_S = 10  # NaN before it
 EST_TOTAL_S = 11
-EST_REMAINING_S = 12
-RESTART_S = 13  # cost of the next (re)start or resize
+EST_REMAINING_S = 12  # up to the last look
+RESTART_S = 13  # cost of the next (re)start, at the request
 PRIORITY = 14
 DEADLINE_S = 15  # absolute
 PRESSURE_AT_ARRIVAL_S = 16
@@ -106,7 +101,9 @@ LOST_GPU_S = 23  # held for progress that a failure undid
 FULL_RATE = 24  # rate before what co-runners take
 GPUS_HELD = 25  # shares count as fractions
 SAFE_REMAINING_S = 26  # what would be left after a failure: work left at the last checkpoint
-NUM_SLOT_F = 27
+SHOWN_GPU_S = 27  # attained service as schedulers see it: up to the last look, not `SYNCED_S`
+EST_FACTOR = 28  # estimate / truth
+NUM_SLOT_F = 29
 
 # slot_k (B, ., S): int64
 JOB = 0
@@ -119,12 +116,11 @@ PLACEMENT = 6  # head of the list of placement entries, -1 without
 PREEMPTIONS = 7
 RESTARTS = 8
 HEAP_AT = 9  # position in the heap of next events, -1 outside
-RUN_AT = 10  # position among the running rows, -1 while waiting
-PHASE = 11
-RETRIES = 12
-SPAN = 13  # 0 one node, 1 one rack, 2 across racks
-GPU_TYPE = 14
-NUM_SLOT_K = 15
+PHASE = 10
+RETRIES = 11
+SPAN = 12  # 0 one node, 1 one rack, 2 across racks
+GPU_TYPE = 13
+NUM_SLOT_K = 14
 
 # pool (B, ., E): int64, placement entries: a linked list for each running job
 ENTRY_NODE = 0

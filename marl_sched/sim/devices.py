@@ -102,6 +102,17 @@ def freest_device(device_free: np.ndarray, gpu_milli: int) -> int:
 
 
 @kernel
+def whole_devices(device_free: np.ndarray, count: int) -> int:
+    """Bits of the `count` wholly free devices of lowest index."""
+    held = 0
+    for g in range(device_free.shape[0]):
+        if count > 0 and device_free[g] == MILLI:
+            held |= 1 << g
+            count -= 1
+    return held
+
+
+@kernel
 def drawn_device(device_free: np.ndarray, gpu_milli: int, u: float) -> int:
     """A device with room for a share, drawn evenly by u in [0, 1); -1 for none."""
     count = 0
@@ -149,13 +160,10 @@ def take(
         device_free[node, device] -= job.gpu_milli
         residents[node, 0] += 1
         return 1 << device
-    held = 0
-    missing = job.num_gpu
+    held = whole_devices(device_free[node], job.num_gpu)
     for g in range(device_free.shape[1]):
-        if missing > 0 and device_free[node, g] == MILLI:
+        if (held >> g) & 1:
             device_free[node, g] = 0
-            held |= 1 << g
-            missing -= 1
     residents[node, job.num_gpu] += 1
     return held
 

@@ -10,6 +10,9 @@ import numpy as np
 
 from marl_sched.jit import kernel
 
+JOB_FAILURES, NODE_FAILURES, PLACEMENT = 1, 2, 3
+"""What a stream of draws is for."""
+
 
 @kernel
 def finalise(z: np.uint64) -> np.uint64:

@@ -60,6 +60,13 @@ def empty_cache(num_kinds: int, num_nodes: int) -> ScoreCache:
     )
 
 
+@kernel
+def no_cache() -> ScoreCache:
+    """A cache that holds nothing, for kinds below 0."""
+    none = np.empty((0, 0), np.int8)
+    return ScoreCache(np.empty(0, np.int32), np.empty((0, 0), np.int32), none, none)
+
+
 def job_kinds(cpu: np.ndarray, num_gpu: np.ndarray, gpu_milli: np.ndarray) -> np.ndarray:
     """(J,) int64 from 0, equal for jobs of equal CPU and GPU demand: the kinds of `ScoreCache`."""
     rows = np.stack([cpu, num_gpu, gpu_milli], axis=1)

@@ -14,7 +14,7 @@ from marl_sched.sim import columns as c
 from marl_sched.sim.lifecycle import arrival_of, arrive, end_job, fail
 from marl_sched.sim.nodes import open_all
 from marl_sched.sim.outages import node_events, plan_failures
-from marl_sched.sim.progress import end_phase, refresh_rates, sync, sync_running
+from marl_sched.sim.progress import end_phase, refresh_rates, show_running, sync
 from marl_sched.sim.views import LENGTHS, NOW_WORD, RUNNING_WORD, WAITING_WORD, cluster_view
 from marl_sched.sim.world import World
 from marl_sched.types import ClusterView
@@ -233,5 +233,5 @@ def plain_view(w: World, b: int) -> ClusterView:
 @kernel
 def make_view(w: World, b: int) -> ClusterView:
     """What a scheduler sees now: windows into the table of active jobs, no copies."""
-    sync_running(w, b)
+    show_running(w, b)
     return plain_view(w, b)

@@ -6,8 +6,8 @@ import numpy as np
 
 from marl_sched.jit import kernel
 from marl_sched.sim import columns as c
-from marl_sched.sim.draws import exponential_s
-from marl_sched.sim.placement import drop_entries, give_back
+from marl_sched.sim.draws import JOB_FAILURES, exponential_s
+from marl_sched.sim.holdings import drop_entries, give_back
 from marl_sched.sim.progress import book_useful, enter_phase, predict, set_rate, set_remaining, sync
 from marl_sched.sim.queues import (
     join_running,
@@ -68,6 +68,7 @@ def take_up(w: World, b: int, job: int) -> None:
     f[c.DURATION_S] = duration
     f[c.REMAINING_S] = duration
     f[c.ATTAINED_GPU_S] = 0.0
+    f[c.SHOWN_GPU_S] = 0.0
     f[c.HELD_S] = 0.0
     f[c.RUN_SINCE_S] = np.nan
     f[c.WAITING_SINCE_S] = now
@@ -77,9 +78,10 @@ def take_up(w: World, b: int, job: int) -> None:
     f[c.FIRST_START_S] = np.nan
     f[c.EST_TOTAL_S] = estimate
     f[c.EST_REMAINING_S] = estimate
+    f[c.EST_FACTOR] = w.job_f[c.JOB_EST_FACTOR, job]
     f[c.RESTART_S] = 0.0
     if w.charge_first_start:
-        f[c.RESTART_S] = w.profile_f[c.PROFILE_RESTART_S, profile]
+        f[c.RESTART_S] = w.restart[profile, w.request_level[profile]]
     f[c.PRIORITY] = w.job_f[c.JOB_PRIORITY, job]
     f[c.DEADLINE_S] = arrival + w.job_f[c.JOB_DEADLINE_S, job]
     f[c.PRESSURE_AT_ARRIVAL_S] = w.env_f[b, c.PRESSURE_S]
@@ -103,7 +105,6 @@ def take_up(w: World, b: int, job: int) -> None:
     k[c.PREEMPTIONS] = 0
     k[c.RESTARTS] = 0
     k[c.HEAP_AT] = -1
-    k[c.RUN_AT] = -1
     k[c.PHASE] = 0
     k[c.RETRIES] = 0
     k[c.SPAN] = 0
@@ -146,7 +147,7 @@ def failure_budget_s(w: World, b: int, job: int, count: int) -> float:
     rate = w.job_f[c.JOB_FAILURE_RATE_PER_S, job]
     if rate <= 0.0:
         return np.inf
-    return exponential_s(w.seed, 1, job, count) / rate
+    return exponential_s(w.seed, JOB_FAILURES, job, count) / rate
 
 
 @kernel
@@ -190,10 +191,12 @@ def run_at(w: World, b: int, i: int, level: int) -> None:
     now = w.env_f[b, c.NOW_S]
     profile, before = w.slot_k[b, c.PROFILE, i], w.slot_k[b, c.LEVEL, i]
     f = w.slot_f[b]
-    cost = f[c.RESTART_S, i]
+    cost = w.restart[profile, level]
     if np.isnan(f[c.FIRST_START_S, i]):
         f[c.FIRST_START_S, i] = now
-        f[c.RESTART_S, i] = w.profile_f[c.PROFILE_RESTART_S, profile]
+        f[c.RESTART_S, i] = w.restart[profile, w.request_level[profile]]
+        if not w.charge_first_start:
+            cost = 0.0
     else:
         w.slot_k[b, c.RESTARTS, i] += 1
     if before == 0:

@@ -14,6 +14,7 @@ import numpy as np
 from marl_sched.jit import kernel
 from marl_sched.records import copy_into
 from marl_sched.sim import columns as c
+from marl_sched.sim.devices import MILLI
 from marl_sched.sim.world import World
 
 
@@ -82,6 +83,7 @@ def open_all(w: World, b: int) -> None:
     w.node_f[b] = 0.0
     w.index_bits[b] = np.uint64(0)
     w.index_count[b] = 0
+    w.residents[b] = 0
     w.env_k[b, c.IDLE_NODES] = nodes
     for node in range(nodes):
         w.node_f[b, c.NODE_OWN_EVENT_S, node] = np.inf
@@ -89,7 +91,7 @@ def open_all(w: World, b: int) -> None:
         w.node_k[b, c.NODE_WHOLE, node] = int(w.capacity[node, 0])
         flip(w, b, node, True)
         for device in range(min(w.device_free.shape[2], int(w.capacity[node, 0]))):
-            w.device_free[b, node, device] = 1000
+            w.device_free[b, node, device] = MILLI
 
 
 @kernel

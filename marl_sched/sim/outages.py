@@ -6,7 +6,7 @@ import numpy as np
 
 from marl_sched.jit import kernel, part
 from marl_sched.sim import columns as c
-from marl_sched.sim.draws import exponential_s
+from marl_sched.sim.draws import NODE_FAILURES, exponential_s
 from marl_sched.sim.lifecycle import log, stop
 from marl_sched.sim.nodes import set_state
 from marl_sched.sim.world import World
@@ -20,7 +20,7 @@ def plan_failures(w: World, b: int) -> None:
     """Draw every node's first failure; all nodes are up."""
     if w.node_mtbf_s < np.inf:
         for node in range(w.capacity.shape[0]):
-            up_s = exponential_s(w.seed, 2, node, 0) * w.node_mtbf_s
+            up_s = exponential_s(w.seed, NODE_FAILURES, node, 0) * w.node_mtbf_s
             w.node_f[b, c.NODE_OWN_EVENT_S, node] = up_s
     find_next(w, b)
 
@@ -69,7 +69,8 @@ def on_node(w: World, b: int, i: int, node: int) -> bool:
 
 @kernel
 def bring_up(w: World, b: int, node: int) -> None:
-    if w.node_k[b, c.NODE_STATE, node] == c.OPEN:
+    """A node that was down is back; one under notice stays so."""
+    if w.node_k[b, c.NODE_STATE, node] != c.DOWN:
         return
     log(w, b, c.NODE_UP, -1, w.capacity[node, 0], node, 0.0)
     set_state(w, b, node, c.OPEN)
@@ -87,7 +88,7 @@ def own_event(w: World, b: int, node: int) -> None:
     else:
         bring_up(w, b, node)
         mean_s = w.node_mtbf_s
-    pause_s = exponential_s(w.seed, 2, node, draw) * mean_s
+    pause_s = exponential_s(w.seed, NODE_FAILURES, node, draw) * mean_s
     w.node_f[b, c.NODE_OWN_EVENT_S, node] = at_s + pause_s
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from marl_sched.jit import kernel
-from marl_sched.sim.devices import Demand, take
+from marl_sched.sim.devices import Demand, fits, take
 from marl_sched.sim.fragmentation import Mix, ScoreCache, touch
 from marl_sched.sim.scoring import choose
 
@@ -45,13 +45,16 @@ def fill(
     largest_cpu = free_cpu.max()
     largest_milli = device_free.sum(axis=1).max()
     nodes = np.empty(arrivals.shape[0], np.int64)
+    able = np.empty(free_cpu.shape[0], np.bool_)
     for i in range(arrivals.shape[0]):
         j = arrivals[i]
         job = Demand(cpu[j], memory[j], num_gpu[j], gpu_milli[j], type_mask[j])
+        for n in range(able.shape[0]):
+            able[n] = fits(free_cpu[n], free_memory[n], device_free[n], node_type[n], job)
         node, device = choose(
             rule,
+            able,
             free_cpu,
-            free_memory,
             device_free,
             num_devices,
             node_type,

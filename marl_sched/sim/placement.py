@@ -2,7 +2,8 @@
 
 A gang lives on one GPU type. Types are tried fastest first; within a type the placement rule
 chooses. `consolidate`, the default, takes the best-fitting single node, else the fewest nodes,
-within one rack where the cluster has several.
+within one rack where the cluster has several. The rules of `scoring` choose a node for the whole
+gang, or, where none has room, one after the other for parts as large as any node takes.
 """
 
 from __future__ import annotations
@@ -11,136 +12,17 @@ import numpy as np
 
 from marl_sched.jit import kernel, part
 from marl_sched.sim import columns as c
-from marl_sched.sim.nodes import add_jobs, first_of_type, set_whole, whole_free
-from marl_sched.sim.rules import FIRST_FIT
+from marl_sched.sim import scoring
+from marl_sched.sim.devices import MILLI, Demand, first_device
+from marl_sched.sim.draws import PLACEMENT, uniform
+from marl_sched.sim.fragmentation import Mix, no_cache
+from marl_sched.sim.holdings import drop_entries, give_back, node_fit, take
+from marl_sched.sim.nodes import first_of_type, whole_free
+from marl_sched.sim.rules import CONSOLIDATE, FIRST_FIT
 from marl_sched.sim.world import World
 
-EPSILON = 1e-9
-"""Slack when free resources are divided by a demand."""
-
-
-@kernel
-def device_with_room(w: World, b: int, node: int, milli: int) -> int:
-    """GPU of `node` with the least free share that is at least `milli`; -1 without."""
-    best = -1
-    for g in range(w.device_free.shape[2]):
-        left = w.device_free[b, node, g]
-        if left >= milli and (best < 0 or left < w.device_free[b, node, best]):
-            best = g
-    return best
-
-
-@kernel
-def node_fit(w: World, b: int, slot: int, node: int) -> int:
-    """GPUs (or shares) of the job in `slot` that `node` can still take, by every resource."""
-    if w.node_k[b, c.NODE_STATE, node] != c.OPEN:
-        return 0
-    milli = w.job_k[c.JOB_MILLI, w.slot_k[b, c.JOB, slot]]
-    if milli < 1000:
-        fit = 1 if device_with_room(w, b, node, milli) >= 0 else 0
-    else:
-        fit = w.node_k[b, c.NODE_WHOLE, node]
-    for r in range(1, 4):
-        demand = w.slot_demand[b, slot, r]
-        if demand > 0.0:
-            fit = min(fit, int((w.free[b, node, r] + EPSILON) / demand))
-    return fit
-
-
-@kernel
-def take(w: World, b: int, slot: int, node: int, gpus: int) -> None:
-    """Give `gpus` of `node` to the job in `slot`: a new entry at the head of its list."""
-    entry = w.env_k[b, c.POOL_FREE]
-    w.env_k[b, c.POOL_FREE] = w.pool[b, c.ENTRY_NEXT, entry]
-    w.pool[b, c.ENTRY_NODE, entry] = node
-    w.pool[b, c.ENTRY_GPUS, entry] = gpus
-    w.pool[b, c.ENTRY_NEXT, entry] = w.slot_k[b, c.PLACEMENT, slot]
-    w.pool[b, c.ENTRY_DEVICES, entry] = choose_devices(w, b, slot, node, gpus)
-    w.slot_k[b, c.PLACEMENT, slot] = entry
-    book(w, b, slot, entry, 1)
-
-
-@kernel
-def choose_devices(w: World, b: int, slot: int, node: int, gpus: int) -> int:
-    """Bits of the GPUs that the job gets on `node`; 0 where devices are not tracked."""
-    devices = w.device_free.shape[2]
-    if devices == 0:
-        return 0
-    milli = w.job_k[c.JOB_MILLI, w.slot_k[b, c.JOB, slot]]
-    if milli < 1000:
-        return 1 << device_with_room(w, b, node, milli)
-    chosen = 0
-    for g in range(devices):
-        if gpus > 0 and w.device_free[b, node, g] == 1000:
-            chosen |= 1 << g
-            gpus -= 1
-    return chosen
-
-
-@kernel
-def book(w: World, b: int, slot: int, entry: int, sign: int) -> None:
-    """Take what a placement entry holds from its node (`sign` 1), or give it back (-1)."""
-    node, gpus = w.pool[b, c.ENTRY_NODE, entry], w.pool[b, c.ENTRY_GPUS, entry]
-    is_open = w.node_k[b, c.NODE_STATE, node] == c.OPEN
-    for r in range(4):
-        part = sign * gpus * w.slot_demand[b, slot, r]
-        w.free[b, node, r] -= part
-        if is_open:
-            w.spare[b, r] -= part
-        else:
-            w.usable[b, r] += part  # what comes back there is not to be had
-    add_jobs(w, b, node, sign)
-    devices = w.device_free.shape[2]
-    if devices == 0:
-        set_whole(w, b, node, w.node_k[b, c.NODE_WHOLE, node] - sign * gpus)
-        return
-    milli = w.job_k[c.JOB_MILLI, w.slot_k[b, c.JOB, slot]]
-    chosen = w.pool[b, c.ENTRY_DEVICES, entry]
-    whole, free = 0, 0
-    for g in range(devices):
-        if chosen >> g & 1:
-            w.device_free[b, node, g] -= sign * milli
-        whole += w.device_free[b, node, g] == 1000
-        free += w.device_free[b, node, g]
-    # Exact, whatever order shares come and go in.
-    w.free[b, node, 0] = free / 1000.0
-    w.spare[b, 0] = np.rint(1000.0 * w.spare[b, 0]) / 1000.0
-    w.usable[b, 0] = np.rint(1000.0 * w.usable[b, 0]) / 1000.0
-    set_whole(w, b, node, whole)
-
-
-@kernel
-def give_back(w: World, b: int, slot: int, sign: int) -> None:
-    """Free what the slot's placement holds (`sign` 1), or take exactly the same again (-1)."""
-    entry = w.slot_k[b, c.PLACEMENT, slot]
-    while entry >= 0:
-        book(w, b, slot, entry, -sign)
-        entry = w.pool[b, c.ENTRY_NEXT, entry]
-
-
-@kernel
-def drop_entries(w: World, b: int, head: int) -> None:
-    """Return a list of entries to the free list, whose resources are free already."""
-    while head >= 0:
-        following = w.pool[b, c.ENTRY_NEXT, head]
-        w.pool[b, c.ENTRY_NEXT, head] = w.env_k[b, c.POOL_FREE]
-        w.env_k[b, c.POOL_FREE] = head
-        head = following
-
-
-@kernel
-def span_of(w: World, b: int, slot: int) -> int:
-    """0 when the placement lies on one node, 1 within a rack, 2 across racks."""
-    entry = w.slot_k[b, c.PLACEMENT, slot]
-    first = w.pool[b, c.ENTRY_NODE, entry]
-    span = 0
-    entry = w.pool[b, c.ENTRY_NEXT, entry]
-    while entry >= 0:
-        span = max(span, 1)
-        if w.node_rack[w.pool[b, c.ENTRY_NODE, entry]] != w.node_rack[first]:
-            return 2
-        entry = w.pool[b, c.ENTRY_NEXT, entry]
-    return span
+MAX_PARTS = 4096
+"""Draws set aside for one start: a gang has at most so many parts."""
 
 
 @kernel
@@ -225,35 +107,103 @@ def consolidate(w: World, b: int, slot: int, size: int, gpu_type: int) -> bool:
 
 @part
 def first_fit(w: World, b: int, slot: int, size: int, gpu_type: int) -> bool:
-    """The first node with room; a gang larger than a node takes whole idle nodes in order.
+    """The first node with room; a gang larger than that takes idle nodes first, the roomiest.
 
-    The rest of such a gang goes to the first node with room for it. Source: the placement of
-    Tiresias and Muri (Gu et al., NSDI 2019; Zhao et al., SIGCOMM 2022).
+    What is left of such a gang then goes to the first node with room for it. Source: the
+    placement of Tiresias and Muri (Gu et al., NSDI 2019; Zhao et al., SIGCOMM 2022), whose nodes
+    are all alike.
     """
-    num_nodes = w.capacity.shape[0]
-    largest = 0
-    for node in range(num_nodes):
-        if w.node_type[node] == gpu_type:
-            largest = max(largest, int(w.capacity[node, 0]))
+    milli = w.job_k[c.JOB_MILLI, w.slot_k[b, c.JOB, slot]]
     left = size
-    for node in range(num_nodes):
-        if left < largest or size <= largest:
+    while left > 0:
+        holding, roomiest, most = -1, -1, 0
+        for node in range(w.capacity.shape[0]):
+            if w.node_type[node] != gpu_type:
+                continue
+            fit = node_fit(w, b, slot, node)
+            if fit >= left:
+                holding = node
+                break
+            if fit > most and w.node_k[b, c.NODE_JOBS, node] == 0:
+                roomiest, most = node, fit
+        if holding >= 0:
+            take(w, b, slot, holding, left, first_device(w.device_free[b, holding], milli))
+            return True
+        if roomiest < 0:
             break
-        idle = w.node_k[b, c.NODE_JOBS, node] == 0 and w.capacity[node, 0] == largest
-        if w.node_type[node] == gpu_type and idle and node_fit(w, b, slot, node) >= largest:
-            take(w, b, slot, node, largest)
-            left -= largest
-    for node in range(num_nodes):
-        if 0 < left <= largest and w.node_type[node] == gpu_type:
-            if node_fit(w, b, slot, node) >= left:
-                take(w, b, slot, node, left)
-                left = 0
-    if left == 0:
-        return True
+        take(w, b, slot, roomiest, most)
+        left -= most
+    undo(w, b, slot)
+    return False
+
+
+@kernel
+def undo(w: World, b: int, slot: int) -> None:
+    """Give back all that the slot's job has been given so far."""
     give_back(w, b, slot, 1)
     drop_entries(w, b, w.slot_k[b, c.PLACEMENT, slot])
     w.slot_k[b, c.PLACEMENT, slot] = -1
-    return False
+
+
+@part
+def scored(w: World, b: int, slot: int, size: int, gpu_type: int) -> bool:
+    """Place `size` GPUs on nodes of one type by the scores of the placement rule."""
+    num_nodes = w.capacity.shape[0]
+    job = w.slot_k[b, c.JOB, slot]
+    starts = w.slot_k[b, c.RESTARTS, slot] + (not np.isnan(w.slot_f[b, c.FIRST_START_S, slot]))
+    left, parts = size, 0
+    able, draw = np.empty(num_nodes, np.bool_), np.empty(2)
+    while left > 0:
+        largest = 0
+        for node in range(num_nodes):
+            if w.node_type[node] == gpu_type:
+                largest = max(largest, node_fit(w, b, slot, node))
+        if largest == 0:
+            undo(w, b, slot)
+            return False
+        gpus = min(left, largest)
+        for node in range(num_nodes):
+            fits = w.node_type[node] == gpu_type and node_fit(w, b, slot, node) >= gpus
+            able[node] = fits
+        for which in range(2):
+            count = 2 * (MAX_PARTS * starts + parts) + which
+            draw[which] = uniform(w.seed, PLACEMENT, job, count)
+        node, device = best_scored(w, b, slot, gpus, able, draw)
+        take(w, b, slot, node, gpus, device)
+        left -= gpus
+        parts += 1
+    return True
+
+
+@kernel
+def best_scored(
+    w: World, b: int, slot: int, gpus: int, able: np.ndarray, draw: np.ndarray
+) -> tuple[int, int]:
+    """`scoring.choose` among the nodes `able` (N,) to take so many GPUs of the slot's job."""
+    job = w.slot_k[b, c.JOB, slot]
+    demand = Demand(
+        gpus * w.slot_demand[b, slot, 1],
+        gpus * w.slot_demand[b, slot, 2],
+        gpus,
+        w.job_k[c.JOB_MILLI, job],
+        w.job_k[c.JOB_TYPES, job],
+    )
+    return scoring.choose(
+        w.placement - FIRST_FIT,
+        able,
+        w.free[b, :, 1],
+        w.device_free[b],
+        w.node_gpus,
+        w.node_type,
+        w.residents[b],
+        demand,
+        w.largest[1],
+        int(w.largest[0]) * MILLI,
+        draw,
+        Mix(w.mix_f[0], w.mix_k[0], w.mix_k[1], w.mix_k[2], w.mix_f[1]),
+        -1,
+        no_cache(),
+    )
 
 
 @kernel
@@ -261,9 +211,11 @@ def place_on_type(w: World, b: int, slot: int, size: int, gpu_type: int) -> bool
     """Place `size` GPUs on nodes of one type by the placement rule."""
     if w.gpus_only and w.num_racks == 1:
         return consolidate_indexed(w, b, slot, size, gpu_type)
+    if w.placement == CONSOLIDATE:
+        return consolidate(w, b, slot, size, gpu_type)
     if w.placement == FIRST_FIT:
         return first_fit(w, b, slot, size, gpu_type)
-    return consolidate(w, b, slot, size, gpu_type)
+    return scored(w, b, slot, size, gpu_type)
 
 
 @part

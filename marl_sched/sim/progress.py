@@ -9,7 +9,8 @@ import numpy as np
 
 from marl_sched.jit import kernel, part
 from marl_sched.sim import columns as c
-from marl_sched.sim.placement import span_of
+from marl_sched.sim.devices import MILLI
+from marl_sched.sim.holdings import span_of
 from marl_sched.sim.queues import schedule
 from marl_sched.sim.rules import TIME_SLICE
 from marl_sched.sim.world import World
@@ -29,6 +30,7 @@ def sync(w: World, b: int, i: int) -> None:
     f[c.SYNCED_S, i] = now
     gpus = f[c.GPUS_HELD, i]
     f[c.ATTAINED_GPU_S, i] += gpus * dt
+    f[c.SHOWN_GPU_S, i] = f[c.ATTAINED_GPU_S, i]
     f[c.HELD_S, i] += dt
     f[c.FAIL_BUDGET_S, i] -= dt
     working = now - max(since, f[c.RESUME_AT_S, i])
@@ -60,14 +62,13 @@ def pass_checkpoint(w: World, b: int, i: int, since_s: float) -> None:
 @kernel
 def set_remaining(w: World, b: int, i: int, left: float) -> None:
     w.slot_f[b, c.REMAINING_S, i] = left
-    factor = w.job_f[c.JOB_EST_FACTOR, w.slot_k[b, c.JOB, i]]
-    w.slot_f[b, c.EST_REMAINING_S, i] = left * factor
+    w.slot_f[b, c.EST_REMAINING_S, i] = left * w.slot_f[b, c.EST_FACTOR, i]
 
 
 @kernel
 def book_useful(w: World, b: int, i: int, done: float) -> None:
     """GPU-seconds at the job's best efficiency that `done` work is worth count as useful."""
-    best = w.profile_f[c.PROFILE_BEST_EFFICIENCY, w.slot_k[b, c.PROFILE, i]]
+    best = w.best_efficiency[w.slot_k[b, c.PROFILE, i]]
     w.cost[b, c.COST_UTILISATION] -= done / best
 
 
@@ -76,6 +77,20 @@ def sync_running(w: World, b: int) -> None:
     """Book all running rows up to now."""
     for k in range(w.env_k[b, c.NUM_RUNNING]):
         sync(w, b, w.running[b, k])
+
+
+@kernel
+def show_running(w: World, b: int) -> None:
+    """Bring up to now what schedulers see of the progress of running rows, and book nothing."""
+    now = w.env_f[b, c.NOW_S]
+    f = w.slot_f[b]
+    for k in range(w.env_k[b, c.NUM_RUNNING]):
+        i = w.running[b, k]
+        since = f[c.SYNCED_S, i]
+        f[c.SHOWN_GPU_S, i] = f[c.ATTAINED_GPU_S, i] + f[c.GPUS_HELD, i] * (now - since)
+        working = max(now - max(since, f[c.RESUME_AT_S, i]), 0.0)
+        left = max(f[c.REMAINING_S, i] - f[c.RATE, i] * working, 0.0)
+        f[c.EST_REMAINING_S, i] = left * f[c.EST_FACTOR, i]
 
 
 @kernel
@@ -161,7 +176,7 @@ def co_runner_factor(w: World, b: int, i: int) -> float:
 def shared_factor(w: World, b: int, i: int) -> float:
     """The same where somebody may share a GPU or the network."""
     factor = 1.0
-    if w.job_k[c.JOB_MILLI, w.slot_k[b, c.JOB, i]] < 1000:
+    if w.job_k[c.JOB_MILLI, w.slot_k[b, c.JOB, i]] < MILLI:
         factor = sharing_factor(w, b, i)
     if w.network_contention and w.slot_k[b, c.SPAN, i] > 0:
         factor *= network_factor(w, b, i)

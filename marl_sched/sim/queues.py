@@ -1,7 +1,7 @@
 """The rows of the active table in three orders: by next own event, running, waiting.
 
-All are kept up to date in O(log n) or by moving a few machine words, so that an event costs no
-pass over the jobs it does not concern.
+The heap is kept up to date in O(log n), the lists by moving some machine words. Those that run
+are in no fixed order: a scheduler may sort them, and finds them nearly so the next time.
 """
 
 from __future__ import annotations
@@ -95,20 +95,26 @@ def schedule(w: World, b: int, i: int) -> None:
 
 @kernel
 def join_running(w: World, b: int, i: int) -> None:
-    at = w.env_k[b, c.NUM_RUNNING]
-    w.running[b, at] = i
-    w.slot_k[b, c.RUN_AT, i] = at
-    w.env_k[b, c.NUM_RUNNING] = at + 1
+    w.running[b, w.env_k[b, c.NUM_RUNNING]] = i
+    w.env_k[b, c.NUM_RUNNING] += 1
 
 
 @kernel
 def leave_running(w: World, b: int, i: int) -> None:
+    """Take row `i` out; the others stay in the order that a scheduler may have put them in."""
+    line = w.running[b]
     w.env_k[b, c.NUM_RUNNING] -= 1
-    last = w.running[b, w.env_k[b, c.NUM_RUNNING]]
-    at = w.slot_k[b, c.RUN_AT, i]
-    w.running[b, at] = last
-    w.slot_k[b, c.RUN_AT, last] = at
-    w.slot_k[b, c.RUN_AT, i] = -1
+    for at in range(running_position(w, b, i), w.env_k[b, c.NUM_RUNNING]):
+        line[at] = line[at + 1]
+
+
+@kernel
+def running_position(w: World, b: int, i: int) -> int:
+    """Where row `i` is among the running ones."""
+    at = 0
+    while w.running[b, at] != i:
+        at += 1
+    return at
 
 
 @kernel
@@ -166,8 +172,8 @@ def leave_waiting(w: World, b: int, i: int) -> None:
 def move_row(w: World, b: int, source: int, to: int) -> None:
     """Copy a row of the active table over another, and tell the three orders."""
     # The list is searched by job: look while both rows say the same.
-    if w.slot_k[b, c.RUN_AT, source] >= 0:
-        w.running[b, w.slot_k[b, c.RUN_AT, source]] = to
+    if w.slot_k[b, c.LEVEL, source] > 0:
+        w.running[b, running_position(w, b, source)] = to
     else:
         w.waiting[b, waiting_position(w, b, w.slot_k[b, c.JOB, source])] = to
     if w.slot_k[b, c.HEAP_AT, source] >= 0:

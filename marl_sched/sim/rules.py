@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from marl_sched.config import SimConfig
+from marl_sched.sim import scoring
 
-PLACEMENTS = ("consolidate", "first_fit")
-"""Position = number of the placement rule."""
+PLACEMENTS = ("consolidate", *scoring.RULES)
+"""Position = number of the placement rule; those after `consolidate` as `scoring` counts them."""
 
 CONSOLIDATE, FIRST_FIT = 0, 1
 INTERFERENCE, TIME_SLICE = 0, 1

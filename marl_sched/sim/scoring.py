@@ -30,7 +30,6 @@ from marl_sched.sim.devices import (
     Demand,
     drawn_device,
     first_device,
-    fits,
     freest_device,
     is_share,
     tightest_device,
@@ -160,29 +159,22 @@ def device_for(rule: int, device_free: np.ndarray, job: Demand, u: float) -> int
 
 
 @kernel
-def drawn_node(
-    free_cpu: np.ndarray,
-    free_memory: np.ndarray,
-    device_free: np.ndarray,
-    node_type: np.ndarray,
-    job: Demand,
-    u: float,
-) -> int:
-    """A node on which a job fits, drawn evenly by u in [0, 1); -1 for none. Arrays as `choose`."""
-    able = np.empty(free_cpu.shape[0], np.int64)
-    count = 0
-    for n in range(free_cpu.shape[0]):
-        if fits(free_cpu[n], free_memory[n], device_free[n], node_type[n], job):
-            able[count] = n
-            count += 1
-    return int(able[int(u * count)]) if count > 0 else -1
+def drawn_node(able: np.ndarray, u: float) -> int:
+    """One of the nodes that are able (N,) bool, drawn evenly by u in [0, 1); -1 for none."""
+    skip = int(u * able.sum())
+    for n in range(able.shape[0]):
+        if able[n]:
+            if skip == 0:
+                return n
+            skip -= 1
+    return -1
 
 
 @kernel
 def choose(
     rule: int,
+    able: np.ndarray,
     free_cpu: np.ndarray,
-    free_memory: np.ndarray,
     device_free: np.ndarray,
     num_devices: np.ndarray,
     node_type: np.ndarray,
@@ -199,7 +191,8 @@ def choose(
 
     Args:
         rule: number of the rule in `RULES`.
-        free_cpu, free_memory: (N,), in the unit of the job's.
+        able: (N,) bool, the nodes on which the job fits.
+        free_cpu: (N,), in the unit of the job's.
         device_free: (N, G) int64, free thousandths of each device, 0 past a node's last one.
         num_devices: (N,) int64.
         node_type: (N,) int64, GPU type in [0, 63).
@@ -212,13 +205,13 @@ def choose(
         (node, device): node -1 when the job fits nowhere; device `NO_DEVICE` unless a share.
     """
     if rule == RANDOM:
-        node = drawn_node(free_cpu, free_memory, device_free, node_type, job, draw[0])
+        node = drawn_node(able, draw[0])
         return node, NO_DEVICE if node < 0 else device_for(rule, device_free[node], job, draw[1])
     best, best_node, best_device = 0.0, -1, NO_DEVICE
     for n in range(free_cpu.shape[0]):
-        row = device_free[n]
-        if not fits(free_cpu[n], free_memory[n], row, node_type[n], job):
+        if not able[n]:
             continue
+        row = device_free[n]
         score, device = 0.0, NO_DEVICE
         if rule == BEST_FIT:
             score = best_fit_score(free_cpu[n], row, job, largest_cpu, largest_milli)

@@ -32,9 +32,9 @@ def _words(names: tuple[str, ...], offset: int) -> tuple[int, ...]:
 
 
 _PER_JOB = (
-    "job", "profile", "level", "request_level", "limit_level", "arrival_s", "attained_gpu_s",
-    "run_since_s", "waiting_since_s", "est_total_s", "est_remaining_s", "restart_s", "demand",
-    "priority", "tenant", "deadline_s",
+    "job", "profile", "level", "gpus", "request_level", "limit_level", "arrival_s",
+    "attained_gpu_s", "run_since_s", "waiting_since_s", "est_total_s", "est_remaining_s",
+    "restart_s", "demand", "priority", "tenant", "deadline_s",
 )  # fmt: skip
 LENGTHS = np.array(_words(_PER_JOB, 1))
 """Words that hold the number of active jobs."""
@@ -59,10 +59,11 @@ def view_of(world: World, b: int) -> ClusterView:
         job=k[c.JOB, :n],
         profile=k[c.PROFILE, :n],
         level=k[c.LEVEL, :n],
+        gpus=f[c.GPUS_HELD, :n],
         request_level=k[c.REQUEST_LEVEL, :n],
         limit_level=k[c.LIMIT_LEVEL, :n],
         arrival_s=f[c.ARRIVAL_S, :n],
-        attained_gpu_s=f[c.ATTAINED_GPU_S, :n],
+        attained_gpu_s=f[c.SHOWN_GPU_S, :n],
         run_since_s=f[c.RUN_SINCE_S, :n],
         waiting_since_s=f[c.WAITING_SINCE_S, :n],
         est_total_s=f[c.EST_TOTAL_S, :n],

@@ -12,6 +12,8 @@ from marl_sched.perf import interference
 from marl_sched.perf.profiles import ProfileTable
 from marl_sched.records import record
 from marl_sched.sim import columns as c
+from marl_sched.sim.devices import MILLI
+from marl_sched.sim.fragmentation import usual_mix
 from marl_sched.sim.rules import rules_of
 from marl_sched.sim.views import sealed
 from marl_sched.types import (
@@ -60,6 +62,8 @@ class World(NamedTuple):
     total: Floats1  # (4,) float64, capacity of the whole cluster
     node_type: Ints1  # (N,) int64 in [0, T)
     node_rack: Ints1  # (N,) int64 in [0, num_racks)
+    node_gpus: Ints1  # (N,) int64
+    largest: Floats1  # (4,) float64, of any node; 1 where nobody has any
     node_class: Ints1  # (N,) int64 in [0, C): nodes of one type and size
     class_type: Ints1  # (C,) int64
     sizes: Ints2  # (P, L) int64, GPUs
@@ -68,11 +72,14 @@ class World(NamedTuple):
     rates: Floats4  # (P, T, L, 2 or 3) float64: on one node, within a rack, across racks
     nominal_rates: Floats2  # (P, L) float64, what schedulers are told
     phase_left: Floats2  # (P, F) float64, work left at the end of each phase; last one 0
-    profile_f: Floats2  # (., P) float64
+    restart: Floats2  # (P, L) float64 seconds, cost of a start at each level
+    best_efficiency: Floats1  # (P,) float64, highest progress per GPU over the allowed sizes
     interference: Floats2  # (P, P) float64, my relative speed beside the other; else (0, 0)
     job_f: Floats2  # (., J) float64
     job_k: Ints2  # (., J) int64
     job_demand: Floats2  # (J, 4) float64, per GPU asked
+    mix_f: Floats2  # (2, M) float64, CPU and weight of the usual jobs of `fragmentation.Mix`
+    mix_k: Ints2  # (3, M) int64, their GPUs, share of each and types; M = 0 except under fgd
     parents_at: Ints1  # (J + 1,) int64, or (0,) without dependencies
     parents: Ints1  # (E,) int64, jobs
     children_at: Ints1  # (J + 1,) int64, as parents_at
@@ -87,7 +94,8 @@ class World(NamedTuple):
     spare: Floats2  # (B, 4) float64, free on open nodes
     node_f: Floats3  # (B, ., N) float64
     node_k: Ints3  # (B, ., N) int64
-    device_free: Ints3  # (B, N, G) int64 in 1/1000; G = 0 where nobody shares
+    device_free: Ints3  # (B, N, G) int64 in 1/1000; G = 0 where devices are not tracked
+    residents: Ints3  # (B, N, G + 1) int64, entries by whole GPUs held; column 0: shares
     index_bits: Words4  # (B, C, G + 1, N / 64) uint64: open nodes by whole GPUs free
     index_count: Ints3  # (B, C, G + 1) int64
     slot_f: Floats3  # (B, ., S) float64
@@ -162,7 +170,7 @@ def build_world(
     slots = window if slots is None else min(slots, window)
     capacity = cluster.capacity
     job_f, job_k, demand = _job_columns(workload, profiles, cluster, sim, est_factor)
-    shares = bool((job_k[c.JOB_MILLI] < 1000).any())
+    shares = bool((job_k[c.JOB_MILLI] < MILLI).any())
     most_gpus = int(capacity[:, 0].max())
     plain = not demand[:, 1:].any() and not shares
     every_type = (1 << len(cluster.gpu_types)) - 1
@@ -180,6 +188,9 @@ def build_world(
     )
     node_class, class_type = _classes(cluster)
     parents_at, parents, children_at, children = _dependencies(workload)
+    mix_f, mix_k = _usual_jobs(workload, job_k, demand, sim.placement == "fgd")
+    scored = sim.placement not in ("consolidate", "first_fit")
+    devices = most_gpus if shares or scored else 0
     linked = window if parents.size else 0
     phases = profiles.phase_left.shape[1]
     words = -(-len(cluster.nodes) // 64)
@@ -191,6 +202,8 @@ def build_world(
         total=capacity.sum(axis=0),
         node_type=cluster.node_type,
         node_rack=cluster.node_rack,
+        node_gpus=capacity[:, 0].astype(np.int64),
+        largest=np.where(capacity.max(axis=0) > 0.0, capacity.max(axis=0), 1.0),
         node_class=node_class,
         class_type=class_type,
         sizes=np.ascontiguousarray(profiles.sizes, dtype=np.int64),
@@ -199,11 +212,14 @@ def build_world(
         rates=np.ascontiguousarray(profiles.rates, dtype=np.float64),
         nominal_rates=np.ascontiguousarray(profiles.nominal_rates, dtype=np.float64),
         phase_left=np.ascontiguousarray(profiles.phase_left, dtype=np.float64),
-        profile_f=_profile_columns(profiles),
+        restart=np.ascontiguousarray(profiles.restart_s, dtype=np.float64),
+        best_efficiency=_best_efficiency(profiles),
         interference=slowdown,
         job_f=job_f,
         job_k=job_k,
         job_demand=demand,
+        mix_f=mix_f,
+        mix_k=mix_k,
         parents_at=parents_at,
         parents=parents,
         children_at=children_at,
@@ -217,7 +233,8 @@ def build_world(
         spare=np.repeat(capacity.sum(axis=0)[None], b, axis=0),
         node_f=np.zeros((b, c.NUM_NODE_F, nodes)),
         node_k=np.zeros((b, c.NUM_NODE_K, nodes), dtype=np.int64),
-        device_free=np.zeros((b, nodes, most_gpus if shares else 0), dtype=np.int64),
+        device_free=np.zeros((b, nodes, devices), dtype=np.int64),
+        residents=np.zeros((b, nodes, devices + 1), dtype=np.int64),
         index_bits=np.zeros((b, len(class_type), most_gpus + 1, words), dtype=np.uint64),
         index_count=np.zeros((b, len(class_type), most_gpus + 1), dtype=np.int64),
         slot_f=np.zeros((b, c.NUM_SLOT_F, slots)),
@@ -276,11 +293,11 @@ def _grown_pool(world: World, more: int) -> np.ndarray:
     return new
 
 
-def _profile_columns(profiles: ProfileTable) -> np.ndarray:
-    """(., P) float64."""
+def _best_efficiency(profiles: ProfileTable) -> np.ndarray:
+    """(P,) float64."""
     with np.errstate(divide="ignore", invalid="ignore"):
         efficiency = profiles.nominal_rates[:, 1:] / profiles.sizes[:, 1:]
-    return np.stack([profiles.restart_s, np.nanmax(efficiency, axis=1)]).astype(float)
+    return np.asarray(np.nanmax(efficiency, axis=1), dtype=np.float64)
 
 
 def _job_columns(
@@ -310,11 +327,25 @@ def _job_columns(
     job_k[c.JOB_TENANT] = workload.tenant
     bits = 1 << np.arange(len(cluster.gpu_types), dtype=np.int64)
     job_k[c.JOB_TYPES] = workload.allowed_types(cluster) @ bits
-    job_k[c.JOB_MILLI] = np.rint(1000.0 * workload.demand[:, 0])
+    job_k[c.JOB_MILLI] = np.rint(MILLI * workload.demand[:, 0])
     job_k[c.JOB_MAX_RETRIES] = workload.max_retries
     if sim.max_retries is not None:
         job_k[c.JOB_MAX_RETRIES] = np.minimum(workload.max_retries, sim.max_retries)
     return job_f, job_k, np.ascontiguousarray(workload.demand, dtype=np.float64)
+
+
+def _usual_jobs(
+    workload: Workload, job_k: np.ndarray, demand: np.ndarray, wanted: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The jobs against which `fgd` judges fragments, as `World.mix_f` and `World.mix_k`."""
+    if not wanted:
+        return np.empty((2, 0)), np.empty((3, 0), dtype=np.int64)
+    gpus = workload.num_gpus.astype(np.int64)
+    mix = usual_mix(gpus * demand[:, 1], gpus, job_k[c.JOB_MILLI], job_k[c.JOB_TYPES])
+    return (
+        np.stack([mix.cpu, mix.weight]).astype(float),
+        np.stack([mix.num_gpu, mix.gpu_milli, mix.type_mask]).astype(np.int64),
+    )
 
 
 def _interference(workload: Workload, profiles: ProfileTable) -> np.ndarray:

@@ -278,6 +278,5 @@ def misfit(
     return (
         f"asks for {num_gpus} GPUs{f' with {stated} each' if stated else ''}, and no pool of one "
         f"GPU type{only} of cluster {cluster} can give more than "
-        f"{pool_limit(cluster, demand, allowed)}; give a larger --cluster, or pass --skip-bad-rows "
-        "to drop such jobs and count them"
+        f"{pool_limit(cluster, demand, allowed)}; give a larger --cluster"
     )

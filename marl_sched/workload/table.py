@@ -17,6 +17,10 @@ import numpy as np
 
 from marl_sched.errors import UserError
 
+LATEST, LONGEST = 1e13, 1e10
+"""No time is later (milliseconds since 1970 are less) and no run time longer: a simulation would
+never get to its end."""
+
 MEND = "correct it, or pass --skip-bad-rows to drop such rows and count them"
 
 CLOCK = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?$"
@@ -109,10 +113,17 @@ class Table:
             values[blank] = empty
         return values
 
+    def times(self, column: str) -> np.ndarray:
+        """(R,) float64 of a column, points in time from any origin, in any unit."""
+        values = self.numbers(column)
+        self.refuse(np.abs(values) > LATEST, column, f"beyond {LATEST:.0e}")
+        return values
+
     def positive(self, column: str) -> np.ndarray:
-        """(R,) float64 > 0 of a column."""
+        """(R,) float64 > 0 of a column, a length of time or a count."""
         values = self.numbers(column)
         self.refuse(values <= 0, column, "not positive")
+        self.refuse(values > LONGEST, column, f"beyond {LONGEST:.0e}")
         return values
 
     def not_negative(self, column: str, empty: float) -> np.ndarray:

@@ -67,7 +67,10 @@ def _fitting(raw: RawTrace, cluster: Cluster, skip_bad_rows: bool) -> RawTrace:
         i = int(bad[np.argmin(raw.row[bad])])
         reason = misfit(int(raw.num_gpus[i]), raw.demand[i], cluster, allowed[i])
         name = str(raw.job_id[i])
-        raise UserError(f"trace {raw.where}: row {raw.row[i]}: job {name!r} {reason}")
+        raise UserError(
+            f"trace {raw.where}: row {raw.row[i]}: job {name!r} {reason}, or pass --skip-bad-rows "
+            "to drop such jobs and count them"
+        )
     left = raw.skip(held, "does not fit the cluster")
     if not len(left):
         raise UserError(

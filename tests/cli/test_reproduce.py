@@ -11,8 +11,9 @@ from marl_sched.cli.reproduce import spread
 from marl_sched.errors import UserError
 from marl_sched.reproduce.files import gavel_cluster, gavel_files, pollux_profiles
 from marl_sched.reproduce.report import table
-from marl_sched.reproduce.sections import percent
+from marl_sched.reproduce.section import percent
 from tests.cli.program import call, files_in
+from tests.reproduce.test_gavel import line
 from tests.reproduce.test_muri import JOBS
 
 PODS = "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec\n"
@@ -84,6 +85,21 @@ def test_openb_by_load_and_seed(folder: Path, capsys: pytest.CaptureFixture[str]
     assert set(by_load["60"]["by_seed"]) == {"0", "1"}
     shown = call(capsys, *given)
     assert all(name in shown.out for name in ("random", "best_fit", "dot_prod", "gpu_packing"))
+
+
+def test_gavel_by_both_kinds_of_rounds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "jobs.trace").write_text(line(2400, 0))
+    (folder / "rates.json").write_text('{"v100": {"(\'A3C (batch size 4)\', 1)": {"null": 10}}}')
+    (folder / "overheads.txt").write_text("[10]")
+    inputs = ("--input", folder / "jobs.trace", folder / "rates.json", "--cluster", "1")
+    given = ("reproduce", "gavel", *inputs, "--scheduler", "max_min_fairness", "--json")
+    assert json.loads(call(capsys, *given).out)["jcts_s"]["0"] == pytest.approx(240.0)
+    real = ("--overheads", folder / "overheads.txt")
+    assert json.loads(call(capsys, *given, *real).out)["jcts_s"]["0"] == pytest.approx(260.0)
+    ended = json.loads(call(capsys, *given, *real, "--overtime", "0.5").out)
+    assert ended["jcts_s"]["0"] == pytest.approx(140.0)
+    seen = call(capsys, *given, *real, "--overtime", "0")
+    assert seen.code == 2 and "--overtime 0: must be a number > 0" in seen.err
 
 
 def test_hesrpt_by_hand(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

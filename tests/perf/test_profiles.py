@@ -69,7 +69,7 @@ def test_equal_kinds_share_a_profile_and_rows_are_padded():
     assert table.sizes[first].tolist() == [0, 1, 2, 4, 8]
     assert table.sizes[rigid].tolist() == [0, 2, 2, 2, 2]
     assert table.num_levels[[first, rigid]].tolist() == [4, 1]
-    assert table.restart_s.tolist() == [30.0, 30.0]
+    assert table.restart_s.tolist() == [[30.0] * 5] * 2
 
 
 def test_rates_are_ratios_of_goodput():
@@ -106,9 +106,13 @@ def test_a_request_beyond_the_peak_stays_allowed_at_no_loss():
 
 
 def test_restart_scale_and_empty_workload():
-    workload = made([("gpt2", 1, 1, 4, True)])
+    workload = made([("vgg16", 1, 1, 4, True)])
+    plain = build_profiles(workload, Cluster.parse("1x8"))
+    # Muri measured 7, 7 and 8 s on 1, 2 and 4 GPUs; a line through those up to 32.
+    assert plain.restart_s[0, 1:4] == pytest.approx([7.0, 7.0, 8.0], abs=0.6)
+    assert plain.restart_s[0, 3] > plain.restart_s[0, 2] > plain.restart_s[0, 1]
     scaled = build_profiles(workload, Cluster.parse("1x8"), restart_scale=2.5)
-    assert scaled.restart_s.tolist() == [25.0]
+    assert scaled.restart_s == pytest.approx(2.5 * plain.restart_s)
     empty = build_profiles(workload.slice(0, 0), Cluster.parse("1x8"))
     assert empty.sizes.shape == (0, 2)
     assert empty.rates.shape == (0, 1, 2, 2)

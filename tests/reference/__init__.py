@@ -15,7 +15,8 @@ The rules, in the order in which `simulate` applies them:
 3. If a job is active, and t is one of the moments of decision, `decide` names a target level
    for each, and `apply` carries it out: preemptions, then shrinks, then growers and starters by
    decreasing target size (`deciding`).
-4. A start after a stop and every resize or move costs `restart_s` without progress.
+4. A start after a stop and every resize or move costs `restart_s`, by level or one for
+   all, without progress.
 
 Where the rules leave something open, it reads them so:
 

@@ -172,6 +172,6 @@ def hold(world: ReferenceWorld, job: ReferenceJob, level: int, pays: bool) -> No
     if pays:
         job.num_restarts += 1
     costs = pays or world.charge_first_start
-    job.resume_at = world.now + (world.restart_s[job.profile] if costs else 0.0)
+    job.resume_at = world.now + (world.restart(job, level) if costs else 0.0)
     job.rate = rate_of(world, job)
     job.finish_at = max(world.now, job.resume_at) + job.remaining / job.rate

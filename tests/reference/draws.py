@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 MASK = 2**64 - 1
-JOB_FAILURES, NODE_FAILURES = 1, 2
+JOB_FAILURES, NODE_FAILURES, PLACEMENT = 1, 2, 3
 """Streams."""
 
 

@@ -41,7 +41,7 @@ def simulate(
     Args:
         workload: arrays `arrival_s` (J,), `duration_s` (J,), `demand` (J, 4); see `Rules`.
         profiles: arrays `sizes` (P, L), `num_levels` (P,), `rates` (P, T, L, 2 or 3),
-            `restart_s` (P,), `job_profile` (J,).
+            `restart_s` (P,) or (P, L), `job_profile` (J,).
         cluster: `capacity` (N, 4), `node_type` (N,), `num_gpus`, `gpu_types`.
         decide: target level of every active job, by job index; called at every epoch with
             the active jobs in workload order.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from tests.reference import scores
 from tests.reference.records import ReferenceJob
 from tests.reference.rules import EPSILON, WHOLE
 from tests.reference.world import ReferenceWorld
@@ -21,9 +22,49 @@ def place(world: ReferenceWorld, job: ReferenceJob, level: int) -> Placement | N
             continue
         nodes = [node.index for node in world.nodes if node.kind == kind]
         fits = {n: fit(world, n, job) for n in nodes}
-        if sum(fits.values()) >= gpus:
+        if sum(fits.values()) < gpus:
+            continue
+        if world.rules.placement == "consolidate":
             return spread(world, gpus, one_rack(world, gpus, fits))
+        if world.rules.placement == "first_fit":
+            placement = first_fit(world, gpus, fits)
+        else:
+            placement = scored(world, job, gpus, fits)
+        if placement is not None:
+            return placement
     return None
+
+
+def first_fit(world: ReferenceWorld, gpus: int, fits: dict[int, int]) -> Placement | None:
+    """The first node with room for all that is left; while none has, the roomiest idle one."""
+    held = {n for job in world.active for n in job.placement}
+    placement: Placement = {}
+    left = gpus
+    while left > 0:
+        rest = [n for n in sorted(fits) if n not in placement and fits[n] > 0]
+        with_room = [n for n in rest if fits[n] >= left]
+        idle = [n for n in rest if n not in held]
+        if with_room:
+            placement[with_room[0]] = left
+        elif idle:
+            node = max(idle, key=lambda n: (fits[n], -n))
+            placement[node] = fits[node]
+        else:
+            return None
+        left = gpus - sum(placement.values())
+    return placement
+
+
+def scored(world: ReferenceWorld, job: ReferenceJob, gpus: int, fits: dict[int, int]) -> Placement:
+    """Node after node of the highest score that takes all, or as much as any node can."""
+    placement: Placement = {}
+    while gpus > sum(placement.values()):
+        left = gpus - sum(placement.values())
+        rest = {n: fits[n] for n in fits if n not in placement}
+        part = min(left, max(rest.values()))
+        able = [n for n in sorted(rest) if rest[n] >= part]
+        placement[scores.best_node(world, job, part, able, len(placement))] = part
+    return placement
 
 
 def one_rack(world: ReferenceWorld, gpus: int, fits: dict[int, int]) -> dict[int, int]:
@@ -41,7 +82,7 @@ def one_rack(world: ReferenceWorld, gpus: int, fits: dict[int, int]) -> dict[int
 
 def spread(world: ReferenceWorld, gpus: int, fits: dict[int, int]) -> Placement:
     """Take `gpus` from nodes that offer `fits`: as few nodes, then as tight, as it can."""
-    free = {n: sum(free_milli(world, n)) for n in fits}
+    free = {n: sum(world.free_milli(n)) for n in fits}
     placement: Placement = {}
     left = gpus
     while left > 0:
@@ -61,10 +102,10 @@ def fit(world: ReferenceWorld, node: int, job: ReferenceJob) -> int:
     """How many GPUs of the job the node could still carry; 0 or 1 for a share of one."""
     if not world.nodes[node].is_open:
         return 0
-    suitable = sum(milli >= job.milli for milli in free_milli(world, node))
+    suitable = sum(milli >= job.milli for milli in world.free_milli(node))
     if job.milli < WHOLE:
         suitable = min(suitable, 1)
-    free = free_resources(world, node)
+    free = world.free_resources(node)
     bounds = [
         math.floor((free[r] + EPSILON) / job.demand[r])
         for r in range(1, len(free))
@@ -73,33 +114,14 @@ def fit(world: ReferenceWorld, node: int, job: ReferenceJob) -> int:
     return min([suitable] + bounds)
 
 
-def free_milli(world: ReferenceWorld, node: int) -> list[int]:
-    """Free thousandths of each GPU of the node."""
-    free = [WHOLE] * int(world.nodes[node].capacity[0])
-    for job in world.active:
-        for device in job.devices.get(node, []):
-            free[device] -= job.milli
-    return free
-
-
-def free_resources(world: ReferenceWorld, node: int) -> list[float]:
-    """Free CPUs, memory and bandwidth; the first entry, GPUs, is `free_milli`'s matter."""
-    left = list(world.nodes[node].capacity)
-    for job in world.active:
-        gpus = job.placement.get(node, 0)
-        for r in range(len(left)):
-            left[r] -= gpus * job.demand[r]
-    return left
-
-
 def take(world: ReferenceWorld, job: ReferenceJob, placement: Placement) -> None:
-    """Give the job its GPUs: the lowest free ones; for a share, the fullest GPU that has room."""
+    """Give the job its GPUs: the lowest free ones; for a share, the one that the rule names."""
     devices: dict[int, list[int]] = {}
     for node, gpus in placement.items():
-        free = free_milli(world, node)
+        free = world.free_milli(node)
         able = [device for device in range(len(free)) if free[device] >= job.milli]
         if job.milli < WHOLE:
-            able.sort(key=lambda device: (free[device], device))
+            able = [scores.device_of(world, job, node)]
         devices[node] = able[:gpus]
     job.placement, job.devices = dict(placement), devices
 

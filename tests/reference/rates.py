@@ -83,5 +83,5 @@ def charge_everybody(world: ReferenceWorld) -> None:
     """
     for job in world.running:
         job.worked = []
-        job.resume_at = world.now + world.restart_s[job.profile]
+        job.resume_at = world.now + world.restart(job, job.level)
         job.finish_at = world.now + job.remaining / job.rate

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-EPSILON = 1e-9  # slack when free resources are divided by a demand
+EPSILON = 1e-6  # slack when free resources are divided by a demand
 INF = math.inf
 HOUR = 3600.0  # s
 WHOLE = 1000  # thousandths of one GPU
@@ -34,7 +34,7 @@ class Rules:
     * workload: `tenant` (J,), `cancel_at_s` (J,), `failures_per_h` (J,) of held time,
       `max_retries` (J,), `checkpoint_interval_s` (J,), `parents` (J lists of jobs),
       `allowed_types` (J, T) bool, `loader_cpus` (J,) CPUs per GPU, `gpu_milli` (J,);
-    * profiles: `request_level` (P,), for `repack` alone; `rates` may be (P, T, L, 3);
+    * profiles: `request_level` (P,), for `repack` and `fgd` alone; `rates` may be (P, T, L, 3);
     * cluster: `rack` (N,).
     """
 
@@ -43,6 +43,7 @@ class Rules:
     """Number of the workload's first job in its trace, which draws are made by."""
     decide_on_rounds: bool = False
     repack: bool = False
+    placement: str = "consolidate"  # as `SimConfig.placement`
     overhead_each_epoch: bool = False
     sharing: str = "none"  # none | interference | time_slice
     interference: Sequence[Sequence[float]] = ()

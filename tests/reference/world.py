@@ -23,7 +23,7 @@ class ReferenceWorld:
         self.num_levels = [int(n) for n in profiles.num_levels]
         self.request_level = [int(n) for n in getattr(profiles, "request_level", [])]
         self.rates = profiles.rates
-        self.restart_s = [float(s) for s in profiles.restart_s]
+        self.restart_s = profiles.restart_s
         self.num_types = len(cluster.gpu_types)
         self.num_gpus = int(cluster.num_gpus)
         self.now = 0.0
@@ -47,6 +47,31 @@ class ReferenceWorld:
     def gpus(self, job: ReferenceJob, level: int) -> float:
         """GPUs held at `level`; a share counts as the part that it is."""
         return self.size(job, level) * job.milli / WHOLE
+
+    def restart(self, job: ReferenceJob, level: int) -> float:
+        """Seconds that a start at `level` takes."""
+        cost = self.restart_s[job.profile]
+        return float(cost[level] if hasattr(cost, "__len__") else cost)
+
+    def free_milli(self, node: int) -> list[int]:
+        """Free thousandths of each GPU of the node."""
+        free = [WHOLE] * int(self.nodes[node].capacity[0])
+        for job in self.active:
+            for device in job.devices.get(node, []):
+                free[device] -= job.milli
+        return free
+
+    def free_resources(self, node: int) -> list[float]:
+        """Free CPUs, memory and bandwidth; the first entry, GPUs, is `free_milli`'s matter.
+
+        To nine decimals, so that equal nodes are equal.
+        """
+        left = list(self.nodes[node].capacity)
+        for job in self.active:
+            gpus = job.placement.get(node, 0)
+            for r in range(len(left)):
+                left[r] -= gpus * job.demand[r]
+        return [round(amount, 9) for amount in left]
 
     def time_to_failure(self, job: ReferenceJob) -> float:
         """Held seconds between the job's last failure, or its first start, and the next one."""

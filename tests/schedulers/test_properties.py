@@ -259,7 +259,7 @@ def test_easy_backfilling_keeps_its_promise_to_the_head(seed: int) -> None:
             request_level=np.ones(len(kinds), np.int64),
             rates=rates,
             nominal_rates=rates[:, 0, :, 0].copy(),
-            restart_s=np.zeros(len(kinds)),
+            restart_s=np.zeros(sizes.shape),
             job_profile=profile,
         ),
         Cluster.parse(f"1x{gpus_here}"),

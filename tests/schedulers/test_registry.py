@@ -49,11 +49,10 @@ def by_its_rule(scheduler: Scheduler, view: ClusterView) -> np.ndarray:
         return target
     key = np.empty(view.job.size)
     scheduler.rule(view, scheduler.param_array, key)
-    strict = scheduler.name in ("fcfs", "qssf")
     if scheduler.preemptive:
-        serve_all(view, key, strict, target)
+        serve_all(view, key, target)
     else:
-        serve_waiting(view, key, strict, target)
+        serve_waiting(view, key, scheduler.name in ("fcfs", "qssf"), target)
     return target
 
 

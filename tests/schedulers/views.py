@@ -75,6 +75,7 @@ def make_view(
         job=number,
         profile=np.arange(len(jobs)),
         level=levels([row.held for row in jobs]),
+        gpus=held * demand[:, 0],
         request_level=levels([row.request for row in jobs]),
         limit_level=levels([row.limit or s[-1] for row, s in zip(jobs, allowed, strict=True)]),
         arrival_s=column([row.arrival_s for row in jobs]),

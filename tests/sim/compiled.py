@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
-from marl_sched.config import SimConfig
+from marl_sched.config import Placement, SimConfig
 from marl_sched.sim import columns as c
 from marl_sched.sim import kernels
 from marl_sched.sim.apply import apply, apply_placement, repack
@@ -69,6 +70,7 @@ def config_of(features: Features) -> SimConfig:
         charge_first_start=features.charge_first_start,
         decide_on="rounds" if rules.decide_on_rounds else "events",
         repack=rules.repack,
+        placement=cast(Placement, rules.placement),
         sharing="time_slice" if rules.sharing == "time_slice" else "interference",
         network_contention=rules.network_contention,
         node_mtbf_h=None if rules.node_mtbf_h == np.inf else rules.node_mtbf_h,

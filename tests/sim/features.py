@@ -33,7 +33,7 @@ class Features:
     sizes: np.ndarray  # (P, L), in place of the setup's, for it may hold shares
     num_levels: np.ndarray  # (P,)
     request_level: np.ndarray  # (P,)
-    restart_s: np.ndarray  # (P,)
+    restart_s: np.ndarray  # (P, L)
     rates: np.ndarray  # (P, T, L, 3)
     rack: np.ndarray  # (N,)
     columns: Mapping[str, Any]  # optional attributes of a workload
@@ -173,6 +173,14 @@ def add_shares(features: Features, rng: np.random.Generator) -> Features:
     return with_rules(features, sharing=sharing, interference=table)
 
 
+def add_placement(features: Features, rng: np.random.Generator) -> Features:
+    rule = rng.choice(
+        ["first_fit", "best_fit", "spread", "random", "dot_prod", "gpu_packing", "gpu_clustering",
+         "fgd"]
+    )  # fmt: skip
+    return with_rules(features, placement=str(rule))
+
+
 def add_contention(features: Features, rng: np.random.Generator) -> Features:
     return with_rules(features, network_contention=True)
 
@@ -214,6 +222,7 @@ FEATURES: dict[str, Callable[[Features, np.random.Generator], Features]] = {
     "allowed_types": add_allowed_types,
     "loaders": add_loaders,
     "shares": add_shares,
+    "placement": add_placement,
     "contention": add_contention,
     "quotas": add_quotas,
     "rounds": add_rounds,
@@ -230,6 +239,7 @@ def without(features: Features, name: str) -> Features:
         "node_failures": ("node_mtbf_h",),
         "node_events": ("node_events",),
         "shares": ("sharing",),
+        "placement": ("placement",),
         "contention": ("network_contention",),
         "quotas": ("tenant_quota",),
         "rounds": ("decide_on_rounds",),

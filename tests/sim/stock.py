@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from marl_sched.sim.devices import MILLI, Demand
+from marl_sched.sim.devices import MILLI, Demand, fits
 from marl_sched.sim.fragmentation import Mix, ScoreCache
 from marl_sched.sim.scoring import RULES, choose
 
@@ -50,8 +50,8 @@ class Stock:
         """`scoring.choose` on these nodes; the largest has 16 CPUs and 4 GPUs."""
         node, device = choose(
             RULES.index(rule),
+            np.array([self.fits(node, job) for node in range(len(self.cpu))]),
             self.cpu,
-            self.memory,
             self.device_free,
             self.num_devices,
             self.node_type,
@@ -65,6 +65,10 @@ class Stock:
             cache,
         )
         return int(node), int(device)
+
+    def fits(self, node: int, job: Demand) -> bool:
+        free = self.cpu[node], self.memory[node], self.device_free[node]
+        return bool(fits(*free, self.node_type[node], job))
 
     def is_empty(self) -> bool:
         return all((a == b).all() for a, b in zip(self.written, self.full, strict=True))

@@ -77,7 +77,7 @@ def one_profile(
         request_level=np.array([request_level]),
         rates=table,
         nominal_rates=table[:, 0, :, 0].copy(),
-        restart_s=np.array([restart_s]),
+        restart_s=np.full((1, len(sizes)), restart_s),
         job_profile=np.zeros(jobs, np.int64),
     )
 
@@ -155,7 +155,7 @@ def random_profiles(rng: np.random.Generator, cluster: Cluster, jobs: int) -> Pr
         request_level=rng.integers(1, num_levels + 1),
         rates=rates,
         nominal_rates=packed.mean(axis=1),
-        restart_s=rng.choice([0.0, 15.0, 90.0], count),
+        restart_s=rng.choice([0.0, 15.0, 90.0], count)[:, None] * (1 + level % 2),
         job_profile=rng.integers(0, count, jobs),
     )
 
@@ -322,6 +322,7 @@ def view_of(setup: Setup, now_s: float, active: list[ReferenceJob]) -> ClusterVi
         job=job,
         profile=profile,
         level=level,
+        gpus=profiles.sizes[profile, level] * work.demand[job, 0],
         request_level=profiles.request_level[profile],
         limit_level=profiles.num_levels[profile],
         arrival_s=column("arrival").astype(float),
@@ -331,7 +332,9 @@ def view_of(setup: Setup, now_s: float, active: list[ReferenceJob]) -> ClusterVi
         est_total_s=work.duration_s[job] * factor,
         est_remaining_s=column("remaining") * factor,
         restart_s=np.where(
-            started | setup.sim.charge_first_start, profiles.restart_s[profile], 0.0
+            started | setup.sim.charge_first_start,
+            profiles.restart_s[profile, profiles.request_level[profile]],
+            0.0,
         ),
         demand=work.demand[job],
         priority=work.priority[job],

@@ -172,6 +172,14 @@ def test_the_first_bad_row_is_the_one_named(tmp_path):
     }
 
 
+@pytest.mark.parametrize("row", ["b,0,1e11,1", "b,1e300,5,1", "b,0,1e300,1"])
+def test_times_that_no_simulation_gets_through(tmp_path, row):
+    path = written(tmp_path, OWN + f"a,0,5,1\n{row}\n")
+    with pytest.raises(UserError, match=r"row 3, column .*(arrival|duration)_s.* is beyond 1e\+1"):
+        load(path)
+    assert len(load(path, skip_bad_rows=True)) == 1
+
+
 @pytest.mark.parametrize("cell", ["2017-13-09 06:13:03", "now", "", "2017", "5010"])
 def test_bad_times(tmp_path, cell):
     path = written(tmp_path, PHILLY + f"{cell},10.5,2,21,6214e9\n")

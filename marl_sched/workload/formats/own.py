@@ -54,7 +54,7 @@ def read(table: Table) -> RawTrace:
             f"trace {table.path}: row 1: unknown column {unknown[0]!r}; known: {', '.join(known)}; "
             "rename or remove it"
         )
-    arrival_s = table.numbers("arrival_s")
+    arrival_s = table.times("arrival_s")
     raw = plain_trace(table, arrival_s, table.positive("duration_s"), "num_gpus")
     changes: dict[str, Any] = {"demand": _demand(table, raw)}
     for name in ("model", "tenant", "gpu_types"):

@@ -36,13 +36,13 @@ def philly(table: Table) -> RawTrace:
 
 def itp(table: Table) -> RawTrace:
     """Seconds."""
-    arrival_s = table.numbers("submission_time")
+    arrival_s = table.times("submission_time")
     return plain_trace(table, arrival_s, table.positive("duration"), "num_gpu")
 
 
 def muri(table: Table) -> RawTrace:
     """Milliseconds; the run time is iterations x iteration_time."""
-    arrival_s = table.numbers("submit_time") / 1e3
+    arrival_s = table.times("submit_time") / 1e3
     duration_s = table.positive("iterations") * table.positive("iteration_time") / 1e3
     raw = plain_trace(table, arrival_s, duration_s, "num_gpu")
     return replace(raw, model=known_models(table.texts("model_name"), MURI_MODELS))
@@ -56,7 +56,7 @@ def chronus(table: Table) -> RawTrace:
     out and counted.
     """
     table.keep(table.values("num_gpu") != 0, "asks for no GPU")
-    arrival_s = table.numbers("submit_time") * MINUTE_S
+    arrival_s = table.times("submit_time") * MINUTE_S
     raw = plain_trace(table, arrival_s, table.positive("duration") * MINUTE_S, "num_gpu")
     deadline_s = arrival_s + _first_times(table) * MINUTE_S
     raw = tenants(raw, table, "user")

@@ -159,9 +159,11 @@ class ReplayedModel:
         gain = (var + sqr) / (var / scale + sqr) iterations at the initial batch size are worth
         one of `scale` times its size.
         """
-        gpus = sum(digits)
-        local, steps = self.split(batch, gpus)
-        used = gpus * local * (steps + 1)
+        return self.progress_at(digits, *self.split(batch, sum(digits)))
+
+    def progress_at(self, digits: tuple[int, ...], local: int, steps: int) -> np.ndarray:
+        """The same for a batch of one GPU and accumulation steps."""
+        used = sum(digits) * local * (steps + 1)
         sqr, var = self.at_batch(used, 2), self.at_batch(used, 3)
         gain = (var + sqr) / (var / (used / self.initial_batch) + sqr)
         return np.asarray(gain / self.iteration_s(digits, local, steps))
