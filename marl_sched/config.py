@@ -16,6 +16,7 @@ from marl_sched.errors import UserError
 
 Algorithm = Literal["ppo", "dqn"]
 ActionSpace = Literal["meta", "edit", "full"]
+Credit = Literal["shadow", "lookahead"]
 AgentBehaviour = Literal["honest", "greedy", "yielding", "learned"]
 Placement = Literal[
     "consolidate",
@@ -190,6 +191,12 @@ class EnvConfig(_Section):
     demand_price: NonNegative = 0.0
     """Price of GPUs to a learned agent: isolated seconds for each GPU-second that its job
     holds, over its request; 0 lets selfish agents ask for all they can use."""
+    credit: Credit = "lookahead"
+    """How a decision earns its part of the episode's return: `lookahead` what the whole rest of
+    the episode saves by it, which is played with the base schedule after each round that was
+    changed; `shadow` what has been saved until the next decision, at a fiftieth of the cost of
+    random play, but learning is worse with it (docs/learning.md). Learned agents need the first,
+    as the shadow cannot follow what they will declare."""
     reward: RewardWeights = RewardWeights()
 
 

@@ -29,6 +29,7 @@ SOURCES = (
     "records.py",
     "types.py",
     "order.py",
+    "logarithm.py",
     "sim",
     "schedulers",
     "envs",

@@ -92,3 +92,58 @@ def sort_nearly_sorted(rows: Ints1, key: Floats1, tie: Ints1) -> None:
             for rank in range(n):
                 rows[rank] = before[order[rank]]
             return
+
+
+@kernel
+def descending_again(order: np.ndarray, known: int, key: np.ndarray) -> None:
+    """Order rows by key, largest first, starting from their order at another time.
+
+    Equal keys come in order of their rows, so that the result does not depend on the start; but
+    where little has changed since, this costs one pass.
+
+    Args:
+        order: (S,) int64; its first `known` are a permutation of the rows [0, known), its
+            first n become one of [0, n).
+        key: (n,) float64, not NaN.
+    """
+    n, kept = key.size, 0
+    for at in range(known):
+        if order[at] < n:
+            order[kept] = order[at]
+            kept += 1
+    for row in range(kept, n):
+        order[row] = row
+    sort_nearly_sorted(order[:n], -key, np.arange(n))
+
+
+@kernel
+def smallest_first(rows: np.ndarray, count: int, key: np.ndarray) -> None:
+    """Reorder rows (m,) so that the `count` < m with the smallest keys come first, in any order.
+
+    Equal keys count in order of their rows. Hoare's selection: O(m) on average.
+    """
+    low, high = 0, rows.size - 1
+    while low < high:
+        pivot = rows[(low + high) >> 1]
+        i, j = low, high
+        while i <= j:
+            while before(rows[i], pivot, key):
+                i += 1
+            while before(pivot, rows[j], key):
+                j -= 1
+            if i <= j:
+                rows[i], rows[j] = rows[j], rows[i]
+                i += 1
+                j -= 1
+        if count <= j:
+            high = j
+        elif count >= i:
+            low = i
+        else:
+            return
+
+
+@kernel
+def before(one: int, other: int, key: np.ndarray) -> bool:
+    """Whether row `one` has the smaller key, or an equal one and stands further up."""
+    return key[one] < key[other] or (key[one] == key[other] and one < other)

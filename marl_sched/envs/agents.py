@@ -116,7 +116,7 @@ class AgentDesk:
 
     def __init__(self, config: Config, world: World, game: Game) -> None:
         self._world = world
-        self._game = game
+        self.game = game
         self._price = config.env.demand_price
         envs, slots = game.slot.shape
         self._due = np.zeros((envs, slots), dtype=np.bool_)
@@ -125,14 +125,13 @@ class AgentDesk:
 
     def due(self) -> tuple[np.ndarray, np.ndarray]:
         """Environments and slots (D,), (D,) of the agents that have to declare now."""
-        for b in range(self._due.shape[0]):
-            rules.agents_due(self._world, self._game, b, self._due[b])
+        rules.agents_due(self._world, self.game, self._due)
         envs, slots = np.nonzero(self._due)
         return envs, slots
 
     def observe(self, envs: np.ndarray, slots: np.ndarray) -> dict[str, np.ndarray]:
         """Observations of those agents, each (D, ..)."""
-        game, world = self._game, self._world
+        game, world = self.game, self._world
         own = np.concatenate([game.jobs[envs, slots], game.globals[envs]], axis=1)
         rows = game.slot[envs, slots]
         most = world.num_levels[world.slot_k[envs, c.PROFILE, rows]]
@@ -149,7 +148,7 @@ class AgentDesk:
     ) -> None:
         """Carry out the demands `actions` (D,) of the agents that were due."""
         columns = columns or {}
-        world, game = self._world, self._game
+        world, game = self._world, self.game
         levels = np.zeros(self._due.shape, dtype=np.int64)
         levels[envs, slots] = actions + 1
         for j, (b, k) in enumerate(zip(envs.tolist(), slots.tolist(), strict=True)):

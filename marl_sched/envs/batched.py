@@ -18,11 +18,12 @@ from marl_sched.envs.game import (
     GLOBAL_FEATURES,
     JOB_FEATURES,
     NUM_TERMS,
-    SHARED,
     Game,
     build_game,
     num_actions,
+    with_curve_of,
 )
+from marl_sched.envs.game import PER_ENV as GAME_PER_ENV
 from marl_sched.errors import UserError
 from marl_sched.perf.profiles import build_profiles
 from marl_sched.sim import columns as c
@@ -153,6 +154,8 @@ class BatchedSchedulingEnv:
         self.world: World = make_world(config, self.workload, num_envs + 1, self.window)
         self.game: Game = build_game(config, self.world, num_envs)
         self.observation_space, self.action_space = spec_spaces(config)
+        self._out = np.zeros(2)
+        self._weights = self.game.weights.astype(np.float32)
         self._rng = np.random.default_rng(seed)
         self._episode = [Episode(0, self.window)] * num_envs
         self._finished: list[dict[str, float]] = []
@@ -175,9 +178,17 @@ class BatchedSchedulingEnv:
     def begin(self, b: int, episode: Episode) -> bool:
         """Start `episode` in environment `b`; False when it ends without a decision."""
         self._episode[b] = episode
-        return bool(
-            rules.begin(self.world, self.game, b, episode.first, episode.end, episode.stretch)
-        )
+        while True:
+            status = rules.begin(
+                self.world, self.game, b, episode.first, episode.end, episode.stretch
+            )
+            if status != rules.NO_ROOM:
+                return bool(status == rules.DECIDES)
+            self._set_game(with_curve_of(self.game, 2 * self.game.curve.shape[1]))
+
+    def _set_game(self, game: Game) -> None:
+        self.game = game
+        self.agents.game = game
 
     def seed(self, seed: int) -> None:
         """Restart the draws of episodes from `seed`."""
@@ -206,7 +217,7 @@ class BatchedSchedulingEnv:
             "jobs": game.jobs,
             "cluster": game.cluster,
             "globals": game.globals,
-            "weights": game.weights.astype(np.float32),
+            "weights": self._weights,
             "mask": game.mask,
         }
         return {key: value.copy() if rows is None else value[rows] for key, value in arrays.items()}
@@ -225,11 +236,11 @@ class BatchedSchedulingEnv:
         dt_s = np.empty(self.num_envs)
         done = np.empty(self.num_envs, dtype=np.bool_)
         actions = np.ascontiguousarray(actions, dtype=np.int64)
-        rules.step_all(self.world, self.game, actions, reward, dt_s, done)
-        for b in np.flatnonzero(done):
-            self._finished.append(self.episode_summary(int(b)))
-            self.agents.close_episode(int(b))
-            self.begin_drawn(int(b))
+        if rules.step_all(self.world.table, self.game.table, actions, reward, dt_s, done):
+            for b in np.flatnonzero(done).tolist():
+                self._finished.append(self.episode_summary(b))
+                self.agents.close_episode(b)
+                self.begin_drawn(b)
         return self.observation(), reward, dt_s, done
 
     def play_fixed(
@@ -256,9 +267,18 @@ class BatchedSchedulingEnv:
                     self.agents.declare(envs, slots, obs, demand(obs))
             rows = np.flatnonzero(running)
             actions = act(self.observation(rows))
-            for b, action in zip(rows, actions, strict=True):
-                _, _, ended = rules.step(self.world, self.game, int(b), int(action), False)
-                running[b] = not ended
+            for b, action in zip(rows.tolist(), actions, strict=True):
+                running[b] = not self.step_one(b, int(action), with_reward=False)[2]
+
+    def step_one(
+        self, b: int, action: int, *, with_reward: bool = True
+    ) -> tuple[float, float, bool]:
+        """One sub-step in environment `b`: reward, simulated seconds, whether the episode ended.
+
+        The next one does not begin by itself.
+        """
+        ended = rules.step_one(self.world.table, self.game.table, b, action, with_reward, self._out)
+        return float(self._out[0]), float(self._out[1]), bool(ended)
 
     def episode_summary(self, b: int) -> dict[str, float]:
         """Figures of the episode that has just ended in environment `b`."""
@@ -284,9 +304,7 @@ class BatchedSchedulingEnv:
         """Everything that changes, to go on later exactly as now."""
         return {
             "world": {name: getattr(self.world, name).copy() for name in PER_ENV},
-            "game": {
-                name: getattr(self.game, name).copy() for name in Game._fields if name not in SHARED
-            },
+            "game": {name: getattr(self.game, name).copy() for name in GAME_PER_ENV},
             "rng": self._rng.bit_generator.state,
             "episode": list(self._episode),
             "finished": list(self._finished),
@@ -297,8 +315,10 @@ class BatchedSchedulingEnv:
         """Continue from what `get_state` gave."""
         for name, value in state["world"].items():
             getattr(self.world, name)[...] = value
+        self._set_game(with_curve_of(self.game, state["game"]["curve"].shape[1]))
         for name, value in state["game"].items():
             getattr(self.game, name)[...] = value
+        self._weights = self.game.weights.astype(np.float32)
         self._rng.bit_generator.state = state["rng"]
         self._episode = list(state["episode"])
         self._finished = list(state["finished"])

@@ -11,7 +11,6 @@ from ray.rllib.utils.annotations import override
 from ray.tune.registry import register_env
 
 from marl_sched.config import Config, validate_config
-from marl_sched.envs import rules
 from marl_sched.envs.agents import (
     Demand,
     agent_action_space,
@@ -84,12 +83,11 @@ class SchedulingEnv(MultiAgentEnv):
 
     @override(MultiAgentEnv)
     def step(self, action_dict: Values) -> tuple[Values, Values, Values, Values, Values]:
-        world, game = self.core.world, self.core.game
         if self._due:
             self._declare(action_dict)
             obs = {SCHEDULER: self._scheduler_observation()}
             return obs, {SCHEDULER: 0.0}, {"__all__": False}, {"__all__": False}, {}
-        reward, dt_s, ended = rules.step(world, game, 0, int(action_dict[SCHEDULER]), True)
+        reward, dt_s, ended = self.core.step_one(0, int(action_dict[SCHEDULER]))
         rewards: Values = {SCHEDULER: reward}
         info = {SCHEDULER: {"dt_s": dt_s}}
         if not ended:

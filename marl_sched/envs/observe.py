@@ -1,14 +1,19 @@
-"""What the scheduler sees, written by compiled code straight into the observation arrays."""
+"""What the scheduler sees, written by compiled code straight into the observation arrays.
+
+A round's first observation is written whole; a sub-step rewrites what its edit has moved.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from marl_sched.envs.game import Game
-from marl_sched.jit import kernel
-from marl_sched.order import rows_by_key
-from marl_sched.schedulers.elastic_index import MIN_REMAINING_S, log_rank_weights
+from marl_sched.jit import kernel, part
+from marl_sched.logarithm import log_each
+from marl_sched.order import smallest_first
+from marl_sched.schedulers.elastic_index import MIN_REMAINING_S
 from marl_sched.sim import columns as c
+from marl_sched.sim.nodes import emptiest_share
 from marl_sched.sim.world import World
 
 BID_RANGE = 4.0
@@ -16,219 +21,251 @@ BID_RANGE = 4.0
 
 
 @kernel
-def bid_up(w: World, g: Game, b: int, i: int) -> float:
-    """Index score of one level more than proposed for row `i`; -inf where there is none."""
+def set_bids(w: World, g: Game, b: int, i: int) -> None:
+    """Note the index score of one level more than proposed for row `i`, and of its last one."""
     level = g.proposal[b, i]
-    return g.score[b, i, level] if level < w.slot_k[b, c.LIMIT_LEVEL, i] else -np.inf
+    limit = w.slot_k[b, c.LIMIT_LEVEL, i]
+    g.bid_up[b, i] = g.score[b, i, level] if level < limit else -np.inf
+    g.bid_down[b, i] = g.score[b, i, level - 1] if level > 0 else np.inf
+
+
+@part
+def take_stock(w: World, g: Game, b: int) -> None:
+    """Count what the proposal hands out and changes, and note everybody's bids."""
+    given, moved = 0, 0
+    profile, held, limit = w.slot_k[b, c.PROFILE], w.slot_k[b, c.LEVEL], w.slot_k[b, c.LIMIT_LEVEL]
+    proposal, score, sizes = g.proposal[b], g.score[b], w.sizes
+    bid_up, bid_down = g.bid_up[b], g.bid_down[b]
+    for i in range(w.env_k[b, c.NUM_ACTIVE]):
+        level = proposal[i]
+        given += sizes[profile[i], level]
+        moved += level != held[i]
+        bid_up[i] = score[i, level] if level < limit[i] else -np.inf
+        bid_down[i] = score[i, level - 1] if level > 0 else np.inf
+    g.free[b] = int(w.total[0]) - given
+    g.moved[b] = moved
 
 
 @kernel
-def bid_down(g: Game, b: int, i: int) -> float:
-    """Index score of the last level proposed for row `i`; +inf where it has none."""
-    level = g.proposal[b, i]
-    return g.score[b, i, level - 1] if level > 0 else np.inf
-
-
-@kernel
-def choose_slots(w: World, g: Game, b: int) -> None:
-    """Rank the active jobs by work left, find the price, and pick the jobs that get a slot.
-
-    All of them where they fit, by work left; else those closest to gaining a level and those
-    closest to losing one, half each: where an edit can matter.
-    """
-    n = w.env_k[b, c.NUM_ACTIVE]
-    shown = g.slot.shape[1]
-    up, down = np.empty(n), np.empty(n)
-    for i in range(n):
-        profile = w.slot_k[b, c.PROFILE, i]
-        base = w.nominal_rates[profile, 1] / w.sizes[profile, 1]
-        g.work[b, i] = max(w.slot_f[b, c.EST_REMAINING_S, i], MIN_REMAINING_S) / base
-        up[i] = -bid_up(w, g, b, i)
-        down[i] = bid_down(g, b, i)
-    g.rank_weight[b, :n] = log_rank_weights(g.work[b, :n], g.index_params[0])
-    g.rank_weight[b, :n] -= g.rank_weight[b, :n].max()
-    highest, lowest = -up.min(), down.min()
+def find_price(w: World, g: Game, b: int) -> None:
+    """The index score at which GPUs change hands: between who gains next and who loses next."""
+    highest, lowest = -np.inf, np.inf
+    bid_up, bid_down = g.bid_up[b], g.bid_down[b]
+    for i in range(w.env_k[b, c.NUM_ACTIVE]):
+        highest = bid_up[i] if bid_up[i] > highest else highest
+        lowest = bid_down[i] if bid_down[i] < lowest else lowest
     if highest > -np.inf and lowest < np.inf:
         g.price[b] = 0.5 * (highest + lowest)
     else:
         g.price[b] = highest if highest > -np.inf else (lowest if lowest < np.inf else 0.0)
-    order = rows_by_key(g.work[b, :n])
-    for position in range(n):
-        g.rank[b, order[position]] = position / n
-    g.slot[b, :] = -1
-    if n <= shown:
-        g.slot[b, :n] = order
-        return
-    taken = np.zeros(n, dtype=np.bool_)
-    for k in range(shown):
-        # The two orders in turn; `taken` drops who is in both.
-        keys = up if k % 2 == 0 else down
-        best = -1
+
+
+@part
+def choose_slots(w: World, g: Game, b: int) -> None:
+    """Pick the jobs that get a slot, least work left first.
+
+    All of them where they fit; else those whose next or last level is closest to the price:
+    where an edit can matter.
+    """
+    n, shown = w.env_k[b, c.NUM_ACTIVE], g.slot.shape[1]
+    find_price(w, g, b)
+    slot, slot_of, order = g.slot[b], g.slot_of[b], g.order[b]
+    # 0 marks who is picked until the slots are numbered.
+    slot_of[:n] = 0
+    if n > shown:
+        bid_up, bid_down, price = g.bid_up[b], g.bid_down[b], g.price[b]
+        rows, distance = np.empty(n, dtype=np.int64), np.empty(n)
         for i in range(n):
-            if not taken[i] and (best < 0 or keys[i] < keys[best]):
-                best = i
-        taken[best] = True
-        g.slot[b, k] = best
+            rows[i] = i
+            distance[i] = min(abs(bid_up[i] - price), abs(bid_down[i] - price))
+        smallest_first(rows, shown, distance)
+        for k in range(shown, n):
+            slot_of[rows[k]] = -1
+    k = 0
+    for rank in range(n - 1, -1, -1):
+        i = order[rank]
+        if slot_of[i] == 0:
+            slot[k], slot_of[i] = i, k
+            k += 1
+    g.shown[b] = k
+    slot[k:] = -1
+
+
+@part
+def write_observation(w: World, g: Game, b: int) -> None:
+    """Fill the observation and the mask of environment `b` at the beginning of a round."""
+    write_mask(w, g, b)
+    mean_left_s = write_globals(w, g, b)
+    write_jobs(w, g, b, mean_left_s)
+    write_levels(w, g, b)
+    write_cluster(w, g, b)
 
 
 @kernel
-def proposed_gpus(w: World, g: Game, b: int) -> int:
-    """GPUs that the proposal hands out."""
-    total = 0
-    for i in range(w.env_k[b, c.NUM_ACTIVE]):
-        total += w.sizes[w.slot_k[b, c.PROFILE, i], g.proposal[b, i]]
-    return total
+def write_levels(w: World, g: Game, b: int) -> None:
+    """Write what follows from the proposal into every slot."""
+    for k in range(g.shown[b]):
+        write_level(w, g, b, k)
+
+
+@part
+def write_anew(w: World, g: Game, b: int) -> None:
+    """Bring the observation up to date after a proposal that is another altogether."""
+    take_stock(w, g, b)
+    write_mask(w, g, b)
+    write_levels(w, g, b)
+    write_counts(w, g, b)
 
 
 @kernel
-def write_mask(w: World, g: Game, b: int, free: float) -> None:
+def write_mask(w: World, g: Game, b: int) -> None:
     """Legal actions: commit always; algorithms at a round's start; edits that can be served.
 
     A job is edited once a round. It can go up when the free GPUs and those of jobs that were
     not edited suffice, and down when the proposal gives it any.
     """
-    num_algorithms = g.algorithms.size
-    shown = g.slot.shape[1]
-    g.mask[b, :] = 0
-    g.mask[b, 0] = 1
-    if g.allow_algorithms and g.fresh[b]:
-        g.mask[b, 1 : 1 + num_algorithms] = 1
+    mask, slot, pinned, jobs = g.mask[b], g.slot[b], g.pinned[b], g.jobs[b]
+    first_up, shown = 1 + g.algorithms.size, g.shown[b]
+    first_down = first_up + slot.size
+    mask[0] = 1
+    mask[1:first_up] = 1 if g.allow_algorithms and g.fresh[b] else 0
     if not g.allow_edits or g.edits[b] >= g.max_edits:
+        mask[first_up:] = 0
+        jobs[:, 14] = 0.0
         return
-    room = free
-    for i in range(w.env_k[b, c.NUM_ACTIVE]):
-        if not g.pinned[b, i]:
-            room += w.sizes[w.slot_k[b, c.PROFILE, i], g.proposal[b, i]]
+    profile, proposal, sizes = w.slot_k[b, c.PROFILE], g.proposal[b], w.sizes
+    bid_up, room = g.bid_up[b], g.room[b]
     for k in range(shown):
-        i = g.slot[b, k]
-        if i < 0 or g.pinned[b, i]:
-            continue
-        profile, level = w.slot_k[b, c.PROFILE, i], g.proposal[b, i]
-        if bid_up(w, g, b, i) > -np.inf and w.sizes[profile, level + 1] <= room:
-            g.mask[b, 1 + num_algorithms + k] = 1
-        if level > 0:
-            g.mask[b, 1 + num_algorithms + shown + k] = 1
-
-
-@kernel
-def write_observation(w: World, g: Game, b: int) -> None:
-    """Fill the observation and the mask of environment `b` from world and proposal."""
-    gpus = w.total[0]
-    free = gpus - proposed_gpus(w, g, b)
-    write_mask(w, g, b, free)
-    mean_left = write_globals(w, g, b)
-    write_jobs(w, g, b, mean_left)
-    write_cluster(w, g, b, free)
+        i = slot[k]
+        up, down = False, False
+        if not pinned[i]:
+            level = proposal[i]
+            up = bid_up[i] > -np.inf and sizes[profile[i], level + 1] <= room
+            down = level > 0
+        mask[first_up + k] = 1 if up else 0
+        mask[first_down + k] = 1 if down else 0
+        jobs[k, 14] = 1.0 if up else 0.0
+    mask[first_up + shown : first_down] = 0
+    mask[first_down + shown :] = 0
 
 
 @kernel
 def write_jobs(w: World, g: Game, b: int, mean_left_s: float) -> None:
-    """Per-job features in the order of `game.JOB_FEATURES`."""
-    n = w.env_k[b, c.NUM_ACTIVE]
-    now = w.env_f[b, c.NOW_S]
-    log_gpus = np.log2(1.0 + w.total[0])
-    mean_work = max(g.work[b, :n].mean(), 1.0)
-    first_up = 1 + g.algorithms.size
-    g.jobs[b, :, :] = 0.0
-    for k in range(g.slot.shape[1]):
-        i = g.slot[b, k]
-        if i < 0:
+    """Per-job features in the order of `game.JOB_FEATURES` that hold all round long."""
+    n, shown = w.env_k[b, c.NUM_ACTIVE], g.shown[b]
+    now, round_s = w.env_f[b, c.NOW_S], w.round_s
+    f, slot_k = w.slot_f[b], w.slot_k[b]
+    logs, slot, jobs, size_feature = g.scratch[b], g.slot[b], g.jobs[b], g.size_feature
+    total_work, work = 0.0, g.work[b]
+    for i in range(n):
+        total_work += work[i]
+    log_mean_work = np.log(max(total_work / n, 1.0))
+    heaviest = g.rank_weight[n - 1]
+    for k in range(shown):
+        i = slot[k]
+        left_s = max(f[c.EST_REMAINING_S, i], MIN_REMAINING_S)
+        logs[k] = 1.0 + (now - f[c.ARRIVAL_S, i]) / mean_left_s
+        logs[shown + k] = 1.0 + f[c.RESTART_S, i] / left_s
+        logs[2 * shown + k] = 1.0
+        if slot_k[c.LEVEL, i] > 0:
+            logs[2 * shown + k] += (now - f[c.RUN_SINCE_S, i]) / round_s
+        jobs[k, 16] = 1.0 - min(left_s / max(f[c.EST_TOTAL_S, i], MIN_REMAINING_S), 1.0)
+    log_each(logs[: 3 * shown])
+    jobs[shown:] = 0.0
+    order, slot_of, log_work, rank_weight = g.order[b], g.slot_of[b], g.log_work[b], g.rank_weight
+    for rank in range(n):
+        i = order[rank]
+        k = slot_of[i]
+        if k < 0:
             continue
-        x = g.jobs[b, k]
-        profile = w.slot_k[b, c.PROFILE, i]
-        sizes, rates = w.sizes[profile], w.nominal_rates[profile]
-        held, wanted = w.slot_k[b, c.LEVEL, i], g.proposal[b, i]
-        base = rates[1] / sizes[1]
-        left_s = max(w.slot_f[b, c.EST_REMAINING_S, i], MIN_REMAINING_S)
+        x = jobs[k]
+        profile, held = slot_k[c.PROFILE, i], slot_k[c.LEVEL, i]
         x[0] = 1.0
-        x[1] = np.log(g.work[b, i] / mean_work) / 4.0
-        x[2] = g.rank[b, i]
-        x[3] = np.log2(1.0 + sizes[w.slot_k[b, c.REQUEST_LEVEL, i]]) / log_gpus
-        x[4] = np.log2(1.0 + sizes[held]) / log_gpus
-        x[5] = np.log2(1.0 + sizes[wanted]) / log_gpus
-        x[6] = np.log2(1.0 + sizes[w.slot_k[b, c.LIMIT_LEVEL, i]]) / log_gpus
+        x[1] = (log_work[i] - log_mean_work) / 4.0
+        x[2] = (n - 1 - rank) / n
+        x[3] = size_feature[profile, slot_k[c.REQUEST_LEVEL, i]]
+        x[4] = size_feature[profile, held]
+        x[6] = size_feature[profile, slot_k[c.LIMIT_LEVEL, i]]
         x[7] = 1.0 if held == 0 else 0.0
-        x[8] = 1.0 if np.isnan(w.slot_f[b, c.FIRST_START_S, i]) else 0.0
-        x[9] = np.log1p((now - w.slot_f[b, c.ARRIVAL_S, i]) / mean_left_s) / 4.0
-        x[10] = np.log1p(w.slot_f[b, c.RESTART_S, i] / left_s)
-        x[11] = -2.0
-        if wanted < w.num_levels[profile]:
-            gain = (rates[wanted + 1] - rates[wanted]) / (sizes[wanted + 1] - sizes[wanted])
-            x[11] = np.log(max(gain / base, 3.4e-4)) / 4.0
-        x[12] = -2.0
-        if wanted > 0:
-            loss = (rates[wanted] - rates[wanted - 1]) / (sizes[wanted] - sizes[wanted - 1])
-            x[12] = np.log(max(loss / base, 3.4e-4)) / 4.0
-        x[13] = g.rank_weight[b, i] / 4.0
-        x[14] = g.mask[b, first_up + k]
-        if held > 0:
-            x[15] = np.log1p((now - w.slot_f[b, c.RUN_SINCE_S, i]) / w.round_s) / 4.0
-        total = max(w.slot_f[b, c.EST_TOTAL_S, i], MIN_REMAINING_S)
-        x[16] = 1.0 - min(left_s / total, 1.0)
-        x[17] = np.sign(wanted - held)
-        x[18] = max(min(bid_up(w, g, b, i) - g.price[b], BID_RANGE), -BID_RANGE) / 2.0
-        x[19] = max(min(bid_down(g, b, i) - g.price[b], BID_RANGE), -BID_RANGE) / 2.0
-        x[20] = 1.0 if g.pinned[b, i] else 0.0
+        x[8] = 1.0 if np.isnan(f[c.FIRST_START_S, i]) else 0.0
+        x[9] = logs[k] / 4.0
+        x[10] = logs[shown + k]
+        x[13] = (rank_weight[rank] - heaviest) / 4.0
+        x[15] = logs[2 * shown + k] / 4.0
+
+
+@kernel
+def write_level(w: World, g: Game, b: int, k: int) -> None:
+    """The features of slot `k` that follow from what is proposed for its job."""
+    i = g.slot[b, k]
+    x = g.jobs[b, k]
+    profile, held = w.slot_k[b, c.PROFILE, i], w.slot_k[b, c.LEVEL, i]
+    wanted, price = g.proposal[b, i], g.price[b]
+    x[5] = g.size_feature[profile, wanted]
+    x[11] = g.gain_feature[profile, wanted + 1]
+    x[12] = g.gain_feature[profile, wanted]
+    x[17] = np.sign(wanted - held)
+    x[18] = max(min(g.bid_up[b, i] - price, BID_RANGE), -BID_RANGE) / 2.0
+    x[19] = max(min(g.bid_down[b, i] - price, BID_RANGE), -BID_RANGE) / 2.0
+    x[20] = 1.0 if g.pinned[b, i] else 0.0
 
 
 @kernel
 def write_globals(w: World, g: Game, b: int) -> float:
     """Global features in the order of `game.GLOBAL_FEATURES`; the mean run time left, s."""
     n = w.env_k[b, c.NUM_ACTIVE]
-    gpus = w.total[0]
-    waiting, asked, most, changes, left_s = 0.0, 0.0, 0.0, 0.0, 0.0
-    total_work, log_sum, log_squares = 0.0, 0.0, 0.0
+    profile, request = w.slot_k[b, c.PROFILE], w.slot_k[b, c.REQUEST_LEVEL]
+    limit, left = w.slot_k[b, c.LIMIT_LEVEL], w.slot_f[b, c.EST_REMAINING_S]
+    work, log_work, sizes, slot_of = g.work[b], g.log_work[b], w.sizes, g.slot_of[b]
     for i in range(n):
-        profile = w.slot_k[b, c.PROFILE, i]
-        level = w.slot_k[b, c.LEVEL, i]
-        waiting += level == 0
-        changes += level != g.proposal[b, i]
-        asked += w.sizes[profile, w.slot_k[b, c.REQUEST_LEVEL, i]]
-        most += w.sizes[profile, w.slot_k[b, c.LIMIT_LEVEL, i]]
-        left_s += max(w.slot_f[b, c.EST_REMAINING_S, i], MIN_REMAINING_S)
-        log_work = np.log(g.work[b, i])
-        total_work += g.work[b, i]
-        log_sum += log_work
-        log_squares += log_work * log_work
-    shown_work, shown_asked, shown = 0.0, 0.0, 0
-    for k in range(g.slot.shape[1]):
-        i = g.slot[b, k]
-        if i >= 0:
+        log_work[i] = work[i]
+    log_each(log_work[:n])
+    asked, most, tail_asked, shown = 0, 0, 0, 0
+    left_s, total, tail, log_sum, log_squares = 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(n):
+        request_gpus = sizes[profile[i], request[i]]
+        asked += request_gpus
+        most += sizes[profile[i], limit[i]]
+        left_s += max(left[i], MIN_REMAINING_S)
+        total += work[i]
+        log_sum += log_work[i]
+        log_squares += log_work[i] * log_work[i]
+        if slot_of[i] < 0:
+            tail += work[i]
+            tail_asked += request_gpus
+        else:
             shown += 1
-            shown_work += g.work[b, i]
-            shown_asked += w.sizes[w.slot_k[b, c.PROFILE, i], w.slot_k[b, c.REQUEST_LEVEL, i]]
-    x = g.globals[b]
+    gpus, x = w.total[0], g.globals[b]
     mean_left_s = left_s / n
     x[0] = np.log1p(n) / 8.0
-    x[1] = waiting / n
+    x[1] = w.env_k[b, c.NUM_WAITING] / n
     x[2] = np.log1p(asked / gpus)
     x[3] = np.log1p(most / gpus)
     x[4] = (n - shown) / n
-    x[5] = max(1.0 - shown_work / total_work, 0.0)
-    x[6] = np.log1p(max(asked - shown_asked, 0.0) / gpus)
+    x[5] = tail / total
+    x[6] = np.log1p(tail_asked / gpus)
     x[7] = np.log1p(g.elapsed_s[b] / w.round_s)
-    x[8] = (g.max_edits - g.edits[b]) / g.max_edits
-    x[9] = changes / n
     x[10] = np.sqrt(max(log_squares / n - (log_sum / n) ** 2, 0.0)) / 4.0
     x[11] = np.log1p(mean_left_s / w.round_s) / 8.0
-    return mean_left_s
+    write_counts(w, g, b)
+    return float(mean_left_s)
 
 
 @kernel
-def write_cluster(w: World, g: Game, b: int, free_proposed: float) -> None:
-    """Cluster features in the order of `game.CLUSTER_FEATURES`."""
+def write_counts(w: World, g: Game, b: int) -> None:
+    """Global and cluster features that follow from the proposal."""
+    g.globals[b, 8] = (g.max_edits - g.edits[b]) / g.max_edits
+    g.globals[b, 9] = g.moved[b] / w.env_k[b, c.NUM_ACTIVE]
+    g.cluster[b, 1] = g.free[b] / w.total[0]
+
+
+@kernel
+def write_cluster(w: World, g: Game, b: int) -> None:
+    """Cluster features in the order of `game.CLUSTER_FEATURES`, by the index of the nodes."""
     nodes = w.capacity.shape[0]
-    free, emptiest, idle = 0.0, 0.0, 0.0
-    for node in range(nodes):
-        here = w.free[b, node, 0]
-        free += here
-        if w.capacity[node, 0] > 0.0:
-            emptiest = max(emptiest, here / w.capacity[node, 0])
-        idle += here >= w.capacity[node, 0]
     x = g.cluster[b]
-    x[0] = free / w.total[0]
-    x[1] = free_proposed / w.total[0]
-    x[2] = emptiest
-    x[3] = idle / nodes
+    x[0] = w.spare[b, 0] / w.total[0]
+    x[2] = emptiest_share(w, b)
+    x[3] = w.env_k[b, c.IDLE_NODES] / nodes
     x[4] = np.log2(1.0 + nodes) / 12.0
     x[5] = np.log2(1.0 + w.total[0]) / 12.0

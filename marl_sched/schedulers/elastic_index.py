@@ -3,6 +3,7 @@
 import numpy as np
 
 from marl_sched.jit import kernel, part
+from marl_sched.logarithm import log_each
 from marl_sched.order import rows_by_key
 from marl_sched.schedulers.filling import fill_by_score
 from marl_sched.types import ClusterView, Floats1, Ints1
@@ -31,8 +32,41 @@ def log_rank_weights(work: np.ndarray, p: float) -> np.ndarray:
 
 
 @kernel
-def level_scores(v: ClusterView, params: np.ndarray, table: np.ndarray) -> None:
-    """Fill table[i, l] with the worth of raising job i from level l to l + 1, as a log.
+def single_gpu_work(v: ClusterView, work: np.ndarray) -> None:
+    """Fill work (A,) float64 with the estimated seconds left of each job on a single GPU."""
+    profile, left_s, sizes, rates = v.profile, v.est_remaining_s, v.sizes, v.rates
+    for i in range(work.size):
+        speed = rates[profile[i], 1] / sizes[profile[i], 1]
+        work[i] = max(left_s[i], MIN_REMAINING_S) / speed
+
+
+@kernel
+def write_log_gains(sizes: np.ndarray, rates: np.ndarray, row: np.ndarray) -> None:
+    """Fill row (L,) with log ds(k), the gain in single-GPU speed per GPU of each level.
+
+    -inf from the first level on that brings no speed.
+
+    Args:
+        sizes, rates: (most + 1,) of a profile, up to its highest level.
+    """
+    row[:] = -np.inf
+    for level in range(sizes.size - 1):
+        gain = rates[level + 1] - rates[level]
+        if gain <= 0.0:
+            return
+        row[level] = np.log(gain / (sizes[level + 1] - sizes[level]) * sizes[1] / rates[1])
+
+
+@kernel
+def write_worth(
+    v: ClusterView,
+    params: np.ndarray,
+    weight: np.ndarray,
+    gains: np.ndarray,
+    row_of: np.ndarray,
+    table: np.ndarray,
+) -> None:
+    """Fill table (A, L) with the worth of raising job i from level l to l + 1, as a log.
 
     score(i, k -> k+1) = log ds_i(k) + log a_i
         + 1[k < k_cur] log(1 + h + g d / rem) - 1[k >= k_cur > 0] b log(1 + d / rem)
@@ -43,47 +77,51 @@ def level_scores(v: ClusterView, params: np.ndarray, table: np.ndarray) -> None:
 
     Args:
         params: (p, h, g, b).
-        table: (A, L) float64, overwritten; -inf where a level brings no speed.
+        weight: (A,) float64, log a_i.
+        gains: (., L) float64, log ds of each level.
+        row_of: (A,) int64, the row of `gains` that is job i's.
+        table: overwritten up to each job's highest level.
     """
     n = v.job.size
-    p, h, g, b = params[0], params[1], params[2], params[3]
-    base = np.empty(n)
-    work = np.empty(n)
+    h, g, b = params[1], params[2], params[3]
+    keep, move = np.empty(n), np.empty(n)
+    restart_s, left_s = v.restart_s, v.est_remaining_s
     for i in range(n):
-        profile = v.profile[i]
-        base[i] = v.rates[profile, 1] / v.sizes[profile, 1]
-        work[i] = max(v.est_remaining_s[i], MIN_REMAINING_S) / base[i]
-    weight = log_rank_weights(work, p)
-    table[:, :] = -np.inf
+        friction = restart_s[i] / max(left_s[i], MIN_REMAINING_S)
+        keep[i] = 1.0 + h + g * friction
+        move[i] = 1.0 + friction
+    log_each(keep)
+    log_each(move)
+    profile, level, num_levels = v.profile, v.level, v.num_levels
     for i in range(n):
-        profile, held = v.profile[i], v.level[i]
-        friction = v.restart_s[i] / max(v.est_remaining_s[i], MIN_REMAINING_S)
-        for level in range(v.num_levels[profile]):
-            gain = v.rates[profile, level + 1] - v.rates[profile, level]
-            step = v.sizes[profile, level + 1] - v.sizes[profile, level]
-            if gain <= 0.0:
-                break
-            score = np.log(gain / step / base[i]) + weight[i]
-            if level < held:
-                score += np.log(1.0 + h + g * friction)
-            elif held > 0:
-                score -= b * np.log(1.0 + friction)
-            table[i, level] = score
+        held, gain, row = level[i], gains[row_of[i]], table[i]
+        kept = weight[i] + keep[i]
+        changed = weight[i] - (b * move[i] if held > 0 else 0.0)
+        for k in range(held):
+            row[k] = gain[k] + kept
+        for k in range(held, num_levels[profile[i]]):
+            row[k] = gain[k] + changed
 
 
 @part
 def elastic_index(v: ClusterView, params: Floats1, target: Ints1) -> None:
     """Give the next level to the job with the largest worth of speed gained per GPU.
 
-    The worth is `level_scores`. Preemptive and elastic. Source: Berg, Vesilo and
+    The worth is `write_worth`. Preemptive and elastic. Source: Berg, Vesilo and
     Harchol-Balter, "heSRPT", Performance Evaluation 2020 (rank weights); the hysteresis terms
     are ours, their defaults tuned on training parts of ITP, Philly and synthetic workloads.
 
     Args:
         params: (p, h, g, b).
     """
-    left = v.capacity.copy()
-    table = np.empty((v.job.size, v.sizes.shape[1]))
-    level_scores(v, params, table)
+    n = v.job.size
+    gains, table = np.empty((n, v.sizes.shape[1])), np.empty((n, v.sizes.shape[1]))
+    rows, work = np.empty(n, dtype=np.int64), np.empty(n)
+    for i in range(n):
+        profile, levels = v.profile[i], v.num_levels[v.profile[i]] + 1
+        write_log_gains(v.sizes[profile, :levels], v.rates[profile, :levels], gains[i])
+        rows[i] = i
+    single_gpu_work(v, work)
+    write_worth(v, params, log_rank_weights(work, params[0]), gains, rows, table)
     target[:] = 0
-    fill_by_score(v, table, target, left)
+    fill_by_score(v, table, target, v.capacity.copy())

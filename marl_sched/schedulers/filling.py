@@ -13,6 +13,9 @@ from marl_sched.jit import kernel, part
 from marl_sched.order import comes_before, heapify, sift_down, sort_nearly_sorted
 from marl_sched.types import ClusterView, Floats1, Floats2, Ints1
 
+HALVINGS = 12
+"""After so many the few levels that are still open are taken in order."""
+
 
 @kernel
 def asked_level(v: ClusterView, i: int) -> int:
@@ -258,9 +261,83 @@ def fill_from_heap(
             return
 
 
+@kernel
+def list_steps(
+    v: ClusterView, table: np.ndarray, target: np.ndarray, worth: np.ndarray, gpus: np.ndarray
+) -> int:
+    """List the levels that jobs could still get, each with its GPUs; their number.
+
+    Args:
+        worth: (A * L,) float64, overwritten: the least score up to the level, which is when
+            `fill_by_score` would come to it.
+        gpus: (A * L,) int64, overwritten, in 1/1000: integers are added several at once.
+    """
+    count = 0
+    limit, sizes = v.limit_level, v.sizes
+    for i in range(target.size):
+        size, score, milli = sizes[v.profile[i]], table[i], int(1000.0 * v.demand[i, 0] + 0.5)
+        least = np.inf
+        for level in range(target[i], limit[i]):
+            least = min(least, score[level])
+            if least == -np.inf:
+                break
+            worth[count] = least
+            gpus[count] = milli * (size[level + 1] - size[level])
+            count += 1
+    return count
+
+
+@kernel
+def fitting_score(worth: np.ndarray, gpus: np.ndarray, room: float) -> float:
+    """A score at and above which all steps fit into `room` GPUs together, close to the lowest."""
+    most = int(1000.0 * room + 0.5)
+    low, high, total = np.inf, -np.inf, 0
+    for k in range(worth.size):
+        low, high = min(low, worth[k]), max(high, worth[k])
+        total += gpus[k]
+    if total <= most or high == np.inf:
+        return -np.inf
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        asked = 0
+        for k in range(worth.size):
+            asked += gpus[k] if worth[k] >= middle else 0
+        if asked <= most:
+            high = middle
+        else:
+            low = middle
+    return float(high)
+
+
+@kernel
+def take_at_once(
+    v: ClusterView, table: np.ndarray, target: np.ndarray, left: np.ndarray, score: float
+) -> None:
+    """Give out every level that comes at `score` or above, if all of them fit together."""
+    raised, gpus = target.copy(), np.empty(target.size)
+    profile, limit, sizes, demand = v.profile, v.limit_level, v.sizes, v.demand
+    for i in range(target.size):
+        worth, level = table[i], target[i]
+        while level < limit[i] and worth[level] >= score and worth[level] > -np.inf:
+            level += 1
+        gpus[i] = sizes[profile[i], level] - sizes[profile[i], target[i]]
+        raised[i] = level
+    rest = left.copy()
+    for r in range(4):
+        asked = 0.0
+        for i in range(target.size):
+            asked += gpus[i] * demand[i, r]
+        rest[r] -= asked
+    if rest.min() >= -1e-9:
+        target[:] = raised
+        left[:] = rest
+
+
 @part
 def fill_by_score(v: ClusterView, table: Floats2, target: Ints1, left: Floats1) -> None:
     """Raise jobs one level at a time, highest score first, until nothing fits.
+
+    Whoever comes before the first that finds no room is not sorted, but found by a score.
 
     Args:
         table: (A, L) float64, table[i, l] the score of going from level l to l + 1;
@@ -269,14 +346,23 @@ def fill_by_score(v: ClusterView, table: Floats2, target: Ints1, left: Floats1) 
         left: (4,) float64 resources not yet given away, lowered in place.
     """
     n = v.job.size
+    worth, gpus = np.empty(table.size), np.empty(table.size, dtype=np.int64)
+    steps = list_steps(v, table, target, worth, gpus)
+    if steps > 0:
+        take_at_once(v, table, target, left, fitting_score(worth[:steps], gpus[:steps], left[0]))
+    if left[0] <= 1e-9:
+        return
     heap = np.empty(n, dtype=np.int64)
     key = np.empty(n)
     waiting = 0
+    profile, limit, sizes = v.profile, v.limit_level, v.sizes
     for i in range(n):
-        key[i] = np.inf
-        if target[i] < v.limit_level[i]:
-            key[i] = -table[i, target[i]]
-        if key[i] < np.inf:
+        level = target[i]
+        if level >= limit[i] or table[i, level] == -np.inf:
+            continue
+        # What does not fit now never will.
+        if enough(v, i, sizes[profile[i], level + 1] - sizes[profile[i], level], left):
+            key[i] = -table[i, level]
             heap[waiting] = i
             waiting += 1
     heapify(heap, waiting, key, v.job)

@@ -30,9 +30,10 @@ def row(batch: dict[str, np.ndarray], b: int = 0) -> dict[str, np.ndarray]:
     return {key: value[b] for key, value in batch.items()}
 
 
+@pytest.mark.parametrize("credit", ["shadow", "lookahead"])
 @pytest.mark.parametrize("actions", ["meta", "edit", "full"])
-def test_the_batched_twin_is_equal_step_by_step(actions: str) -> None:
-    settings = config(actions)
+def test_the_batched_twin_is_equal_step_by_step(actions: str, credit: str) -> None:
+    settings = config(actions, credit=credit)
     env = SchedulingEnv({"config": settings, "seed": 11})
     twin = BatchedSchedulingEnv(settings, 1, seed=11)
     rng = np.random.default_rng(0)

@@ -18,8 +18,10 @@ from marl_sched.envs.batched import (
     observation_space,
 )
 from marl_sched.envs.game import CLUSTER_FEATURES, GLOBAL_FEATURES, JOB_FEATURES
+from marl_sched.envs.observe import take_stock, write_observation
 from marl_sched.errors import UserError
 from marl_sched.schedulers import get_scheduler
+from marl_sched.sim import columns as c
 from marl_sched.sim.simulation import look
 from marl_sched.types import ClusterView
 from tests.envs.games import UP, config, masked_action, proposed, traced
@@ -134,6 +136,42 @@ def test_globals_and_cluster() -> None:
         assert y["log_nodes"] == pytest.approx(np.log2(4) / 12)
         assert y["log_gpus"] == pytest.approx(np.log2(13) / 12)
     assert overflows > 20
+
+
+@pytest.mark.parametrize("slots", [4, 24])
+def test_a_sub_step_leaves_the_observation_as_if_written_anew(slots: int) -> None:
+    env = BatchedSchedulingEnv(config("full", job_slots=slots, max_edits=5), 1, seed=5)
+    obs, rng, edits = env.reset(), np.random.default_rng(5), 0
+    for _ in range(600):
+        obs, _, dt_s, _ = env.step(np.array([masked_action(rng, obs["mask"][0], edits=0.9)]))
+        edits += dt_s[0] == 0.0
+        take_stock(env.world, env.game, 0)
+        env.game.jobs[0] = np.where(env.game.slot[0, :, None] < 0, 0.0, np.nan)
+        for array in (env.game.cluster, env.game.globals):
+            array[:] = np.nan
+        write_observation(env.world, env.game, 0)
+        for name, value in env.observation().items():
+            np.testing.assert_array_equal(value, obs[name], err_msg=name)
+    assert edits > 200
+
+
+def test_slots_show_those_closest_to_the_price() -> None:
+    env = BatchedSchedulingEnv(config("edit", job_slots=4), 1, seed=0)
+    checked = 0
+    for _ in played(env, 200):
+        game, n = env.game, int(env.world.env_k[0, c.NUM_ACTIVE])
+        shown = game.slot[0][game.slot[0] >= 0]
+        assert (np.diff(game.work[0, shown]) >= 0).all()
+        assert game.slot_of[0, shown].tolist() == list(range(shown.size))
+        assert (game.slot_of[0, :n] >= 0).sum() == shown.size == min(n, 4)
+        if n > 4 and game.fresh[0]:
+            up, down = game.bid_up[0, :n], game.bid_down[0, :n]
+            assert game.price[0] == pytest.approx((up.max() + down.min()) / 2)
+            distance = np.minimum(abs(up - game.price[0]), abs(down - game.price[0]))
+            others = np.delete(distance, shown)
+            assert distance[shown].max() <= others.min()
+            checked += 1
+    assert checked > 20
 
 
 def test_the_proposal_starts_as_the_base_schedule() -> None:

@@ -9,7 +9,7 @@ import pytest
 from ray.rllib.utils.typing import MultiAgentDict
 
 from marl_sched.config import Config, RewardWeights
-from marl_sched.envs import SchedulingEnv
+from marl_sched.envs import SchedulingEnv, game
 from marl_sched.envs.batched import BatchedSchedulingEnv
 from marl_sched.envs.game import reward_weights
 from marl_sched.evaluation.compare import make_world
@@ -31,11 +31,18 @@ def play(env: SchedulingEnv, rng: np.random.Generator | None, seed: int = 0) -> 
     return rewards
 
 
+CREDITS = pytest.mark.parametrize("credit", ["shadow", "lookahead"])
+
+
+@CREDITS
 @pytest.mark.parametrize("behaviour", ["honest", "greedy", "yielding"])
 @pytest.mark.parametrize("base", ["elastic_index", "fcfs"])
-def test_committing_the_base_schedule_earns_exactly_nothing(base: str, behaviour: str) -> None:
+def test_committing_the_base_schedule_earns_exactly_nothing(
+    base: str, behaviour: str, credit: str
+) -> None:
     everything = {name: 1.0 for name in RewardWeights.model_fields}
-    env = SchedulingEnv({"config": config("full", base=base, agents=behaviour, reward=everything)})
+    settings = config("full", base=base, agents=behaviour, reward=everything, credit=credit)
+    env = SchedulingEnv({"config": settings})
     decisions = 0
     for seed in range(3):
         rewards = play(env, None, seed)
@@ -57,9 +64,10 @@ def base_costs(env: SchedulingEnv, settings: Config) -> np.ndarray:
     return np.array(world.cost[0])
 
 
+@CREDITS
 @pytest.mark.parametrize("term", RewardWeights.model_fields)
-def test_rewards_add_up_to_percent_better_than_the_base(term: str) -> None:
-    settings = config("full", reward={"completion_time": 0.0, term: 1.0})
+def test_rewards_add_up_to_percent_better_than_the_base(term: str, credit: str) -> None:
+    settings = config("full", reward={"completion_time": 0.0, term: 1.0}, credit=credit)
     env = SchedulingEnv({"config": settings})
     position = list(RewardWeights.model_fields).index(term)
     # A schedule without a restart or a miss is measured in cluster-seconds, or in events.
@@ -73,6 +81,43 @@ def test_rewards_add_up_to_percent_better_than_the_base(term: str) -> None:
         if term != "deadline":  # synthetic jobs have none
             assert abs(expected) > 1e-3
         assert env.core.episode_summary(0)["return"] == pytest.approx(sum(rewards), abs=1e-9)
+
+
+def test_the_shadow_pays_what_was_saved_until_now() -> None:
+    """At every decision: the shadow's job-seconds so far, less the own, over the shadow's all."""
+    settings = config("full", credit="shadow")
+    env = BatchedSchedulingEnv(settings, 1, seed=6)
+    obs, rng = env.reset(), np.random.default_rng(6)
+    episode = env._episode[0]
+    shadow = make_world(settings, env.workload, 1, env.window)
+    scheduler = get_scheduler(settings.env.base)
+    play_episode(shadow, 0, episode.first, episode.end, episode.stretch, scheduler)
+    arrival_s, finish_s = shadow.result[0, [c.FINAL_ARRIVAL_S, c.FINAL_FINISH_S]]
+    done, total, steps = np.zeros(1, bool), 0.0, 0
+    while True:
+        obs, reward, _, done = env.step(np.array([masked_action(rng, obs["mask"][0])]))
+        if done[0]:
+            break
+        total += reward[0]
+        now = env.world.env_f[0, c.NOW_S]
+        waited = np.clip(np.minimum(finish_s, now) - arrival_s, 0.0, None).sum()
+        saved = waited - env.world.cost[0, c.COST_COMPLETION]
+        expected = 100.0 * saved / (finish_s - arrival_s).sum()
+        assert total == pytest.approx(expected, rel=1e-6, abs=1e-6)
+        steps += 1
+    assert steps > 30
+
+
+def test_the_shadow_finds_room_however_often_it_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rewards() -> list[float]:
+        env = BatchedSchedulingEnv(config("meta", credit="shadow"), 2, seed=1)
+        env.reset()
+        return [float(r) for _ in range(80) for r in env.step(np.array([2, 3]))[1]]
+
+    expected = rewards()
+    monkeypatch.setattr(game, "FIRST_CURVE", 3)
+    assert rewards() == expected
+    assert any(expected)
 
 
 def test_the_weights_mix_the_terms() -> None:

@@ -13,6 +13,7 @@ from marl_sched.config import SimConfig
 from marl_sched.perf.profiles import ProfileTable
 from marl_sched.schedulers import REGISTRY, get_scheduler
 from marl_sched.schedulers.elastic_index import log_rank_weights
+from marl_sched.schedulers.filling import fill_by_score
 from marl_sched.types import Cluster, ClusterView
 from tests.schedulers.views import JobRow, gpus, make_view, permuted, random_view
 from tests.sim.worlds import Setup, classic, make_workload, one_profile, play_compiled
@@ -301,3 +302,35 @@ def test_easy_backfilling_keeps_its_promise_to_the_head(seed: int) -> None:
     fcfs = play_compiled(setup.world(), classic(get_scheduler("fcfs")))
     if passed == 0:
         assert [j.finish for j in played.jobs] == [j.finish for j in fcfs.jobs]
+
+
+@settings(max_examples=200)
+@given(SEEDS)
+def test_filling_by_score_is_greedy_level_by_level(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    view = random_view(rng)
+    size, rows = view.sizes[view.profile], range(view.job.size)
+    # Few distinct scores: ties go to who arrived first. Some levels are not to be had.
+    table = rng.integers(0, 6, size.shape) * rng.choice([0.1, 1.0])
+    table[rng.random(size.shape) < 0.1] = -np.inf
+    target = np.zeros(view.job.size, dtype=np.int64)
+    left, expected, rest = view.capacity.copy(), target.copy(), view.capacity.copy()
+    fill_by_score(view, table, target, left)
+    open_rows = set(rows)
+    while open_rows and rest[0] > 1e-9:
+        best = None
+        for i in open_rows:
+            if expected[i] < view.limit_level[i] and table[i, expected[i]] > -np.inf:
+                key = (-table[i, expected[i]], view.job[i])
+                best = min(best, (key, i)) if best is not None else (key, i)
+        if best is None:
+            break
+        i = best[1]
+        need = (size[i, expected[i] + 1] - size[i, expected[i]]) * view.demand[i]
+        if (need > rest + 1e-9).any():
+            open_rows.remove(i)
+            continue
+        expected[i] += 1
+        rest -= need
+    assert target.tolist() == expected.tolist()
+    np.testing.assert_allclose(left, rest, atol=1e-6)
