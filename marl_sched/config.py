@@ -69,9 +69,9 @@ class WorkloadConfig(_Section):
     """Path of a trace; none means the synthetic generator."""
     format: TraceFormat | None = None
     """None recognises the format by its header."""
-    load: Positive | None = None
+    load: Annotated[float, Field(ge=1e-4, le=1e4)] | None = None
     """Rescale arrivals to this offered load; None keeps the trace's own times."""
-    estimate_noise: NonNegative = 1.0
+    estimate_noise: Annotated[float, Field(ge=0.0, le=20.0)] = 1.0
     """Sigma of the log-normal factor on the sizes that schedulers see."""
     elastic_fraction: Fraction = 1.0
     """Share of jobs that may run on other sizes than they ask for."""
@@ -101,8 +101,10 @@ class SimConfig(_Section):
     """Charge the restart cost at a job's first start too. Off by default: a recorded run
     time already contains the job's own start."""
     placement: Placement = "consolidate"
-    """Which nodes a gang gets: the tightest one, else the fewest (`consolidate`), or the first
-    with room (`first_fit`)."""
+    """Which nodes a gang gets: the tightest one, else the fewest (`consolidate`); the first with
+    room (`first_fit`); the one with least or most left over (`best_fit`, `spread`); any
+    (`random`); or the best by a score of the FGD study (`dot_prod`, `gpu_packing`,
+    `gpu_clustering`, `fgd`), see `sim/scoring.py`."""
     decide_on: Literal["events", "rounds"] = "events"
     """`rounds`: schedulers decide only at multiples of `round_s`."""
     repack: bool = False
@@ -125,8 +127,8 @@ class SimConfig(_Section):
     max_retries: Annotated[int, Field(ge=0)] | None = None
     """A job that fails more often ends as failed; None: as often as its trace allows."""
     node_events: str | None = None
-    """CSV file of times at which nodes go down, come up or are reclaimed: columns time_s, node,
-    event (down, up, reclaim) and optionally notice_s."""
+    """CSV file of times at which nodes go down, come up or are reclaimed: columns time_s (from the
+    first arrival), node, event (down, up, reclaim) and optionally notice_s."""
     tenant_quota: dict[str, NonNegative] = {}
     """Most GPUs that a tenant may hold; others have no limit."""
     cross_rack_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
@@ -301,7 +303,7 @@ class EvaluationConfig(_Section):
 class Config(_Section):
     """The whole experiment."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     cluster: str = "8x8"
     """`NODESxGPUS[:TYPE]` joined with `+`, or the path of a YAML file."""
     workload: WorkloadConfig = WorkloadConfig()

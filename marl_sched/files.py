@@ -15,24 +15,25 @@ from marl_sched.errors import UserError
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it takes `path`'s place.
 
+    A link stays one, and the file that it names is replaced.
+
     Raises:
-        UserError: when the file cannot be written.
+        UserError: when the file cannot be written, also while it is.
     """
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder; choose another path")
+    path = check_writable(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix
         )
         os.close(handle)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; choose another path"
-        ) from None
+        raise _unwritable(path, error) from None
     temporary = Path(name)
     try:
-        yield temporary
+        try:
+            yield temporary
+        except OSError as error:
+            raise _unwritable(path, error) from None
         # mkstemp makes private files; give the result the usual permissions.
         mask = os.umask(0)
         os.umask(mask)
@@ -40,6 +41,33 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> Path:
+    """Make the folder of `path` and see that a file may stand there; where links lead to.
+
+    Raises:
+        UserError: when it may not.
+    """
+    path = path.resolve()
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; choose another path")
+    if path.exists() and not path.is_file():
+        raise UserError(f"cannot write {path}: it is no regular file; choose another path")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"cannot write {path}: its folder is read-only; choose another path")
+    return path
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    reason = error.strerror or str(error)
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        reason = "part of the path is a file"
+    return UserError(f"cannot write {path}: {reason}; choose another path")
 
 
 def write_text(path: Path, text: str) -> None:

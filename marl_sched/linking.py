@@ -178,7 +178,11 @@ class Part(CPUDispatcher):
         if self._cell.value:
             return
         began = time.perf_counter()
-        self.compile(self.own_types)
+        try:
+            self.compile(self.own_types)
+        except OSError:  # a full disk keeps no copy, but what is compiled can run
+            if not self.overloads:
+                raise
         (made,) = self.overloads.values()
         self._cell.value = made.library.get_pointer_to_function(made.fndesc.llvm_func_name)
         self._can_compile = False

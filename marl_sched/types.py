@@ -32,6 +32,9 @@ Singles2: TypeAlias = Annotated[np.ndarray, "float32", 2]
 Singles3: TypeAlias = Annotated[np.ndarray, "float32", 3]
 """Arrays that kernels read as fields of a record: their element type and number of axes."""
 
+MOST_NODES = 1_000_000
+"""In one group of a cluster's text."""
+
 ANY_GPU = "any"
 """GPU type of a cluster that names none: every model runs as on the GPU it was measured on."""
 
@@ -103,6 +106,8 @@ class Cluster:
                     "16x8, 6x4:T4+2x8:A100, or the path of a YAML file"
                 )
             count, gpus, gpu_type = int(match[1]), int(match[2]), match[3] or ANY_GPU
+            if count > MOST_NODES:
+                raise UserError(f"cluster {text!r}: {group!r} has more than {MOST_NODES:,} nodes")
             if count < 1 or gpus < 1:
                 raise UserError(f"cluster {text!r}: {group!r} needs at least one node and one GPU")
             first = len(nodes)

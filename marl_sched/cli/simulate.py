@@ -71,6 +71,10 @@ def simulate(
         tables.print_schedulers()
         return
     rule = get_scheduler(scheduler)
+    check_outputs(
+        {"--jobs-out": jobs_out, "--events": events},
+        {"--trace": trace, "--node-events": node_events, "--config": config},
+    )
     given = o.workload_options(trace, format, cluster, load, estimate_noise, seed, skip_bad_rows)
     given |= {
         "sim__placement": placement,
@@ -94,12 +98,36 @@ def simulate(
             settings.seed,
             log_events=events is not None,
         )
-    summary = results.summary()
     if jobs_out is not None:
         results.write_csv(jobs_out)
     if events is not None and results.events is not None:
         write_events(events, results.events, workload.job_id)
+    summary = results.summary()
     if as_json:
-        print(json.dumps({"scheduler": scheduler, "skipped_rows": workload.skipped, **summary}))
+        # JSON has no NaN.
+        shown = {key: None if value != value else value for key, value in summary.items()}
+        print(json.dumps({"scheduler": scheduler, "skipped_rows": workload.skipped, **shown}))
     else:
         tables.print_summary(f"{scheduler} on {workload.name}, cluster {machines}", summary)
+
+
+def check_outputs(outputs: dict[str, Path | None], inputs: dict[str, Path | str | None]) -> None:
+    """See before a long run that its results can be written and are no file that it reads.
+
+    Args:
+        outputs, inputs: path by option.
+
+    Raises:
+        UserError: naming the options.
+    """
+    from marl_sched.errors import UserError
+    from marl_sched.files import check_writable
+
+    taken = {Path(path).resolve(): option for option, path in inputs.items() if path is not None}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        target = check_writable(path)
+        if target in taken:
+            raise UserError(f"{option} {path}: that is the file of {taken[target]} too")
+        taken[target] = option

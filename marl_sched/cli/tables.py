@@ -52,6 +52,8 @@ COMPARED = {
 
 def figure(metric: str, value: float) -> str:
     """A metric as people read it: hours and minutes, percent, plain numbers."""
+    if value != value:
+        return "-"
     if metric.endswith("_gpu_s"):
         return f"{value / 3600:,.1f} GPU h"
     if metric.endswith("_s"):
@@ -155,13 +157,16 @@ def compile_kernels(functions: Sequence[Any]) -> None:
     parts = missing(functions)
     if not parts:
         return
+    if not notices.is_terminal:
+        # A line for each, or a log would seem to hang.
+        warm(parts, lambda done, total: notices.print(_compiling(done, total), highlight=False))
+        return
     with notices.status("compiling kernels, once on this machine") as shown:
-        warm(
-            parts,
-            lambda done, total: shown.update(
-                f"compiling kernels: {done} of {total}, once on this machine"
-            ),
-        )
+        warm(parts, lambda done, total: shown.update(_compiling(done, total)))
+
+
+def _compiling(done: int, total: int) -> str:
+    return f"compiling kernels: {done} of {total}, once on this machine"
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import numpy as np
 
 from marl_sched.config import Config
 from marl_sched.envs.batched import Episode, episode_jobs, load_part, make_world, spread_episodes
+from marl_sched.errors import UserError
 from marl_sched.evaluation.metrics import job_results
 from marl_sched.evaluation.simulate import play_episode
 from marl_sched.schedulers import Scheduler
@@ -98,7 +99,16 @@ def compare(
         runs: metrics by scheduler, one dictionary an episode, episodes in the same order.
         classic: names among `runs` of classic schedulers; the best has the lowest mean JCT.
         overlap: how often a job is used on average, see `job_overlap`.
+
+    Raises:
+        UserError: where no job of an episode finished.
     """
+    for name, summaries in runs.items():
+        if any(summary["num_finished"] == 0 for summary in summaries):
+            raise UserError(
+                f"scheduler {name!r}: in some episode no job finished, all failed or were "
+                "cancelled; there is nothing to compare"
+            )
     draws = resamples(len(next(iter(runs.values()))), overlap, seed)
     report: dict[str, Any] = {"schedulers": {}}
     for name, summaries in runs.items():

@@ -15,7 +15,7 @@
 | arrive | asked | 0; the time is when the job may start: its arrival, or its last parent's end |
 | start, grow, shrink, move | held from now | seconds without progress that begin now |
 | place | held on `node`; one row a node, right after the row above | 0 |
-| preempt | 0 | 0 |
+| preempt | 0 | 0 by the scheduler, 1 by the end of a node |
 | fail | 0 | 1 when the job has ended by it, 0 when it will try again |
 | finish, cancel | 0 | 1 |
 | node_down, node_up | of the node | node_down: 1 when its jobs had notice to checkpoint, else 0 |

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from marl_sched.errors import UserError
 from marl_sched.files import replacing
 from marl_sched.sim import columns as c
 from marl_sched.workload.jobs import Workload
 
 STATUSES = ("finished", "failed", "cancelled")
 """How a job may end, by number from 1."""
+
+TIMES = (
+    "avg_jct_s", "p50_jct_s", "p99_jct_s", "makespan_s", "avg_queueing_delay_s",
+    "avg_first_wait_s", "avg_slowdown", "avg_finish_time_fairness", "gpu_allocated_fraction",
+)  # fmt: skip
+"""Metrics that need a finished job."""
 
 
 @dataclass(frozen=True)
@@ -54,38 +59,15 @@ class JobResults:
         return self.finish_s - self.arrival_s
 
     def summary(self) -> dict[str, float]:
-        """The metrics that `simulate --json` prints, over finished jobs.
-
-        Raises:
-            UserError: when no job finished.
-        """
+        """The metrics of `simulate --json`, over finished jobs; NaN where none finished."""
         done = self.status == c.FINISHED_JOB
-        if not done.any():
-            raise UserError(
-                f"workload {self.workload.name!r}: no job finished, all {done.size} failed or "
-                "were cancelled; there is nothing to measure"
-            )
-        jct = self.jct_s[done]
-        duration = self.workload.duration_s[done]
-        makespan = float(self.finish_s[done].max() - self.arrival_s.min())
-        deadline = self.workload.deadline_s - self.workload.arrival_s
-        missed = self.jct_s > deadline
+        missed = self.jct_s > self.workload.deadline_s - self.workload.arrival_s
         return {
             "num_jobs": int(done.size),
             "num_finished": int(done.sum()),
             "num_failed": int((self.status == c.FAILED_JOB).sum()),
             "num_cancelled": int((self.status == c.CANCELLED_JOB).sum()),
-            "avg_jct_s": float(jct.mean()),
-            "p50_jct_s": float(np.percentile(jct, 50)),
-            "p99_jct_s": float(np.percentile(jct, 99)),
-            "makespan_s": makespan,
-            "avg_queueing_delay_s": max(0.0, float((jct - self.held_s[done]).mean())),
-            "avg_first_wait_s": float((self.first_start_s - self.arrival_s)[done].mean()),
-            "avg_slowdown": float((jct / duration).mean()),
-            "avg_finish_time_fairness": float(self.finish_time_fairness[done].mean()),
-            "gpu_allocated_fraction": float(
-                self.attained_gpu_s[done].sum() / (self.num_gpus * makespan)
-            ),
+            **(self._times(done) if done.any() else dict.fromkeys(TIMES, np.nan)),
             "num_preemptions": int(self.num_preemptions[done].sum()),
             "num_restarts": int(self.num_restarts[done].sum()),
             "num_retries": int(self.num_retries.sum()),
@@ -93,6 +75,24 @@ class JobResults:
             "lost_gpu_s": float(self.lost_gpu_s.sum()),
             "num_deadlines_missed": int(missed[done].sum()),
         }
+
+    def _times(self, done: np.ndarray) -> dict[str, float]:
+        """`TIMES` over the jobs that are `done` (J,) bool, at least one."""
+        jct = self.jct_s[done]
+        duration = self.workload.duration_s[done]
+        makespan = float(self.finish_s[done].max() - self.arrival_s.min())
+        values = (
+            jct.mean(),
+            np.percentile(jct, 50),
+            np.percentile(jct, 99),
+            makespan,
+            max(0.0, float((jct - self.held_s[done]).mean())),
+            (self.first_start_s - self.arrival_s)[done].mean(),
+            (jct / duration).mean(),
+            self.finish_time_fairness[done].mean(),
+            self.attained_gpu_s[done].sum() / (self.num_gpus * makespan),
+        )
+        return {name: float(value) for name, value in zip(TIMES, values, strict=True)}
 
     def write_csv(self, path: Path) -> None:
         """One row a job, whole or not at all."""

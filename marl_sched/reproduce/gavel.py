@@ -302,6 +302,6 @@ def _world(trace: GavelTrace, steps: Steps, types: tuple[str, ...], gpus: np.nda
     duration_s = np.maximum(steps.limit_s, 1.0)
     workload = Workload.rigid("gavel", names, trace.arrival_s, duration_s, trace.num_gpus)
     nodes = tuple(make_node(f"node-{t}", int(gpus[t]), kind) for t, kind in enumerate(types))
-    return build_world(
-        workload, profiles, Cluster(nodes), SimConfig(round_s=_NEVER), np.ones(count)
-    )
+    cluster = Cluster(nodes)
+    workload.check_fits(cluster)
+    return build_world(workload, profiles, cluster, SimConfig(round_s=_NEVER), np.ones(count))

@@ -127,7 +127,7 @@ def read_work(path: Path, p: float, column: str | None = None) -> np.ndarray:
         _require(table, "num_gpus")
         work = table.positive("duration_s") * table.counts("num_gpus") ** p
     arrival_s = table.numbers("arrival_s") if "arrival_s" in table.columns else np.zeros(len(table))
-    table.usable(skip_bad_rows=False)
+    table.check()
     late = np.flatnonzero(arrival_s != arrival_s[0])
     if late.size:
         raise UserError(

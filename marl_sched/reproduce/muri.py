@@ -103,7 +103,7 @@ def read_jobs(trace: Path) -> tuple[Workload, np.ndarray]:
     duration_s = table.positive("iterations") * iteration_s
     arrival_s = table.numbers("submit_time") / 1000.0
     gpus, names, model = table.counts("num_gpu"), table.texts("job_id"), table.texts("model_name")
-    table.usable(skip_bad_rows=False)
+    table.check()
     if not len(table):
         raise UserError(f"trace {trace}: has no job")
     workload = Workload.rigid(trace.stem, names, arrival_s, duration_s, gpus)
@@ -122,7 +122,7 @@ def read_overheads(path: Path) -> dict[tuple[str, int], float]:
         table.numbers("overhead_s"),
     )
     table.refuse(seconds < 0, "overhead_s", "negative")
-    table.usable(skip_bad_rows=False)
+    table.check()
     pairs = zip(names.tolist(), gpus.tolist(), strict=True)
     return dict(zip(pairs, seconds.tolist(), strict=True))
 

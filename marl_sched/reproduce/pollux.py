@@ -33,6 +33,9 @@ SCHEDULERS = ("tiresias", "optimus_oracle", "pollux")
 
 COLUMNS = ("name", "time", "application", "num_replicas", "batch_size")
 
+MOST_GPUS_A_NODE = 4
+"""Of the measurements."""
+
 NOT_COMPARABLE = ("avg_slowdown", "avg_finish_time_fairness", "num_deadlines_missed")
 """Figures that need a run time alone, which these jobs do not state."""
 
@@ -66,6 +69,12 @@ def run(
         raise UserError(f"scheduler {scheduler!r}: this experiment has {', '.join(SCHEDULERS)}")
     machines = Cluster.parse(cluster)
     models, work, batch = read_workload(workload, profiles)
+    if machines.capacity[:, 0].max() > MOST_GPUS_A_NODE:
+        raise UserError(
+            f"cluster {cluster}: the models were measured on nodes of up to {MOST_GPUS_A_NODE} "
+            "GPUs; give for example 16x4"
+        )
+    work.check_fits(machines)
     begun = time.process_time()
     sim = SimConfig(
         decide_on="rounds", round_s=round_s, charge_first_start=True, whole_second_phases=True
@@ -130,7 +139,7 @@ def read_workload(path: Path, profiles: Path) -> tuple[list[ReplayedModel], Work
     table.refuse(arrival_s < 0, "time", "negative")
     unknown = np.array([str(kind) not in MAX_EPOCHS for kind in kinds], dtype=bool)
     table.refuse(unknown, "application", f"not one of {', '.join(MAX_EPOCHS)}")
-    table.usable(skip_bad_rows=False)
+    table.check()
     if not len(table):
         raise UserError(f"workload {path}: has no job")
     known = {kind: ReplayedModel(profiles / kind) for kind in sorted({str(k) for k in kinds})}

@@ -182,5 +182,5 @@ def _numbers(
     if text:
         bad = np.array([not name.isdigit() for name in names], dtype=bool)
         table.refuse(bad, text, "not GPUs per node as digits")
-    table.usable(skip_bad_rows=False)
+    table.check()
     return names, values

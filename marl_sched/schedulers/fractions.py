@@ -21,6 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from marl_sched.schedulers.interior import interior_point
+from marl_sched.schedulers.solving import uninterrupted
 
 LONGEST_S, SHORTEST_S, SEARCH_RATIO = 1e6, 100.0, 1.05
 """Where Gavel's search for the least makespan begins, and how close it comes."""
@@ -244,12 +245,13 @@ def _solve(
     most = np.concatenate([capacity, np.ones(jobs), -least])
     # No whole numbers are asked for: `milp` is the shorter way to HiGHS than `linprog`, and
     # presolving takes longer than it saves.
-    solved = milp(
-        cost,
-        bounds=Bounds(0.0, upper),
-        constraints=LinearConstraint(matrix, -np.inf, most),
-        options={"presolve": False},
-    )
+    with uninterrupted():
+        solved = milp(
+            cost,
+            bounds=Bounds(0.0, upper),
+            constraints=LinearConstraint(matrix, -np.inf, most),
+            options={"presolve": False},
+        )
     if solved.x is None:
         raise RuntimeError(f"HiGHS found no fractions: {solved.message}")
     return np.asarray(solved.x)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from marl_sched.schedulers.node_fitting import place_gangs
+from marl_sched.schedulers.solving import uninterrupted
 from marl_sched.types import Allocation, ClusterView, NodeView
 
 MOST_COST = 3000.0
@@ -161,7 +162,10 @@ def _integer_program(choices: Choices, need: np.ndarray, total: np.ndarray) -> n
     from scipy.optimize import linprog
 
     matrix, most = _constraints(choices, need, total)
-    relaxed = linprog(choices.value, A_ub=matrix, b_ub=most, bounds=(0.0, 1.0), method="highs-ds")
+    with uninterrupted():
+        relaxed = linprog(
+            choices.value, A_ub=matrix, b_ub=most, bounds=(0.0, 1.0), method="highs-ds"
+        )
     if relaxed.x is None:
         raise RuntimeError(f"HiGHS found no allocation: {relaxed.message}")
     rounded = _round(relaxed.x, choices, need, total)
@@ -177,13 +181,14 @@ def _integer_program(choices: Choices, need: np.ndarray, total: np.ndarray) -> n
 def _search(value: np.ndarray, matrix: Any, most: np.ndarray) -> np.ndarray:
     from scipy.optimize import Bounds, LinearConstraint, milp
 
-    result = milp(
-        value,
-        integrality=np.ones(value.size),
-        bounds=Bounds(0.0, 1.0),
-        constraints=LinearConstraint(matrix, -np.inf, most),
-        options={"mip_rel_gap": GAP},
-    )
+    with uninterrupted():
+        result = milp(
+            value,
+            integrality=np.ones(value.size),
+            bounds=Bounds(0.0, 1.0),
+            constraints=LinearConstraint(matrix, -np.inf, most),
+            options={"mip_rel_gap": GAP},
+        )
     if result.x is None:
         raise RuntimeError(f"HiGHS found no allocation: {result.message}")
     return np.flatnonzero(result.x > 0.5)

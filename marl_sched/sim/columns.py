@@ -54,7 +54,8 @@ GIVEN = 12  # next row of the given node events
 NUM_LOGGED = 13
 BELOW_MOST = 14  # active jobs below their highest level
 IDLE_NODES = 15  # open nodes that run nothing
-NUM_ENV_K = 16
+STOPS = 16  # jobs stopped abruptly since the last time that one arrived or ended
+NUM_ENV_K = 17
 
 # node_f (B, ., N): float64
 NODE_OWN_EVENT_S = 0  # next failure or repair by the node's own process
@@ -186,6 +187,9 @@ SLOWDOWN_FLOOR_S = 60.0
 IDLE_WATT = 60.0
 BUSY_WATT = 300.0
 """Board power of a data-centre GPU idle and training (V100 class, vendor's 300 W limit)."""
+
+MAX_STOPS = 50_000
+"""So many abrupt stops without an end or an arrival mean that no job can ever end."""
 
 MAX_IDLE_ROUNDS = 10_000
 """So many rounds with waiting jobs and none running mean that the scheduler is stuck."""

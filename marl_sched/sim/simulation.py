@@ -169,7 +169,20 @@ def look(world: World, b: int) -> ClusterView:
 
 def stuck_message(world: World) -> str:
     """What to tell somebody whose scheduler leaves jobs waiting on an idle cluster."""
-    job = int(world.slot_k[0, c.JOB, world.waiting[0, world.env_k[0, c.WAITING_HEAD]]])
+    if world.env_k[0, c.STOPS] > c.MAX_STOPS:
+        return (
+            f"{c.MAX_STOPS:,} times in a row a job was stopped by a failure and none ended: with "
+            f"{world.env_k[0, c.NUM_ACTIVE]} jobs left, none gets as far as its next checkpoint; "
+            "let nodes and jobs fail less often, or jobs write checkpoints more often "
+            "(checkpoint_interval_s)"
+        )
+    waiting = world.waiting[0, world.env_k[0, c.WAITING_HEAD]]
+    job = int(world.slot_k[0, c.JOB, waiting])
+    if (world.node_k[0, c.NODE_STATE] == c.DOWN).all():
+        return (
+            f"all nodes are down for good while {world.env_k[0, c.NUM_ACTIVE]} jobs wait, the "
+            f"first is number {job} by arrival; let some come up again in the node events"
+        )
     return (
         f"the scheduler leaves {world.env_k[0, c.NUM_ACTIVE]} jobs waiting on an idle cluster, the "
         f"first is number {job} by arrival: it cannot serve this workload, or the job fits no "

@@ -51,6 +51,15 @@ class Parents(NamedTuple):
         both = (child >= 0) & (parent >= 0)
         return Parents.from_edges(child[both], parent[both], len(pick))
 
+    def descendants(self, of: np.ndarray) -> np.ndarray:
+        """(J,) bool, the jobs of the mask `of` (J,) and all that wait for one of them."""
+        found = of.copy()
+        while True:
+            more = self.child[found[self.indices] & ~found[self.child]]
+            if not len(more):
+                return found
+            found[more] = True
+
     def in_cycles(self) -> np.ndarray:
         """Jobs on a cycle, or between two; ascending, empty where the dependencies are sound."""
         left = np.ones(len(self.indptr) - 1, dtype=bool)

@@ -210,7 +210,7 @@ class Table:
             UserError: for the first problem by row, unless rows may be skipped.
         """
         if not skip_bad_rows:
-            self._raise_first()
+            self._raise_first(MEND)
         keep = np.ones(len(self), bool)
         counts: Counter[str] = Counter(self.left_out)
         if self.ragged:
@@ -221,12 +221,20 @@ class Table:
                 counts[f"{column}: {reason}"] += 1
         return keep, dict(counts)
 
-    def _raise_first(self) -> None:
+    def check(self) -> None:
+        """Refuse the first problem by row, where no row may be skipped.
+
+        Raises:
+            UserError: naming row, column and cell.
+        """
+        self._raise_first("correct it")
+
+    def _raise_first(self, mend: str) -> None:
         found = [(row, "", text) for row, text in self.ragged]
         found += [(int(self.row[i]), f", column {name!r}", t) for i, name, _, t in self.problems]
         if found:
             row, column, text = min(found, key=lambda problem: problem[0])
-            raise UserError(f"trace {self.path}: row {row}{column}: {text}; {MEND}")
+            raise UserError(f"trace {self.path}: row {row}{column}: {text}; {mend}")
 
 
 def text_array(array: Any) -> Any:

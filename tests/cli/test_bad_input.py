@@ -23,6 +23,7 @@ TRACES = {
     "half.csv": HEADER + "0,10,1.5\n",
     "empty.csv": "",
     "header.csv": HEADER,
+    "frail.csv": "arrival_s,duration_s,num_gpus,checkpoint_interval_s\n0,36000,4,36000\n",
     "large.csv": HEADER + "0,100,1\n5,100,99\n",
     "philly.csv": PHILLY + "2017-10-01 00:00:00,abc,1,10,a\n",
     "binary.csv": "\x00\x01\x02",
@@ -50,6 +51,26 @@ CASES = {
         ["simulate", "--trace", "@large.csv", "--cluster", "2x4"],
         ["large.csv", "row 3", "99", "--cluster", "--skip-bad-rows"],
     ),
+    "nobody survives": (
+        ["simulate", "--trace", "@frail.csv", "--cluster", "4x1", "--node-mtbf-h", "0.01",
+         "--scheduler", "fcfs"],
+        ["50,000 times in a row", "checkpoint_interval_s"],
+    ),
+    "output over the input": (
+        ["simulate", "--trace", "@ok.csv", "--jobs-out", "@ok.csv"], ["--jobs-out", "--trace"],
+    ),
+    "two outputs in one file": (
+        ["simulate", "--trace", "@ok.csv", "--jobs-out", "@o", "--events", "@o"],
+        ["--events", "--jobs-out"],
+    ),
+    "output is a device": (
+        ["simulate", "--trace", "@ok.csv", "--events", "/dev/null"], ["no regular file"],
+    ),
+    "output below a file": (
+        ["simulate", "--trace", "@ok.csv", "--events", "@ok.csv/e.parquet"], ["ok.csv"],
+    ),
+    "seed": (["simulate", "--trace", "@ok.csv", "--seed", "9" * 25], ["seed"]),
+    "nodes": (["simulate", "--trace", "@ok.csv", "--cluster", "100000000x8"], ["1,000,000"]),
     "unknown scheduler": (["simulate", "--scheduler", "sjff"], ["sjff", "elastic_index"]),
     "unknown parameter": (
         ["simulate", "--scheduler", "las:slice=3"], ["slice", "quantum_gpu_s"],

@@ -234,3 +234,14 @@ def test_cycles_are_found_exactly(case):
         assert len(set(loop)) == len(loop) - 1
         for one, other in zip(loop, loop[1:], strict=False):
             assert other in parents.of(one)
+
+
+def test_who_waits_for_a_skipped_job_is_skipped_too(tmp_path) -> None:
+    path = tmp_path / "jobs.csv"
+    path.write_text(
+        "job_id,arrival_s,duration_s,num_gpus,depends_on\n"
+        "a,0,x,1,\nb,0,9,1,a\nc,0,9,1,b d\nd,0,9,1,\n"
+    )
+    workload = load_workload(WorkloadConfig(trace=str(path), skip_bad_rows=True), CLUSTER, 0)
+    assert workload.job_id.tolist() == ["d"]
+    assert workload.skipped == {"duration_s: not a number": 1, "depends_on: a skipped job": 2}

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from marl_sched.errors import UserError
@@ -61,9 +61,9 @@ def read_trace(path: Path, form: str | None = None, skip_bad_rows: bool = False)
         )
     raw = FORMATS[form].read(table)
     keep, skipped = table.usable(skip_bad_rows)
-    raw = replace(raw.take(keep), skipped=skipped)
+    raw = raw.skip(keep, skipped)
     if not len(raw):
-        reasons = "; ".join(f"{count} rows: {reason}" for reason, count in skipped.items())
+        reasons = "; ".join(f"{count} rows: {reason}" for reason, count in raw.skipped.items())
         raise UserError(
             f"trace {path}: has no usable job{f' ({reasons})' if reasons else ''}; give a file "
             "with at least one"

@@ -10,6 +10,8 @@ import numpy as np
 from marl_sched.workload.arrays import UNLIMITED, constant, names, pick, shifted
 from marl_sched.workload.parents import Parents
 
+WAITS = "depends_on: a skipped job"
+
 
 @dataclass(frozen=True, eq=False)
 class RawTrace:
@@ -88,11 +90,19 @@ class RawTrace:
         }
         return replace(self, **changes, parents=self.parents.take(index))
 
-    def skip(self, keep: np.ndarray, reason: str) -> RawTrace:
-        """The jobs where `keep` is True; the others are counted under `reason`."""
+    def skip(self, keep: np.ndarray, reason: str | dict[str, int]) -> RawTrace:
+        """The jobs where `keep` is True, but for those that wait for one of the others.
+
+        Args:
+            reason: under which the others are counted; or their numbers by reason.
+        """
         gone = int((~keep).sum())
-        counts = {**self.skipped, **({reason: gone} if gone else {})}
-        return replace(self.take(keep), skipped=counts)
+        counts = reason if isinstance(reason, dict) else ({reason: gone} if gone else {})
+        left = ~self.parents.descendants(~keep)
+        # They would run before their time.
+        wait = int((~left).sum()) - gone
+        counts = {**self.skipped, **counts, **({WAITS: wait} if wait else {})}
+        return replace(self.take(left), skipped=counts)
 
     def sorted(self) -> RawTrace:
         """In order of arrival, ties in the order of the file, the first at 0 s."""
