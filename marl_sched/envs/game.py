@@ -197,7 +197,7 @@ def build_game(config: Config, world: World, num_envs: int) -> Game:
         and np.array_equal(base.param_array, index.param_array),
         index_params=_padded(index.param_array),
         algorithms=np.array([a.number for a in algorithms], dtype=np.int64),
-        algorithm_params=np.stack([_padded(a.param_array) for a in algorithms]),
+        algorithm_params=_stacked([a.param_array for a in algorithms]),
         allow_algorithms=env.actions in ("meta", "full"),
         allow_edits=env.actions in ("edit", "full"),
         max_edits=env.max_edits,
@@ -283,6 +283,14 @@ def _profile_tables(world: World) -> dict[str, Any]:
         "gain_feature": feature,
         "size_feature": size_feature,
     }
+
+
+def _stacked(params: list[np.ndarray]) -> np.ndarray:
+    """(A, longest) float64, shorter ones followed by zeros."""
+    out = np.zeros((len(params), max(MAX_PARAMS, *(each.size for each in params))))
+    for row, each in zip(out, params, strict=True):
+        row[: each.size] = each
+    return out
 
 
 def _padded(params: np.ndarray) -> np.ndarray:

@@ -103,6 +103,26 @@ def write_worth(
             row[k] = gain[k] + changed
 
 
+@kernel
+def write_index(
+    v: ClusterView, params: np.ndarray, work: np.ndarray, weight: np.ndarray, table: np.ndarray
+) -> None:
+    """Fill table (A, L) with `write_worth`, and work (A,) and weight (A,) = log a_i on the way.
+
+    Args:
+        params: (p, h, g, b), and whatever else a rule built on this one has.
+    """
+    n = v.job.size
+    gains, rows = np.empty((n, v.sizes.shape[1])), np.empty(n, dtype=np.int64)
+    for i in range(n):
+        profile, levels = v.profile[i], v.num_levels[v.profile[i]] + 1
+        write_log_gains(v.sizes[profile, :levels], v.rates[profile, :levels], gains[i])
+        rows[i] = i
+    single_gpu_work(v, work)
+    weight[:] = log_rank_weights(work, params[0])
+    write_worth(v, params, weight, gains, rows, table)
+
+
 @part
 def elastic_index(v: ClusterView, params: Floats1, target: Ints1) -> None:
     """Give the next level to the job with the largest worth of speed gained per GPU.
@@ -115,13 +135,7 @@ def elastic_index(v: ClusterView, params: Floats1, target: Ints1) -> None:
         params: (p, h, g, b).
     """
     n = v.job.size
-    gains, table = np.empty((n, v.sizes.shape[1])), np.empty((n, v.sizes.shape[1]))
-    rows, work = np.empty(n, dtype=np.int64), np.empty(n)
-    for i in range(n):
-        profile, levels = v.profile[i], v.num_levels[v.profile[i]] + 1
-        write_log_gains(v.sizes[profile, :levels], v.rates[profile, :levels], gains[i])
-        rows[i] = i
-    single_gpu_work(v, work)
-    write_worth(v, params, log_rank_weights(work, params[0]), gains, rows, table)
+    table, work, weight = np.empty((n, v.sizes.shape[1])), np.empty(n), np.empty(n)
+    write_index(v, params, work, weight, table)
     target[:] = 0
     fill_by_score(v, table, target, v.capacity.copy())
