@@ -213,7 +213,7 @@ def scorer(v: ClusterView, params: Floats1, target: Ints1) -> None:
     fill_by_score(v, table, target, v.capacity.copy())
 
 
-def initial_weights(seed: int) -> np.ndarray:
+def initial_weights(seed: int | list[int]) -> np.ndarray:
     """(NUM_WEIGHTS,) float64: random units, none of which counts yet."""
     rng = np.random.default_rng(seed)
     weights = np.zeros(NUM_WEIGHTS)
