@@ -276,6 +276,8 @@ class ESSettings(_Section):
     """Each sequence draws the factor of its restart costs here, log-uniformly."""
     estimate_noise: tuple[NonNegative, NonNegative] = (0.5, 1.5)
     """Each sequence draws the noise of its size estimates here."""
+    without: tuple[str, ...] = ()
+    """Features of `schedulers.scorer` that the network must not use; for ablations."""
 
 
 class TrainingConfig(_Section):

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from marl_sched.config import Config
-from marl_sched.schedulers.scorer import initial_weights
+from marl_sched.errors import UserError
+from marl_sched.schedulers.scorer import BIAS, FEATURES, HIDDEN, NUM_WEIGHTS, initial_weights
 from marl_sched.schedulers.scorer_file import ScorerRecord, load_scorer, save_scorer
 from marl_sched.training.records import Row, versions
 from marl_sched.training.sequences import Players, base_scheduler, draw
@@ -65,6 +66,18 @@ def gradient_of(fitness: np.ndarray, noise: np.ndarray, sigma: float) -> np.ndar
     return (ranks[:pairs] - ranks[pairs:]) @ noise / (2 * pairs * sigma)
 
 
+def free_weights(without: tuple[str, ...]) -> np.ndarray:
+    """(NUM_WEIGHTS,) float64: 0 for weights of the features `without`, which stay 0, else 1."""
+    free = np.ones(NUM_WEIGHTS)
+    for name in without:
+        if name not in FEATURES:
+            raise UserError(
+                f"setting training.es.without: no feature {name!r}; known: {', '.join(FEATURES)}"
+            )
+        free[:BIAS].reshape(-1, HIDDEN)[FEATURES.index(name)] = 0.0
+    return free
+
+
 class EvolutionStrategies:
     """Trains a scorer; all that is random in a generation depends on the seed and its number."""
 
@@ -72,7 +85,8 @@ class EvolutionStrategies:
         self._config = config
         self._es = config.training.es
         self._players = Players(config)
-        first = initial_weights([config.seed, _WEIGHTS])
+        self._free = free_weights(self._es.without)
+        first = initial_weights([config.seed, _WEIGHTS]) * self._free
         self._ascent = Ascent(first, self._es.lr, self._es.half_life)
         self._jobs = 0
         self._validation = draw(
@@ -87,7 +101,7 @@ class EvolutionStrategies:
         es, theta = self._es, self._ascent.theta
         rng = np.random.default_rng([self._config.seed, _TRAINING, self._ascent.steps])
         sequences = draw(self._config, "train", rng, es.sequences)
-        noise = rng.standard_normal((es.pairs, theta.size))
+        noise = rng.standard_normal((es.pairs, theta.size)) * self._free
         networks = np.concatenate([theta[None], perturbed(theta, noise, es.sigma)])
         log_ratios = _log_ratios(self._players.play(sequences, networks))
         gradient = gradient_of(-log_ratios[1:], noise, es.sigma)
