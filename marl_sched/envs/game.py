@@ -78,7 +78,7 @@ GLOBAL_FEATURES = (
 )
 
 NUM_TERMS = c.NUM_COST
-MAX_PARAMS = 4
+MAX_PARAMS = 5
 NO_GAIN = -2.0
 """Lowest feature of a gain or loss: no level, or one that is worth next to nothing."""
 FIRST_CURVE = 512
@@ -97,7 +97,7 @@ class Game(NamedTuple):
     base: int  # number of the base scheduler
     base_params: Floats1  # (4,) float64
     base_is_index: bool  # the base is the elastic index with the parameters that value edits
-    index_params: Floats1  # (4,) float64 of the elastic index, which values edits
+    index_params: Floats1  # (5,) float64 of the elastic index, which values edits
     algorithms: Ints1  # (A,) int64 scheduler numbers
     algorithm_params: Floats2  # (A, 4) float64
     allow_algorithms: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from marl_sched.jit import kernel, part
-from marl_sched.schedulers.elastic_index import MIN_REMAINING_S, write_index
+from marl_sched.schedulers.elastic_index import remaining_s, surprise, write_index
 from marl_sched.schedulers.filling import fill_by_score
 from marl_sched.types import ClusterView, Floats1, Ints1
 
@@ -46,17 +46,13 @@ FEATURES = GLOBAL_FEATURES + JOB_FEATURES + LEVEL_FEATURES
 """Rows of the first layer, in order. All are relative, so that one network serves any cluster."""
 
 HIDDEN = 16
-NUM_INDEX_PARAMS = 4
+NUM_INDEX_PARAMS = 5
 NUM_WEIGHTS = (len(FEATURES) + 2) * HIDDEN
 """First layer (F, H) row by row, its bias (H,), last layer (H,)."""
 
 NUM_GLOBAL, NUM_JOB = len(GLOBAL_FEATURES), len(JOB_FEATURES)
 BIAS = len(FEATURES) * HIDDEN
 LAST = BIAS + HIDDEN
-
-FEWEST_DONE = 0.01
-"""Share of a job's work below which nothing is concluded from it."""
-LARGEST_SURPRISE = 3.0
 
 
 @kernel
@@ -77,7 +73,7 @@ def all_fit(v: ClusterView, table: np.ndarray) -> bool:
 
 
 @kernel
-def write_global(v: ClusterView, work: np.ndarray, x: np.ndarray) -> float:
+def write_global(v: ClusterView, left_s: np.ndarray, work: np.ndarray, x: np.ndarray) -> float:
     """Fill x with `GLOBAL_FEATURES`; the log of the mean work."""
     n, gpus = v.job.size, max(v.capacity[0], 1.0)
     asked, most, friction = 0.0, 0.0, 0.0
@@ -86,7 +82,7 @@ def write_global(v: ClusterView, work: np.ndarray, x: np.ndarray) -> float:
         profile, share = v.profile[i], v.demand[i, 0]
         asked += share * v.sizes[profile, v.request_level[i]]
         most += share * v.sizes[profile, v.limit_level[i]]
-        friction += np.log1p(v.restart_s[i] / max(v.est_remaining_s[i], MIN_REMAINING_S))
+        friction += np.log1p(v.restart_s[i] / left_s[i])
         log_work = np.log(work[i])
         total += work[i]
         logs += log_work
@@ -102,26 +98,17 @@ def write_global(v: ClusterView, work: np.ndarray, x: np.ndarray) -> float:
 
 
 @kernel
-def surprise(v: ClusterView, i: int) -> float:
-    """How much larger the estimate of job `i` is than what it has done so far tells, as a log.
-
-    An estimate is off by the same factor for the whole job, while the share that is done is
-    known; the work that GPU-time at the request's speed would have done shows the factor.
-    """
-    total_s = v.est_total_s[i]
-    done_s = total_s - v.est_remaining_s[i]
-    if done_s < FEWEST_DONE * total_s or v.attained_gpu_s[i] <= 0.0:
-        return 0.0
-    request = v.sizes[v.profile[i], v.request_level[i]] * v.demand[i, 0]
-    return float(np.log(done_s * request / v.attained_gpu_s[i]))
-
-
-@kernel
 def write_job(
-    v: ClusterView, i: int, log_work: float, log_weight: float, gpus: float, x: np.ndarray
+    v: ClusterView,
+    i: int,
+    left_s: float,
+    log_work: float,
+    log_weight: float,
+    gpus: float,
+    x: np.ndarray,
 ) -> None:
     """Fill x with `JOB_FEATURES` of job `i`; both logs are relative already."""
-    left_s, restart_s = max(v.est_remaining_s[i], MIN_REMAINING_S), v.restart_s[i]
+    restart_s = v.restart_s[i]
     runs = v.level[i] > 0
     x[0] = log_work / 4.0
     x[1] = log_weight / 4.0
@@ -130,17 +117,16 @@ def write_job(
     x[4] = np.log1p((v.now_s - v.run_since_s[i]) / (restart_s + 1.0)) / 8.0 if runs else 0.0
     x[5] = 0.0 if runs else np.log1p((v.now_s - v.waiting_since_s[i]) / left_s) / 8.0
     x[6] = min(max(1.0 - v.est_remaining_s[i] / v.est_total_s[i], 0.0), 1.0)
-    x[7] = min(max(surprise(v, i), -LARGEST_SURPRISE), LARGEST_SURPRISE) / 2.0
+    x[7] = surprise(v, i) / 2.0
     x[8] = np.log(v.sizes[v.profile[i], v.request_level[i]] * v.demand[i, 0] / gpus) / 4.0
 
 
 @kernel
-def write_level(v: ClusterView, i: int, k: int, x: np.ndarray) -> None:
+def write_level(v: ClusterView, i: int, k: int, log_gain: float, x: np.ndarray) -> None:
     """Fill x with `LEVEL_FEATURES` of the step of job `i` from level k to k + 1."""
     profile, held = v.profile[i], v.level[i]
-    sizes, rates = v.sizes[profile], v.rates[profile]
-    gain = (rates[k + 1] - rates[k]) / (sizes[k + 1] - sizes[k]) * sizes[1] / rates[1]
-    x[0] = np.log(gain) / 4.0
+    sizes = v.sizes[profile]
+    x[0] = log_gain / 4.0
     x[1] = 1.0 if k < held else 0.0
     x[2] = 1.0 if k >= held > 0 else 0.0
     x[3] = 1.0 if k == 0 else 0.0
@@ -169,25 +155,32 @@ def output(net: np.ndarray, z: np.ndarray) -> float:
 
 @kernel
 def add_residual(
-    v: ClusterView, net: np.ndarray, work: np.ndarray, weight: np.ndarray, table: np.ndarray
+    v: ClusterView,
+    net: np.ndarray,
+    left_s: np.ndarray,
+    work: np.ndarray,
+    weight: np.ndarray,
+    gains: np.ndarray,
+    table: np.ndarray,
 ) -> None:
     """Add the network's output to each score in table (A, L) that a job may still be given."""
     shared = net[BIAS:LAST].copy()
     x = np.empty(NUM_GLOBAL)
-    log_mean, heaviest = write_global(v, work, x), weight.max()
+    log_mean, heaviest = write_global(v, left_s, work, x), weight.max()
     add_rows(net, 0, x, shared)
     job, level = np.empty(NUM_JOB), np.empty(len(LEVEL_FEATURES))
     own, z = np.empty(HIDDEN), np.empty(HIDDEN)
     gpus = max(v.capacity[0], 1.0)
     for i in range(v.job.size):
         own[:] = shared
-        write_job(v, i, np.log(work[i]) - log_mean, weight[i] - heaviest, gpus, job)
+        log_work = np.log(work[i]) - log_mean
+        write_job(v, i, left_s[i], log_work, weight[i] - heaviest, gpus, job)
         add_rows(net, NUM_GLOBAL, job, own)
         for k in range(v.limit_level[i]):
             if table[i, k] == -np.inf:
                 break
             z[:] = own
-            write_level(v, i, k, level)
+            write_level(v, i, k, gains[i, k], level)
             add_rows(net, NUM_GLOBAL + NUM_JOB, level, z)
             table[i, k] += output(net, z)
 
@@ -202,13 +195,14 @@ def scorer(v: ClusterView, params: Floats1, target: Ints1) -> None:
     elastic. Source: ours; residual policy learning after Silver et al., 2018 (arXiv 1812.06298).
 
     Args:
-        params: (p, h, g, b), then the network as `NUM_WEIGHTS` says.
+        params: (p, h, g, b, trust), then the network as `NUM_WEIGHTS` says.
     """
     n = v.job.size
-    table, work, weight = np.empty((n, v.sizes.shape[1])), np.empty(n), np.empty(n)
-    write_index(v, params, work, weight, table)
+    gains, table = np.empty((n, v.sizes.shape[1])), np.empty((n, v.sizes.shape[1]))
+    work, weight, left_s = np.empty(n), np.empty(n), remaining_s(v, params[4])
+    write_index(v, params, left_s, work, weight, gains, table)
     if not all_fit(v, table):
-        add_residual(v, params[NUM_INDEX_PARAMS:], work, weight, table)
+        add_residual(v, params[NUM_INDEX_PARAMS:], left_s, work, weight, gains, table)
     target[:] = 0
     fill_by_score(v, table, target, v.capacity.copy())
 

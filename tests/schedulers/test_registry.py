@@ -88,8 +88,8 @@ def test_each_says_what_it_does_and_where_it_is_from(name: str) -> None:
 
 def test_parameters_by_name() -> None:
     scheduler = get_scheduler("elastic_index:g=7, p=0.25")
-    assert scheduler.params == {"p": 0.25, "h": 0.5, "g": 7.0, "b": 4.0}
-    np.testing.assert_array_equal(scheduler.param_array, [0.25, 0.5, 7.0, 4.0])
+    assert scheduler.params == {"p": 0.25, "h": 0.5, "g": 7.0, "b": 4.0, "trust": 0.0}
+    np.testing.assert_array_equal(scheduler.param_array, [0.25, 0.5, 7.0, 4.0, 0.0])
     assert get_scheduler("fcfs").param_array.size > 0
     assert REGISTRY["elastic_index"].params["g"] == 42.0  # the registry's own is untouched
 

@@ -111,7 +111,7 @@ def test_a_saved_scorer_is_a_scheduler(tmp_path: Path) -> None:
         assert load_scorer(folder) == record()
         rule = get_scheduler(str(folder))
         assert rule.name == str(folder) and rule.kind == "levels"
-        np.testing.assert_array_equal(rule.param_array[4:], record().weights)
+        np.testing.assert_array_equal(rule.param_array[5:], record().weights)
     assert BIAS < LAST < NUM_WEIGHTS
 
 
