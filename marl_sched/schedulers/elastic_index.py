@@ -44,15 +44,16 @@ def surprise(v: ClusterView, i: int) -> float:
 
         log(estimated time of the done share / time of it by the GPU-seconds held)
 
-    taking these as at the request's speed. 0 while too little is done, at most
+    taking these as at the level held, or the request's. 0 while too little is done, at most
     LARGEST_SURPRISE either way.
     """
     total_s = v.est_total_s[i]
     done_s = total_s - v.est_remaining_s[i]
     if done_s < FEWEST_DONE * total_s or v.attained_gpu_s[i] <= 0.0:
         return 0.0
-    request = v.sizes[v.profile[i], v.request_level[i]] * v.demand[i, 0]
-    ratio = np.log(done_s * request / v.attained_gpu_s[i])
+    profile, level = v.profile[i], v.level[i] if v.level[i] > 0 else v.request_level[i]
+    speed = v.rates[profile, level] / (v.sizes[profile, level] * v.demand[i, 0])
+    ratio = np.log(done_s / (v.attained_gpu_s[i] * speed))
     return float(min(max(ratio, -LARGEST_SURPRISE), LARGEST_SURPRISE))
 
 
