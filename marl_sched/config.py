@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from marl_sched.errors import UserError
 
-Algorithm = Literal["ppo", "dqn"]
+Algorithm = Literal["ppo", "dqn", "es"]
 ActionSpace = Literal["meta", "edit", "full"]
 Credit = Literal["shadow", "lookahead"]
 AgentBehaviour = Literal["honest", "greedy", "yielding", "learned"]
@@ -259,6 +259,30 @@ class DQNSettings(_Section):
     decisions_per_iteration: Count = 4096
 
 
+class ESSettings(_Section):
+    """Evolution strategies on the residual scorer, with the base schedule as control variate."""
+
+    pairs: Count = 24
+    """Antithetic pairs of perturbed networks in a generation."""
+    sigma: Positive = 0.05
+    """Standard deviation of a perturbation."""
+    lr: Positive = 0.02
+    """Adam's step at first; it is halved every `half_life` generations."""
+    half_life: Positive = 100.0
+    sequences: Count = 8
+    """Sequences of jobs that every network of a generation is played on."""
+    traces: tuple[str, ...] = ()
+    """Traces to train on besides the workload's own; `synthetic` is the generator."""
+    clusters: tuple[str, ...] = ()
+    """Clusters to train on besides the configured one. Jobs that do not fit are left out."""
+    restart_scale: tuple[Positive, Positive] = (0.5, 2.0)
+    """Each sequence draws the factor of its restart costs here, log-uniformly."""
+    estimate_noise: tuple[NonNegative, NonNegative] = (0.5, 1.5)
+    """Each sequence draws the noise of its size estimates here."""
+    without: tuple[str, ...] = ()
+    """Features of `schedulers.scorer` that the network must not use; for ablations."""
+
+
 class TrainingConfig(_Section):
     """One training run."""
 
@@ -275,6 +299,7 @@ class TrainingConfig(_Section):
     num_gpus_per_learner: NonNegative = 0.0
     ppo: PPOSettings = PPOSettings()
     dqn: DQNSettings = DQNSettings()
+    es: ESSettings = ESSettings()
 
     @model_validator(mode="after")
     def _has_an_end(self) -> TrainingConfig:

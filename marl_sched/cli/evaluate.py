@@ -71,17 +71,19 @@ def compare_schedulers(
     from marl_sched.envs.batched import load_part
     from marl_sched.evaluation.compare import compare, job_overlap, part_episodes, run_classic
     from marl_sched.schedulers import REGISTRY, get_scheduler
+    from marl_sched.schedulers.scorer_file import is_scorer
 
     classic = [name for name in names if name.partition(":")[0] in REGISTRY]
     rules = {name: get_scheduler(name) for name in classic}
-    learned = {name: _load(name) for name in names if name not in rules}
-    first = next(iter(learned.values()), None)
-    base = first.manifest.config if first is not None else None
+    others = [name for name in names if name not in rules]
+    rules |= {name: get_scheduler(name) for name in others if is_scorer(name)}
+    learned = {name: _load(name) for name in others if name not in rules}
+    base = _config_of(others[0], learned) if others else None
     resolved = o.resolve(config=config, settings=settings, base=base, **options)
     tables.report_skipped(load_part(resolved, part).skipped)
     episodes = part_episodes(resolved, part, resolved.evaluation.episodes)
     runs: dict[str, list[dict[str, float]]] = {}
-    agents = dict.fromkeys(classic, "honest")
+    agents = dict.fromkeys(rules, "honest")
     for name in names:
         with tables.status(f"evaluating {name}"):
             if name in rules:
@@ -106,6 +108,16 @@ def compare_schedulers(
         "seed": resolved.seed,
         "agents": agents,
     }
+
+
+def _config_of(name: str, learned: dict[str, Any]) -> dict[str, Any]:
+    """Settings that a trained scheduler was trained with."""
+    if name in learned:
+        config: dict[str, Any] = learned[name].manifest.config
+        return config
+    from marl_sched.schedulers.scorer_file import load_scorer
+
+    return load_scorer(Path(name)).config
 
 
 def _load(name: str) -> Any:

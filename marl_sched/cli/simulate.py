@@ -13,7 +13,8 @@ from marl_sched.cli import options as o
 
 def simulate(
     scheduler: Annotated[
-        str, typer.Option(help="NAME or NAME:param=value; `--scheduler list` names them.")
+        str,
+        typer.Option(help="NAME or NAME:param=value (`list` names them), or an ES run's folder."),
     ] = "elastic_index",
     trace: o.Trace = None,
     format: o.Format = None,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def train(
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/built-in"),
-    algo: Annotated[str | None, typer.Option(help="ppo or dqn.", show_default="ppo")] = None,
+    algo: Annotated[str | None, typer.Option(help="ppo, dqn or es.", show_default="ppo")] = None,
     trace: o.Trace = None,
     format: o.Format = None,
     cluster: o.ClusterOption = None,
@@ -104,8 +104,14 @@ def _describe(settings: Config, part: Any) -> str:
 
     cluster = Cluster.parse(settings.cluster)
     load = part.offered_load(cluster.num_gpus)
+    es = settings.training.es
+    what: str = settings.env.actions
+    if settings.training.algo == "es":
+        more = [(es.traces, "traces"), (es.clusters, "clusters")]
+        named = [f"{len(names)} other {kind}" for names, kind in more if names]
+        what = " and ".join(("scorer", *named))
     return (
-        f"training {settings.training.algo.upper()} ({settings.env.actions}) on {part.name}: "
+        f"training {settings.training.algo.upper()} ({what}) on {part.name}: "
         f"{len(part):,} training jobs, cluster {cluster} ({cluster.num_gpus} GPUs), "
         f"offered load {load:.2f}"
     )
@@ -113,6 +119,13 @@ def _describe(settings: Config, part: Any) -> str:
 
 def _warm_up(settings: Config) -> None:
     """Compile (or load) every kernel that the runners use, and fail on bad input here."""
+    if settings.training.algo == "es":
+        from marl_sched.envs.play import PLAYED
+        from marl_sched.schedulers.dispatch import elastic_index, scorer
+        from marl_sched.warm import missing, warm
+
+        warm(missing((*PLAYED, elastic_index, scorer)), lambda done, parts: None)
+        return
     import numpy as np
 
     from marl_sched.envs.batched import BatchedSchedulingEnv
@@ -222,8 +235,9 @@ def _judge(settings: Config, out: Path) -> None:
     from marl_sched.files import write_text
 
     names = [str(out), *settings.evaluation.schedulers]
-    if settings.env.actions != "edit":
-        # A scheduler that chooses among algorithms has to beat each of them.
+    if settings.env.actions != "edit" or settings.training.algo == "es":
+        # A scheduler that chooses among algorithms has to beat each of them, and a corrected
+        # index the index's other settings.
         names += settings.env.algorithms
     report = compare_schedulers(names, "test", None, None, {})
     write_text(out / "evaluation.json", json.dumps(report, indent=2) + "\n")

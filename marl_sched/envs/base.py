@@ -13,7 +13,7 @@ from marl_sched.envs.game import GREEDY, HONEST, LEARNED, YIELDING, Game
 from marl_sched.jit import kernel, part
 from marl_sched.order import descending_again
 from marl_sched.schedulers.dispatch import decide
-from marl_sched.schedulers.elastic_index import single_gpu_work, write_worth
+from marl_sched.schedulers.elastic_index import remaining_s, single_gpu_work, write_worth
 from marl_sched.schedulers.filling import fill_by_score
 from marl_sched.sim import columns as c
 from marl_sched.sim.kernels import make_view, plain_view
@@ -26,13 +26,14 @@ def score_levels(w: World, g: Game, b: int, at: int, view: ClusterView) -> None:
     """Fill the work left, its order and the score of every level of the active jobs of `at`."""
     n = view.job.size
     work, order, ranked = g.work[b, :n], g.order[b], g.rank_weight
-    single_gpu_work(view, work)
+    left_s = remaining_s(view, g.index_params[4])
+    single_gpu_work(view, left_s, work)
     descending_again(order, g.ordered[b], work)
     g.ordered[b] = n
     weight = np.empty(n)
     for rank in range(n):
         weight[order[rank]] = ranked[rank]
-    write_worth(view, g.index_params, weight, g.log_gain, view.profile, g.score[b, :n])
+    write_worth(view, left_s, g.index_params, weight, g.log_gain, view.profile, g.score[b, :n])
 
 
 @kernel

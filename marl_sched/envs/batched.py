@@ -46,7 +46,7 @@ class Episode:
     stretch: float = 1.0
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _load_parts(
     settings: WorkloadConfig, cluster: str, seed: int
 ) -> tuple[Workload, Workload, Workload]:

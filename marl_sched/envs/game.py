@@ -78,7 +78,7 @@ GLOBAL_FEATURES = (
 )
 
 NUM_TERMS = c.NUM_COST
-MAX_PARAMS = 4
+MAX_PARAMS = 5
 NO_GAIN = -2.0
 """Lowest feature of a gain or loss: no level, or one that is worth next to nothing."""
 FIRST_CURVE = 512
@@ -97,7 +97,7 @@ class Game(NamedTuple):
     base: int  # number of the base scheduler
     base_params: Floats1  # (4,) float64
     base_is_index: bool  # the base is the elastic index with the parameters that value edits
-    index_params: Floats1  # (4,) float64 of the elastic index, which values edits
+    index_params: Floats1  # (5,) float64 of the elastic index, which values edits
     algorithms: Ints1  # (A,) int64 scheduler numbers
     algorithm_params: Floats2  # (A, 4) float64
     allow_algorithms: bool
@@ -197,7 +197,7 @@ def build_game(config: Config, world: World, num_envs: int) -> Game:
         and np.array_equal(base.param_array, index.param_array),
         index_params=_padded(index.param_array),
         algorithms=np.array([a.number for a in algorithms], dtype=np.int64),
-        algorithm_params=np.stack([_padded(a.param_array) for a in algorithms]),
+        algorithm_params=_stacked([a.param_array for a in algorithms]),
         allow_algorithms=env.actions in ("meta", "full"),
         allow_edits=env.actions in ("edit", "full"),
         max_edits=env.max_edits,
@@ -283,6 +283,14 @@ def _profile_tables(world: World) -> dict[str, Any]:
         "gain_feature": feature,
         "size_feature": size_feature,
     }
+
+
+def _stacked(params: list[np.ndarray]) -> np.ndarray:
+    """(A, longest) float64, shorter ones followed by zeros."""
+    out = np.zeros((len(params), max(MAX_PARAMS, *(each.size for each in params))))
+    for row, each in zip(out, params, strict=True):
+        row[: each.size] = each
+    return out
 
 
 def _padded(params: np.ndarray) -> np.ndarray:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ from marl_sched.schedulers.gavel import (
     MaxSumThroughput,
     MinTotalDuration,
 )
+from marl_sched.schedulers.scorer_file import is_scorer, load_scorer
 from marl_sched.schedulers.sia import Sia
 from marl_sched.types import Allocation, ClusterView, NodeView
 
@@ -50,6 +52,8 @@ class Scheduler:
     params: dict[str, float] = field(default_factory=dict)
     planner: Callable[..., Planner] | None = None
     """Makes a planner, which begins a run with no memory, from the parameters by name."""
+    weights: tuple[float, ...] = ()
+    """Learned parameters, which a compiled rule reads behind `params`."""
 
     @property
     def compiled(self) -> bool:
@@ -83,8 +87,8 @@ class Scheduler:
 
     @property
     def param_array(self) -> np.ndarray:
-        """(.,) float64, at least one entry, in the order of `params`."""
-        return np.array(list(self.params.values()) or [0.0])
+        """(.,) float64, at least one entry: `params` in their order, then `weights`."""
+        return np.array([*self.params.values(), *self.weights] or [0.0])
 
     @property
     def summary(self) -> str:
@@ -159,6 +163,7 @@ _LEGAL = {
     "h": _NOT_NEGATIVE,
     "g": _NOT_NEGATIVE,
     "b": _NOT_NEGATIVE,
+    "trust": (0.0, 1.0 + 1e-9, "from 0 to 1"),
     "limit_1_gpu_s": _POSITIVE,
     "limit_2_gpu_s": _POSITIVE,
     "promote": _NOT_NEGATIVE,
@@ -209,7 +214,7 @@ _SCHEDULERS = (
         "elastic_index",
         dispatch.elastic_index,
         elastic=True,
-        params={"p": 0.6, "h": 0.5, "g": 42.0, "b": 4.0},
+        params={"p": 0.6, "h": 0.5, "g": 42.0, "b": 4.0, "trust": 0.0},
     ),
     Scheduler("hesrpt", dispatch.hesrpt, elastic=True, params={"p": 0.5, "slowdown": 0.0}),
     Scheduler("afs", dispatch.afs, elastic=True),
@@ -228,13 +233,28 @@ _SCHEDULERS = (
 REGISTRY: dict[str, Scheduler] = {scheduler.name: scheduler for scheduler in _SCHEDULERS}
 
 
+def learned_scorer(folder: str) -> Scheduler:
+    """The rule in a folder that `marl-sched train --algo es` wrote, by the folder's name."""
+    record = load_scorer(Path(folder))
+    return make_scorer(record.params, record.weights, folder)
+
+
+def make_scorer(
+    params: dict[str, float], weights: Sequence[float], name: str = "scorer"
+) -> Scheduler:
+    """The elastic index with `params`, corrected by a network of `weights`; see `scorer`."""
+    return Scheduler(name, dispatch.scorer, elastic=True, params=params, weights=tuple(weights))
+
+
 def get_scheduler(name: str) -> Scheduler:
-    """The scheduler `NAME` or `NAME:param=value,param=value`.
+    """The scheduler `NAME` or `NAME:param=value,param=value`, or that of a trained scorer's folder.
 
     Raises:
-        UserError: for an unknown name or parameter, naming the known ones.
+        UserError: for an unknown name or parameter, naming the known ones; for a damaged folder.
     """
     head, _, tail = name.partition(":")
+    if head not in REGISTRY and is_scorer(name):
+        return learned_scorer(name)
     if head not in REGISTRY:
         raise UserError(f"unknown scheduler {head!r}; known: {', '.join(REGISTRY)}")
     given: dict[str, float] = {}

@@ -30,6 +30,7 @@ from marl_sched.schedulers.qssf import qssf
 from marl_sched.schedulers.random import random
 from marl_sched.schedulers.rate_monotonic import rate_monotonic
 from marl_sched.schedulers.round_robin import round_robin
+from marl_sched.schedulers.scorer import scorer
 from marl_sched.schedulers.sjf import sjf
 from marl_sched.schedulers.srsf import srsf
 from marl_sched.schedulers.srtf import srtf
@@ -51,7 +52,7 @@ PREEMPTIVE = (srtf, srsf, round_robin, las, priority, tiresias, gittins, edf, ra
 
 LEVELS = (
     fcfs_backfill, conservative_backfill, drf, equal, equi, elastic_index, hesrpt, afs, optimus,
-    themis, pollux,
+    themis, pollux, scorer,
 )  # fmt: skip
 """Which name a level for everybody."""
 
@@ -140,5 +141,7 @@ def decide(number: int, v: ClusterView, params: Floats1, target: Ints1) -> None:
         optimus(v, params, target)
     elif which == 9:
         themis(v, params, target)
-    else:
+    elif which == 10:
         pollux(v, params, target)
+    else:
+        scorer(v, params, target)

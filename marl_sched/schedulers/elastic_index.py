@@ -11,6 +11,11 @@ from marl_sched.types import ClusterView, Floats1, Ints1
 MIN_REMAINING_S = 1.0
 """Floor of the estimated remaining time, so that ratios stay finite."""
 
+FEWEST_DONE = 0.01
+"""Share of a job's work below which nothing is concluded from it."""
+
+LARGEST_SURPRISE = 3.0
+
 
 @kernel
 def log_rank_weights(work: np.ndarray, p: float) -> np.ndarray:
@@ -32,12 +37,48 @@ def log_rank_weights(work: np.ndarray, p: float) -> np.ndarray:
 
 
 @kernel
-def single_gpu_work(v: ClusterView, work: np.ndarray) -> None:
-    """Fill work (A,) float64 with the estimated seconds left of each job on a single GPU."""
-    profile, left_s, sizes, rates = v.profile, v.est_remaining_s, v.sizes, v.rates
+def surprise(v: ClusterView, i: int) -> float:
+    """How much larger the estimate of job `i` is than what it has done so far tells, as a log.
+
+    An estimate is off by one factor for the whole job, and the share that is done is known:
+
+        log(estimated time of the done share / time of it by the GPU-seconds held)
+
+    taking these as at the level held, or the request's. 0 while too little is done, at most
+    LARGEST_SURPRISE either way.
+    """
+    total_s = v.est_total_s[i]
+    done_s = total_s - v.est_remaining_s[i]
+    if done_s < FEWEST_DONE * total_s or v.attained_gpu_s[i] <= 0.0:
+        return 0.0
+    profile, level = v.profile[i], v.level[i] if v.level[i] > 0 else v.request_level[i]
+    speed = v.rates[profile, level] / (v.sizes[profile, level] * v.demand[i, 0])
+    ratio = np.log(done_s / (v.attained_gpu_s[i] * speed))
+    return float(min(max(ratio, -LARGEST_SURPRISE), LARGEST_SURPRISE))
+
+
+@kernel
+def remaining_s(v: ClusterView, trust: float) -> np.ndarray:
+    """(A,) float64, estimated seconds left, corrected by `trust` of each job's surprise."""
+    left_s = v.est_remaining_s.copy()
+    for i in range(left_s.size):
+        if trust > 0.0:
+            left_s[i] *= np.exp(-trust * surprise(v, i))
+        left_s[i] = max(left_s[i], MIN_REMAINING_S)
+    return left_s
+
+
+@kernel
+def single_gpu_work(v: ClusterView, left_s: np.ndarray, work: np.ndarray) -> None:
+    """Fill work (A,) float64 with the seconds left of each job on a single GPU.
+
+    Args:
+        left_s: (A,) float64, on the request.
+    """
+    profile, sizes, rates = v.profile, v.sizes, v.rates
     for i in range(work.size):
         speed = rates[profile[i], 1] / sizes[profile[i], 1]
-        work[i] = max(left_s[i], MIN_REMAINING_S) / speed
+        work[i] = left_s[i] / speed
 
 
 @kernel
@@ -60,6 +101,7 @@ def write_log_gains(sizes: np.ndarray, rates: np.ndarray, row: np.ndarray) -> No
 @kernel
 def write_worth(
     v: ClusterView,
+    left_s: np.ndarray,
     params: np.ndarray,
     weight: np.ndarray,
     gains: np.ndarray,
@@ -76,7 +118,8 @@ def write_worth(
     changing it less, the less there is left to gain from it.
 
     Args:
-        params: (p, h, g, b).
+        left_s: (A,) float64, rem.
+        params: (p, h, g, b, ..).
         weight: (A,) float64, log a_i.
         gains: (., L) float64, log ds of each level.
         row_of: (A,) int64, the row of `gains` that is job i's.
@@ -85,9 +128,9 @@ def write_worth(
     n = v.job.size
     h, g, b = params[1], params[2], params[3]
     keep, move = np.empty(n), np.empty(n)
-    restart_s, left_s = v.restart_s, v.est_remaining_s
+    restart_s = v.restart_s
     for i in range(n):
-        friction = restart_s[i] / max(left_s[i], MIN_REMAINING_S)
+        friction = restart_s[i] / left_s[i]
         keep[i] = 1.0 + h + g * friction
         move[i] = 1.0 + friction
     log_each(keep)
@@ -103,25 +146,48 @@ def write_worth(
             row[k] = gain[k] + changed
 
 
+@kernel
+def write_index(
+    v: ClusterView,
+    params: np.ndarray,
+    left_s: np.ndarray,
+    work: np.ndarray,
+    weight: np.ndarray,
+    gains: np.ndarray,
+    table: np.ndarray,
+) -> None:
+    """Fill table (A, L) with `write_worth`, and on the way work (A,), weight (A,), gains (A, L).
+
+    Args:
+        params: (p, h, g, b, ..).
+        left_s: (A,) float64, `remaining_s`.
+    """
+    n = v.job.size
+    rows = np.empty(n, dtype=np.int64)
+    for i in range(n):
+        profile, levels = v.profile[i], v.num_levels[v.profile[i]] + 1
+        write_log_gains(v.sizes[profile, :levels], v.rates[profile, :levels], gains[i])
+        rows[i] = i
+    single_gpu_work(v, left_s, work)
+    weight[:] = log_rank_weights(work, params[0])
+    write_worth(v, left_s, params, weight, gains, rows, table)
+
+
 @part
 def elastic_index(v: ClusterView, params: Floats1, target: Ints1) -> None:
     """Give the next level to the job with the largest worth of speed gained per GPU.
 
     The worth is `write_worth`. Preemptive and elastic. Source: Berg, Vesilo and
     Harchol-Balter, "heSRPT", Performance Evaluation 2020 (rank weights); the hysteresis terms
-    are ours, their defaults tuned on training parts of ITP, Philly and synthetic workloads.
+    and the correction of estimates (`surprise`) are ours, the defaults tuned on training parts
+    of ITP, Philly and synthetic workloads.
 
     Args:
-        params: (p, h, g, b).
+        params: (p, h, g, b, trust).
     """
     n = v.job.size
     gains, table = np.empty((n, v.sizes.shape[1])), np.empty((n, v.sizes.shape[1]))
-    rows, work = np.empty(n, dtype=np.int64), np.empty(n)
-    for i in range(n):
-        profile, levels = v.profile[i], v.num_levels[v.profile[i]] + 1
-        write_log_gains(v.sizes[profile, :levels], v.rates[profile, :levels], gains[i])
-        rows[i] = i
-    single_gpu_work(v, work)
-    write_worth(v, params, log_rank_weights(work, params[0]), gains, rows, table)
+    work, weight, left_s = np.empty(n), np.empty(n), remaining_s(v, params[4])
+    write_index(v, params, left_s, work, weight, gains, table)
     target[:] = 0
     fill_by_score(v, table, target, v.capacity.copy())

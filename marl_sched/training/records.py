@@ -49,7 +49,8 @@ COLUMNS = (
 )
 """Columns of metrics.csv; those of the other algorithm, or of learned agents without any, stay
 empty. `agent_return_mean` is over declarations in episodes that ended, `agent_demand_mean` is
-the most GPUs accepted per GPU requested in the trace, `agent_entropy` is of rows trained on."""
+the most GPUs accepted per GPU requested in the trace, `agent_entropy` is of rows trained on. Of
+evolution strategies, `decisions` counts jobs played by all networks of all generations."""
 
 CHECKPOINTS_KEPT = 2
 

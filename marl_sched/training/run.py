@@ -4,28 +4,53 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING, Protocol
 
 from marl_sched.config import Config
-from marl_sched.models.policy import LearnedPolicy, Manifest, load_policy, save_policy
-from marl_sched.training.common import spaces_of
 from marl_sched.training.records import Row, RunFolder, git_commit, now, versions
-from marl_sched.training.rollout import AGENT, SCHEDULER
-from marl_sched.training.runner import AGENT_SUMS, DEFAULT_ENV_CLASS, EPISODE_SUMS
+from marl_sched.training.runner import DEFAULT_ENV_CLASS
 from marl_sched.training.session import ray_session
 
-Act = Callable[[Mapping[str, np.ndarray]], np.ndarray]
-Validate = Callable[..., float]
-"""(act, config) -> mean JCT of a policy against the base schedule on validation episodes, in
-percent; lower wins. With learned agents `demand`, how they declare, is given as third."""
+if TYPE_CHECKING:
+    from marl_sched.training.rllib import Validate
 
 Progress = Callable[[Row], None]
+
+
+class Candidate(Protocol):
+    """A scheduler that may turn out to be the best of a run."""
+
+    def score(self) -> float:
+        """Mean JCT against the base schedule on validation, percent; lower wins."""
+
+    def save(self, folder: Path, score: float) -> None:
+        """Write it, with its score on record; a reader sees all old or all new files."""
+
+
+class Trainer(Protocol):
+    """What learns: an RLlib algorithm, or evolution strategies."""
+
+    def iterate(self) -> Row:
+        """Learn for one iteration; its columns of metrics.csv, `decisions` so far among them."""
+
+    def candidate(self, iteration: int, is_base: bool) -> Candidate:
+        """What has been learned so far; `is_base`: the base schedule instead."""
+
+    def best_in(self, folder: Path) -> tuple[int, float]:
+        """Iteration and validation score of what a candidate has saved."""
+
+    def save_to_path(self, path: str) -> None:
+        """Write all that the run goes on from into the folder `path`."""
+
+    def restore_from_path(self, path: str) -> None:
+        """Go on from there."""
+
+    def stop(self) -> None:
+        """Let go of processes."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +92,17 @@ def train(
         overwrite: replace a run that `out` holds.
         progress: called with each row of metrics.csv, plus `best_validation_percent`,
             `best_iteration` and `seconds_left` (None without a time limit).
-        validate: scores a policy; None takes `marl_sched.evaluation.learned.validate`.
-        env_class: `package.module:Class` of the batched environment.
+        validate: scores PPO's and DQN's policies; None takes
+            `marl_sched.evaluation.learned.validate`.
+        env_class: `package.module:Class` of their batched environment.
 
     Raises:
         UserError: when `out` holds another run, or no cluster answers at `address`.
     """
     config = _looking_ahead(config)
-    spaces_of(config, env_class)  # a bad trace or cluster ends here, with nothing written
+    _check(config, env_class)
     folder = RunFolder(out)
-    with ray_session(address, config.training.num_env_runners):
+    with _session(config, address):
         checkpoint = folder.prepare(config, resume, overwrite)
         folder.write_run(
             seed=config.seed,
@@ -86,7 +112,7 @@ def train(
             finished=None,
             **({"resumed": now()} if checkpoint else {"started": now()}),
         )
-        run = _Run(config, folder, env_class, progress, validate or _default_validate())
+        run = _Run(config, folder, _trainer(config, env_class, validate), progress)
         try:
             run.start(checkpoint)
             run.loop()
@@ -103,41 +129,46 @@ def _looking_ahead(config: Config) -> Config:
     return config.model_copy(update={"env": env})
 
 
-def build_algorithm(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> Any:
-    """The RLlib `Algorithm` of a configuration; Ray must be running."""
-    if config.training.algo == "ppo":
-        from marl_sched.training.ppo import ppo_config
+def _check(config: Config, env_class: str) -> None:
+    """End here on a bad trace, cluster or base, with nothing written."""
+    if config.training.algo == "es":
+        from marl_sched.training.sequences import check
 
-        return ppo_config(config, env_class).build_algo()
-    from marl_sched.training.dqn import dqn_config
+        check(config)
+    else:
+        from marl_sched.training.common import spaces_of
 
-    return dqn_config(config, env_class).build_algo()
+        spaces_of(config, env_class)
 
 
-def _default_validate() -> Validate:
-    from marl_sched.evaluation.learned import validate
+def _session(config: Config, address: str | None) -> AbstractContextManager[None]:
+    """Ray, except where one process does all."""
+    training = config.training
+    if training.algo == "es" and training.num_env_runners == 0:
+        return nullcontext()
+    return ray_session(address, training.num_env_runners)
 
-    return validate
+
+def _trainer(config: Config, env_class: str, validate: Validate | None) -> Trainer:
+    if config.training.algo == "es":
+        from marl_sched.training.es import EvolutionStrategies
+
+        return EvolutionStrategies(config)
+    from marl_sched.training.rllib import RLlibTrainer
+
+    return RLlibTrainer(config, env_class, validate)
 
 
 class _Run:
     """The state of a run between two iterations."""
 
     def __init__(
-        self,
-        config: Config,
-        folder: RunFolder,
-        env_class: str,
-        progress: Progress | None,
-        validate: Validate,
+        self, config: Config, folder: RunFolder, trainer: Trainer, progress: Progress | None
     ) -> None:
         self._config = config
         self._folder = folder
+        self._trainer = trainer
         self._progress = progress
-        self._validate = validate
-        # As many threads as the runners use: results depend on it in the last bits.
-        torch.set_num_threads(1)
-        self._algorithm = build_algorithm(config, env_class)
         self._iteration = 0
         self._decisions = 0
         self._best_iteration = 0
@@ -153,22 +184,18 @@ class _Run:
         """Go on from `checkpoint`, or validate the base schedule as iteration 0."""
         if checkpoint is None:
             self._folder.metrics.unlink(missing_ok=True)
-            policy = self._policy(is_base=True)
-            score = self._score(policy)
-            self._keep_if_best(policy, score)
-            row: Row = {"iteration": 0, "decisions": 0, "validation_percent": score}
+            row: Row = {"iteration": 0, "decisions": 0}
+            self._validate(row, is_base=True)
             row["elapsed_s"] = self._elapsed_s
             self._folder.append(row)
             self._report(row)
             return
-        self._algorithm.restore_from_path(str(checkpoint.resolve()))
+        self._trainer.restore_from_path(str(checkpoint.resolve()))
         saved = json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))
         self._iteration, self._decisions = saved["iteration"], saved["decisions"]
         self._earlier_s = saved["elapsed_s"]
         # best/ may be newer than the checkpoint: what it holds is what counts.
-        best = load_policy(self._folder.best).manifest
-        assert best.validation is not None
-        self._best_iteration, self._best_validation = best.iteration, best.validation
+        self._best_iteration, self._best_validation = self._trainer.best_in(self._folder.best)
         self._folder.drop_rows_after(self._iteration)
 
     def loop(self) -> None:
@@ -177,10 +204,7 @@ class _Run:
             row = self._iterate()
             last = self._over()
             if last or self._iteration % every.validation_every == 0:
-                policy = self._policy()
-                score = self._score(policy)
-                row["validation_percent"] = score
-                self._keep_if_best(policy, score)
+                self._validate(row)
             row["elapsed_s"] = self._elapsed_s
             self._folder.append(row)
             if last or self._iteration % every.checkpoint_every == 0:
@@ -189,9 +213,8 @@ class _Run:
 
     def _iterate(self) -> Row:
         begun_s = time.monotonic()
-        result = self._algorithm.train()
+        row = self._trainer.iterate()
         self._iteration += 1
-        row = row_of(result, self._config)
         before, self._decisions = self._decisions, int(row["decisions"])
         seconds = max(1e-9, time.monotonic() - begun_s)
         return row | {
@@ -205,40 +228,18 @@ class _Run:
             return True
         return limits.minutes is not None and self._elapsed_s >= 60 * limits.minutes
 
-    def _policy(self, is_base: bool = False) -> LearnedPolicy:
-        config = self._config
-        weights = self._algorithm.learner_group.get_weights()
-        specs = self._algorithm.config.rl_module_spec.rl_module_specs
-        sizes = {module_id: spec.model_config["sizes"] for module_id, spec in specs.items()}
-        manifest = Manifest(
-            algo=config.training.algo,
-            sizes=sizes[SCHEDULER],
-            agent_sizes=sizes.get(AGENT),
-            actions=config.env.actions,
-            algorithms=list(config.env.algorithms),
-            base=config.env.base,
-            is_base=is_base,
-            iteration=self._iteration,
-            validation=None,
-            config=config.model_dump(mode="json"),
-            versions=versions(),
-        )
-        return LearnedPolicy.of_module(manifest, weights[SCHEDULER], weights.get(AGENT))
-
-    def _score(self, policy: LearnedPolicy) -> float:
-        if policy.demand is None:
-            return self._validate(policy.act, self._config)
-        return self._validate(policy.act, self._config, policy.demand)
-
-    def _keep_if_best(self, policy: LearnedPolicy, score: float) -> None:
-        if not score < self._best_validation:
-            return
-        self._best_iteration, self._best_validation = self._iteration, float(score)
-        save_policy(policy.with_validation(float(score)), self._folder.best)
+    def _validate(self, row: Row, *, is_base: bool = False) -> None:
+        """Score what has been learned so far, and keep it where it is the best yet."""
+        candidate = self._trainer.candidate(self._iteration, is_base)
+        score = float(candidate.score())
+        row["validation_percent"] = score
+        if score < self._best_validation:
+            self._best_iteration, self._best_validation = self._iteration, score
+            candidate.save(self._folder.best, score)
 
     def _checkpoint(self) -> None:
         self._folder.save_checkpoint(
-            self._algorithm,
+            self._trainer,
             {
                 "iteration": self._iteration,
                 "decisions": self._decisions,
@@ -281,60 +282,4 @@ class _Run:
         return result
 
     def stop(self) -> None:
-        self._algorithm.stop()
-
-
-_LEARNER_COLUMNS = {
-    "policy_loss": "policy_loss",
-    "value_loss": "vf_loss",
-    "explained_variance": "vf_explained_var",
-    "kl": "mean_kl_loss",
-    "kl_coefficient": "curr_kl_coeff",
-    "entropy": "entropy",
-    "q_loss": "qf_loss",
-    "q_mean": "qf_mean",
-    "td_error": "td_error_mean",
-    "gradient_norm": "gradients_default_optimizer_global_norm",
-}
-
-
-def row_of(result: Mapping[str, Any], config: Config) -> Row:
-    """Our metrics out of RLlib's result of one iteration."""
-    sampled = result["env_runners"]
-    learned = result.get("learners", {}).get(SCHEDULER, {})
-    timers = result.get("timers", {})
-    sums = sampled.get(EPISODE_SUMS, {})
-    decisions = int(sampled["num_env_steps_sampled_lifetime"])
-    count = float(sampled.get("num_episodes", 0) or 0)
-    row: Row = {
-        "decisions": decisions,
-        "num_episodes": int(count),
-        "episode_return_mean": _mean(sums.get("return"), count),
-        "jct_vs_base_percent": _mean(sums.get("jct_vs_base_percent"), count),
-        "sample_s": timers.get("env_runner_sampling_timer"),
-        "update_s": timers.get("learner_update_timer"),
-    }
-    row |= {name: learned.get(key) for name, key in _LEARNER_COLUMNS.items()}
-    if config.env.agents == "learned":
-        row |= _agent_columns(sampled.get(AGENT_SUMS, {}), result.get("learners", {}).get(AGENT))
-    if config.training.algo == "dqn":
-        from marl_sched.models.dqn import epsilon_at
-
-        settings = config.training.dqn
-        row["epsilon"] = epsilon_at(decisions, settings.epsilon, settings.epsilon_decisions)
-    return row
-
-
-def _agent_columns(sums: Mapping[str, Any], learned: Mapping[str, Any] | None) -> Row:
-    count = float(sums.get("count") or 0)
-    learned = learned or {}
-    trained = (learned.get("num_module_steps_trained") or 0) > 0  # NaN: no rows this time
-    return {
-        "agent_return_mean": _mean(sums.get("return"), count),
-        "agent_demand_mean": _mean(sums.get("asked"), count),
-        "agent_entropy": learned.get("entropy") if trained else None,
-    }
-
-
-def _mean(total: Any, count: float) -> float | None:
-    return None if total is None or count == 0 else float(total) / count
+        self._trainer.stop()

@@ -98,6 +98,33 @@ def test_the_other_ways_to_train(
     assert str(out) in json.loads((out / "evaluation.json").read_text())["schedulers"]
 
 
+def test_a_scorer_s_folder_is_a_scheduler(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    seen = train(capsys, out, 2, "--algo", "es", "--set", "training.es.pairs=2")
+    assert seen.code == 0, seen.err
+    assert "training ES (scorer) on synthetic" in seen.err
+    kept = json.loads((out / "evaluation.json").read_text())
+    assert str(out) in kept["schedulers"] and kept["best_classic"] != str(out)
+    judged = call(
+        capsys, "evaluate", "--scheduler", "elastic_index", "--scheduler", out, "--episodes", "3",
+        "--json",
+    )  # fmt: skip
+    assert judged.code == 0, judged.err
+    report = json.loads(judged.out)
+    # Judged on the jobs and the cluster that it was trained for, where nothing else is given.
+    assert report["cluster"] == "2x4" and report["best_classic"] == "elastic_index"
+    assert report["schedulers"][str(out)] == kept["schedulers"][str(out)]
+    simulated = call(capsys, "simulate", "--scheduler", out, "--cluster", "2x4", "--json")
+    assert simulated.code == 0 and json.loads(simulated.out)["num_finished"] == 6000
+    file = out / "best" / "scorer.json"
+    file.write_text(file.read_text().replace("0.", "1.", 1))
+    for command in ("simulate", "evaluate"):
+        refused = call(capsys, command, "--scheduler", out)
+        assert refused.code == 2 and "SHA-256" in refused.err.splitlines()[-1]
+
+
 def test_the_same_seed_gives_the_same_curve(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, ray_local: None
 ) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from marl_sched.schedulers.elastic_index import surprise
 from tests.schedulers.views import JobRow, gpus, make_view
 
 ELASTIC: dict[str, Any] = {"sizes": (1, 2, 4), "rates": (1.0, 1.8, 3.0)}
@@ -262,6 +265,28 @@ def test_elastic_index_keeps_what_is_nearly_done() -> None:
     free = JobRow(held=1, left_s=100.0)
     assert gpus("elastic_index", make_view(1, free, jobs[1])) == [0, 1]
     assert gpus("elastic_index:h=0.9", make_view(1, free, jobs[1])) == [1, 0]
+
+
+def test_elastic_index_corrects_an_estimate_by_what_was_done() -> None:
+    # Both are half done by their estimates; the first took ten times as long for its half.
+    late = JobRow(total_s=100.0, left_s=50.0, attained_gpu_s=500.0)
+    true = JobRow(total_s=110.0, left_s=55.0, attained_gpu_s=55.0)
+    view = make_view(1, late, true, now_s=600.0)
+    assert gpus("elastic_index", view) == [1, 0]
+    assert gpus("elastic_index:trust=1", view) == [0, 1]  # 500 s left against 55
+    assert gpus("elastic_index:trust=0.03", view) == [1, 0]  # 50 s times 10^0.03 = 53.6
+    assert gpus("elastic_index:trust=0.05", view) == [0, 1]  # 56.1
+    # On two GPUs at 1.5 times the speed of one, 60 GPU-seconds are 45 s of the job's work.
+    held = JobRow(
+        sizes=(1, 2), rates=(1.0, 1.5), held=2, total_s=90.0, left_s=45.0, attained_gpu_s=60.0
+    )
+    assert surprise(make_view(2, held), 0) == pytest.approx(0.0)
+    assert surprise(make_view(2, replace(held, attained_gpu_s=120.0)), 0) == pytest.approx(
+        -math.log(2)
+    )
+    # Nothing is concluded from too little.
+    assert surprise(make_view(2, replace(held, left_s=89.5)), 0) == 0.0
+    assert surprise(make_view(2, replace(held, attained_gpu_s=1e-6)), 0) == 3.0
 
 
 def test_elastic_index_grows_whom_a_restart_costs_least() -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from marl_sched.errors import UserError
-from marl_sched.schedulers import REGISTRY, Scheduler, get_scheduler
+from marl_sched.schedulers import REGISTRY, Scheduler, get_scheduler, make_scorer
 from marl_sched.schedulers.dispatch import NUMBERED
 from marl_sched.schedulers.filling import serve_all, serve_waiting
+from marl_sched.schedulers.scorer import initial_weights
 from marl_sched.types import ClusterView
 from tests.schedulers.views import random_view
 
@@ -26,7 +27,10 @@ PLANNERS = (
 def test_the_names_of_the_issue() -> None:
     compiled = [scheduler for scheduler in REGISTRY.values() if scheduler.compiled]
     assert sorted(scheduler.name for scheduler in compiled) == sorted(NAMES)
-    assert {scheduler.number for scheduler in compiled} == set(range(len(NUMBERED)))
+    # The scorer is in no registry: it comes with learned weights.
+    learned = make_scorer(REGISTRY["elastic_index"].params, initial_weights(0).tolist())
+    numbers = {scheduler.number for scheduler in (*compiled, learned)}
+    assert numbers == set(range(len(NUMBERED)))
     assert sorted(set(REGISTRY) - set(NAMES)) == sorted(PLANNERS)
 
 
@@ -60,7 +64,7 @@ def by_its_rule(scheduler: Scheduler, view: ClusterView) -> np.ndarray:
 def test_a_number_calls_its_own_rule(name: str) -> None:
     scheduler = REGISTRY[name]
     rng = np.random.default_rng(1)
-    others_differ = np.zeros(len(NUMBERED), bool)
+    others_differ = np.zeros(len(REGISTRY) - len(PLANNERS), bool)
     for _ in range(80):
         view = random_view(rng)
         own = scheduler.levels(view)
@@ -84,8 +88,8 @@ def test_each_says_what_it_does_and_where_it_is_from(name: str) -> None:
 
 def test_parameters_by_name() -> None:
     scheduler = get_scheduler("elastic_index:g=7, p=0.25")
-    assert scheduler.params == {"p": 0.25, "h": 0.5, "g": 7.0, "b": 4.0}
-    np.testing.assert_array_equal(scheduler.param_array, [0.25, 0.5, 7.0, 4.0])
+    assert scheduler.params == {"p": 0.25, "h": 0.5, "g": 7.0, "b": 4.0, "trust": 0.0}
+    np.testing.assert_array_equal(scheduler.param_array, [0.25, 0.5, 7.0, 4.0, 0.0])
     assert get_scheduler("fcfs").param_array.size > 0
     assert REGISTRY["elastic_index"].params["g"] == 42.0  # the registry's own is untouched
 

@@ -15,8 +15,9 @@ from marl_sched.errors import UserError
 from marl_sched.evaluation.learned import validate
 from marl_sched.models.policy import load_policy
 from marl_sched.training.records import RunFolder
+from marl_sched.training.rllib import build_algorithm
 from marl_sched.training.rollout import AGENT, SCHEDULER
-from marl_sched.training.run import build_algorithm, train
+from marl_sched.training.run import train
 
 TIMES = {"elapsed_s", "decisions_per_s", "sample_s", "update_s"}
 

@@ -15,8 +15,9 @@ from marl_sched.config import Config, load_config
 from marl_sched.errors import UserError
 from marl_sched.models.policy import load_policy
 from marl_sched.training.records import RunFolder
+from marl_sched.training.rllib import build_algorithm
 from marl_sched.training.rollout import SCHEDULER
-from marl_sched.training.run import build_algorithm, train
+from marl_sched.training.run import train
 from tests.training.fake_env import EPISODE_STEPS, PATH, FakeBatchedEnv
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]

@@ -1,0 +1,183 @@
+"""Evolution strategies on the weights of the residual scorer.
+
+    gradient = 1 / (2 n sigma) sum_i (u_i+ - u_i-) e_i
+
+e_i are n perturbations, u the ranks, in [-1/2, 1/2], of the fitness -log(J / J_base) of both
+networks theta +- sigma e_i; J is the mean JCT, and the logs are averaged over sequences that all
+networks share. Source: Salimans et al., "Evolution Strategies as a Scalable Alternative to
+Reinforcement Learning", 2017; the base schedule as control variate is ours.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from marl_sched.config import Config
+from marl_sched.errors import UserError
+from marl_sched.schedulers.scorer import BIAS, FEATURES, HIDDEN, NUM_WEIGHTS, initial_weights
+from marl_sched.schedulers.scorer_file import ScorerRecord, load_scorer, save_scorer
+from marl_sched.training.records import Row, versions
+from marl_sched.training.sequences import Players, base_scheduler, draw
+
+STATE = "es.npz"
+_WEIGHTS, _TRAINING, _VALIDATION = 1, 2, 3
+"""Streams of random numbers of a seed."""
+
+
+def centred_ranks(fitness: np.ndarray) -> np.ndarray:
+    """Ranks of fitness (M,) scaled to [-1/2, 1/2]; equal values share theirs."""
+    order = np.sort(fitness)
+    lowest, highest = np.searchsorted(order, fitness), np.searchsorted(order, fitness, "right")
+    return (lowest + highest - 1) / 2.0 / max(1, fitness.size - 1) - 0.5
+
+
+class Ascent:
+    """Adam on an estimated gradient, with a step that is halved every `half_life` steps."""
+
+    BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
+
+    def __init__(self, theta: np.ndarray, lr: float, half_life: float) -> None:
+        self.theta = theta
+        self.mean, self.square = np.zeros_like(theta), np.zeros_like(theta)
+        self.steps = 0
+        self._lr, self._half_life = lr, half_life
+
+    def step(self, gradient: np.ndarray) -> None:
+        self.mean = self.BETA_1 * self.mean + (1 - self.BETA_1) * gradient
+        self.square = self.BETA_2 * self.square + (1 - self.BETA_2) * gradient**2
+        lr = self._lr * 0.5 ** (self.steps / self._half_life)
+        self.steps += 1
+        mean = self.mean / (1 - self.BETA_1**self.steps)
+        square = self.square / (1 - self.BETA_2**self.steps)
+        self.theta = self.theta + lr * mean / (np.sqrt(square) + self.EPSILON)
+
+
+def perturbed(theta: np.ndarray, noise: np.ndarray, sigma: float) -> np.ndarray:
+    """(2n, D): theta + sigma e for each e of noise (n, D), then theta - sigma e."""
+    return np.concatenate([theta + sigma * noise, theta - sigma * noise])
+
+
+def gradient_of(fitness: np.ndarray, noise: np.ndarray, sigma: float) -> np.ndarray:
+    """(D,) float64 from fitness (2n,) of `perturbed`; see the module."""
+    ranks = centred_ranks(fitness)
+    pairs = len(noise)
+    return (ranks[:pairs] - ranks[pairs:]) @ noise / (2 * pairs * sigma)
+
+
+def free_weights(without: tuple[str, ...]) -> np.ndarray:
+    """(NUM_WEIGHTS,) float64: 0 for weights of the features `without`, which stay 0, else 1."""
+    free = np.ones(NUM_WEIGHTS)
+    for name in without:
+        if name not in FEATURES:
+            raise UserError(
+                f"setting training.es.without: no feature {name!r}; known: {', '.join(FEATURES)}"
+            )
+        free[:BIAS].reshape(-1, HIDDEN)[FEATURES.index(name)] = 0.0
+    return free
+
+
+class EvolutionStrategies:
+    """Trains a scorer; all that is random in a generation depends on the seed and its number."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._es = config.training.es
+        self._players = Players(config)
+        self._free = free_weights(self._es.without)
+        first = initial_weights([config.seed, _WEIGHTS]) * self._free
+        self._ascent = Ascent(first, self._es.lr, self._es.half_life)
+        self._jobs = 0
+        self._validation = draw(
+            config,
+            "validation",
+            np.random.default_rng([config.seed, _VALIDATION]),
+            config.training.validation_episodes,
+        )
+
+    def iterate(self) -> Row:
+        """One generation."""
+        es, theta = self._es, self._ascent.theta
+        rng = np.random.default_rng([self._config.seed, _TRAINING, self._ascent.steps])
+        sequences = draw(self._config, "train", rng, es.sequences)
+        noise = rng.standard_normal((es.pairs, theta.size)) * self._free
+        networks = np.concatenate([theta[None], perturbed(theta, noise, es.sigma)])
+        log_ratios = _log_ratios(self._players.play(sequences, networks))
+        gradient = gradient_of(-log_ratios[1:], noise, es.sigma)
+        self._ascent.step(gradient)
+        self._jobs += len(networks) * sum(s.end - s.first for s in sequences)
+        return {
+            "decisions": self._jobs,
+            "num_episodes": len(networks) * len(sequences),
+            "jct_vs_base_percent": _percent(log_ratios[0]),
+            "gradient_norm": float(np.linalg.norm(gradient)),
+        }
+
+    def candidate(self, iteration: int, is_base: bool) -> ScorerCandidate:
+        return ScorerCandidate(self, self._ascent.theta, iteration)
+
+    def validate(self, theta: np.ndarray) -> float:
+        """JCT against the base on the validation sequences, percent of the geometric mean."""
+        return _percent(_log_ratios(self._players.play(self._validation, theta[None]))[0])
+
+    def record(self, theta: np.ndarray, iteration: int, score: float) -> ScorerRecord:
+        return ScorerRecord(
+            params=base_scheduler(self._config).params,
+            weights=tuple(theta.tolist()),
+            iteration=iteration,
+            validation=score,
+            config=self._config.model_dump(mode="json"),
+            versions=versions(),
+        )
+
+    def best_in(self, folder: Path) -> tuple[int, float]:
+        record = load_scorer(folder)
+        return record.iteration, record.validation
+
+    def save_to_path(self, path: str) -> None:
+        folder, ascent = Path(path), self._ascent
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(
+            folder / STATE,
+            theta=ascent.theta,
+            mean=ascent.mean,
+            square=ascent.square,
+            steps=ascent.steps,
+            jobs=self._jobs,
+        )
+
+    def restore_from_path(self, path: str) -> None:
+        ascent = self._ascent
+        with np.load(Path(path) / STATE, allow_pickle=False) as saved:
+            ascent.theta, ascent.mean, ascent.square = (
+                saved[name] for name in ("theta", "mean", "square")
+            )
+            ascent.steps, self._jobs = int(saved["steps"]), int(saved["jobs"])
+
+    def stop(self) -> None:
+        """Ray's tasks end by themselves."""
+
+
+class ScorerCandidate:
+    """The weights of a generation."""
+
+    def __init__(self, es: EvolutionStrategies, theta: np.ndarray, iteration: int) -> None:
+        self._es, self._theta, self._iteration = es, theta, iteration
+
+    def score(self) -> float:
+        return self._es.validate(self._theta)
+
+    def save(self, folder: Path, score: float) -> None:
+        save_scorer(self._es.record(self._theta, self._iteration, score), folder)
+
+
+def _log_ratios(sums: np.ndarray) -> np.ndarray:
+    """(M,) mean over sequences of log(J / J_base), from sums (S, 1 + M), the base's first."""
+    logs = np.log(sums)
+    ratios: np.ndarray = (logs[:, 1:] - logs[:, :1]).mean(axis=0)
+    return ratios
+
+
+def _percent(log_ratio: float) -> float:
+    return 100.0 * float(np.expm1(log_ratio))

@@ -1,0 +1,162 @@
+"""What a training run asks of RLlib's algorithms: PPO and DQN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from marl_sched.config import Config
+from marl_sched.models.policy import LearnedPolicy, Manifest, load_policy, save_policy
+from marl_sched.training.records import Row, versions
+from marl_sched.training.rollout import AGENT, SCHEDULER
+from marl_sched.training.runner import AGENT_SUMS, DEFAULT_ENV_CLASS, EPISODE_SUMS
+
+Validate = Callable[..., float]
+"""(act, config) -> mean JCT of a policy against the base schedule on validation episodes, in
+percent; lower wins. With learned agents `demand`, how they declare, is given as third."""
+
+
+def build_algorithm(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> Any:
+    """The RLlib `Algorithm` of a configuration; Ray must be running."""
+    if config.training.algo == "ppo":
+        from marl_sched.training.ppo import ppo_config
+
+        return ppo_config(config, env_class).build_algo()
+    from marl_sched.training.dqn import dqn_config
+
+    return dqn_config(config, env_class).build_algo()
+
+
+class RLlibTrainer:
+    """A PPO or DQN algorithm; Ray must be running.
+
+    Args:
+        validate: scores a policy; None takes `marl_sched.evaluation.learned.validate`.
+    """
+
+    def __init__(self, config: Config, env_class: str, validate: Validate | None) -> None:
+        # As many threads as the runners use: results depend on it in the last bits.
+        torch.set_num_threads(1)
+        self._config = config
+        self._validate = validate or _default_validate()
+        self._algorithm = build_algorithm(config, env_class)
+
+    def iterate(self) -> Row:
+        return row_of(self._algorithm.train(), self._config)
+
+    def candidate(self, iteration: int, is_base: bool) -> RLlibCandidate:
+        config = self._config
+        weights = self._algorithm.learner_group.get_weights()
+        specs = self._algorithm.config.rl_module_spec.rl_module_specs
+        sizes = {module_id: spec.model_config["sizes"] for module_id, spec in specs.items()}
+        manifest = Manifest(
+            algo=config.training.algo,
+            sizes=sizes[SCHEDULER],
+            agent_sizes=sizes.get(AGENT),
+            actions=config.env.actions,
+            algorithms=list(config.env.algorithms),
+            base=config.env.base,
+            is_base=is_base,
+            iteration=iteration,
+            validation=None,
+            config=config.model_dump(mode="json"),
+            versions=versions(),
+        )
+        policy = LearnedPolicy.of_module(manifest, weights[SCHEDULER], weights.get(AGENT))
+        return RLlibCandidate(policy, config, self._validate)
+
+    def best_in(self, folder: Path) -> tuple[int, float]:
+        manifest = load_policy(folder).manifest
+        assert manifest.validation is not None
+        return manifest.iteration, manifest.validation
+
+    def save_to_path(self, path: str) -> None:
+        self._algorithm.save_to_path(path)
+
+    def restore_from_path(self, path: str) -> None:
+        self._algorithm.restore_from_path(path)
+
+    def stop(self) -> None:
+        self._algorithm.stop()
+
+
+class RLlibCandidate:
+    """A network as it acts, greedily."""
+
+    def __init__(self, policy: LearnedPolicy, config: Config, validate: Validate) -> None:
+        self._policy = policy
+        self._config = config
+        self._validate = validate
+
+    def score(self) -> float:
+        if self._policy.demand is None:
+            return self._validate(self._policy.act, self._config)
+        return self._validate(self._policy.act, self._config, self._policy.demand)
+
+    def save(self, folder: Path, score: float) -> None:
+        save_policy(self._policy.with_validation(score), folder)
+
+
+def _default_validate() -> Validate:
+    from marl_sched.evaluation.learned import validate
+
+    return validate
+
+
+_LEARNER_COLUMNS = {
+    "policy_loss": "policy_loss",
+    "value_loss": "vf_loss",
+    "explained_variance": "vf_explained_var",
+    "kl": "mean_kl_loss",
+    "kl_coefficient": "curr_kl_coeff",
+    "entropy": "entropy",
+    "q_loss": "qf_loss",
+    "q_mean": "qf_mean",
+    "td_error": "td_error_mean",
+    "gradient_norm": "gradients_default_optimizer_global_norm",
+}
+
+
+def row_of(result: Mapping[str, Any], config: Config) -> Row:
+    """Our metrics out of RLlib's result of one iteration."""
+    sampled = result["env_runners"]
+    learned = result.get("learners", {}).get(SCHEDULER, {})
+    timers = result.get("timers", {})
+    sums = sampled.get(EPISODE_SUMS, {})
+    decisions = int(sampled["num_env_steps_sampled_lifetime"])
+    count = float(sampled.get("num_episodes", 0) or 0)
+    row: Row = {
+        "decisions": decisions,
+        "num_episodes": int(count),
+        "episode_return_mean": _mean(sums.get("return"), count),
+        "jct_vs_base_percent": _mean(sums.get("jct_vs_base_percent"), count),
+        "sample_s": timers.get("env_runner_sampling_timer"),
+        "update_s": timers.get("learner_update_timer"),
+    }
+    row |= {name: learned.get(key) for name, key in _LEARNER_COLUMNS.items()}
+    if config.env.agents == "learned":
+        row |= _agent_columns(sampled.get(AGENT_SUMS, {}), result.get("learners", {}).get(AGENT))
+    if config.training.algo == "dqn":
+        from marl_sched.models.dqn import epsilon_at
+
+        settings = config.training.dqn
+        row["epsilon"] = epsilon_at(decisions, settings.epsilon, settings.epsilon_decisions)
+    return row
+
+
+def _agent_columns(sums: Mapping[str, Any], learned: Mapping[str, Any] | None) -> Row:
+    count = float(sums.get("count") or 0)
+    learned = learned or {}
+    trained = (learned.get("num_module_steps_trained") or 0) > 0  # NaN: no rows this time
+    return {
+        "agent_return_mean": _mean(sums.get("return"), count),
+        "agent_demand_mean": _mean(sums.get("asked"), count),
+        "agent_entropy": learned.get("entropy") if trained else None,
+    }
+
+
+def _mean(total: Any, count: float) -> float | None:
+    return None if total is None or count == 0 else float(total) / count

@@ -1,0 +1,143 @@
+"""The residual scorer: the base without a last layer, its formula with one, its file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from marl_sched.errors import UserError
+from marl_sched.schedulers import REGISTRY, Scheduler, get_scheduler, make_scorer
+from marl_sched.schedulers.scorer import BIAS, FEATURES, HIDDEN, LAST, NUM_WEIGHTS, initial_weights
+from marl_sched.schedulers.scorer_file import FILE, ScorerRecord, load_scorer, save_scorer
+from tests.schedulers.views import JobRow, make_view, random_view
+
+BASE = REGISTRY["elastic_index"]
+
+
+def preferring(feature: str, weight: float) -> Scheduler:
+    """A scorer one unit of which sees one feature alone."""
+    net = np.zeros(NUM_WEIGHTS)
+    net[FEATURES.index(feature) * HIDDEN] = weight
+    net[LAST] = 100.0
+    return make_scorer(BASE.params, net.tolist())
+
+
+def test_without_a_last_layer_it_is_the_base() -> None:
+    rng = np.random.default_rng(0)
+    fresh = make_scorer(BASE.params, initial_weights(3).tolist())
+    other = initial_weights(3)
+    other[LAST:] = 1.0
+    corrected, differs = make_scorer(BASE.params, other.tolist()), 0
+    for _ in range(150):
+        view = random_view(rng)
+        np.testing.assert_array_equal(fresh.levels(view), BASE.levels(view))
+        differs += bool((corrected.levels(view) != BASE.levels(view)).any())
+    assert differs > 30
+
+
+def test_its_parameters_are_the_index_s() -> None:
+    rng = np.random.default_rng(1)
+    other = BASE.with_params({"p": 0.2, "h": 3.0})
+    fresh = make_scorer(other.params, initial_weights(0).tolist())
+    for _ in range(50):
+        view = random_view(rng)
+        np.testing.assert_array_equal(fresh.levels(view), other.levels(view))
+
+
+def test_features_move_gpus_to_those_who_have_them() -> None:
+    long, short = JobRow(total_s=1000.0), JobRow(total_s=10.0)
+    view = make_view(1, long, short)
+    assert BASE.levels(view).tolist() == [0, 1]
+    assert preferring("log_work", 1.0).levels(view).tolist() == [1, 0]
+    assert preferring("log_work", -1.0).levels(view).tolist() == [0, 1]
+    running = JobRow(total_s=1000.0, held=1, run_since_s=0.0)
+    view = make_view(1, running, short)
+    assert BASE.levels(view).tolist() == [0, 1]
+    assert preferring("running", 1.0).levels(view).tolist() == [1, 0]
+    assert preferring("held", 1.0).levels(view).tolist() == [1, 0]
+
+
+def test_surprise_tells_an_estimate_that_is_too_small() -> None:
+    # Both seem to be half done; the first has held its GPU for ten times as long as that takes.
+    late = JobRow(total_s=100.0, left_s=50.0, attained_gpu_s=500.0, waiting_since_s=0.0)
+    true = JobRow(total_s=110.0, left_s=55.0, attained_gpu_s=55.0, waiting_since_s=0.0)
+    view = make_view(1, late, true, now_s=600.0)
+    assert BASE.levels(view).tolist() == [1, 0]
+    assert preferring("surprise", 1.0).levels(view).tolist() == [0, 1]
+    assert preferring("surprise", -1.0).levels(view).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("scale", [1, 7, 100])
+def test_features_are_relative(scale: int) -> None:
+    """All times, and all GPUs, that much larger: the same levels."""
+    net = np.random.default_rng(5).standard_normal(NUM_WEIGHTS)
+    # Restart costs are compared with a second where there are none.
+    net[FEATURES.index("log_held_for") * HIDDEN :][:HIDDEN] = 0.0
+    rule = make_scorer(BASE.params, net.tolist())
+
+    def view(time: float, gpus: int):  # type: ignore[no-untyped-def]
+        rng = np.random.default_rng(2)
+        jobs = [
+            JobRow(
+                sizes=(gpus, 2 * gpus, 4 * gpus),
+                request=gpus,
+                rates=(1.0, 1.8, 3.0),
+                total_s=time * float(rng.uniform(50, 5000)),
+                restart_s=time * 30.0,
+            )
+            for _ in range(12)
+        ]
+        return make_view(10 * gpus, *jobs)
+
+    expected = rule.levels(view(1.0, 1)).tolist()
+    assert 0 < sum(expected) and expected != BASE.levels(view(1.0, 1)).tolist()
+    assert rule.levels(view(float(scale), 1)).tolist() == expected
+    assert rule.levels(view(1.0, scale)).tolist() == expected
+
+
+def record(**changes: object) -> ScorerRecord:
+    weights = initial_weights(4)
+    weights[LAST:] = 0.3
+    given = {"params": BASE.params, "weights": tuple(weights.tolist()), "iteration": 7}
+    return ScorerRecord(**{**given, "validation": -1.5, "config": {}, **changes})  # type: ignore[arg-type]
+
+
+def test_a_saved_scorer_is_a_scheduler(tmp_path: Path) -> None:
+    save_scorer(record(), tmp_path / "best")
+    for folder in (tmp_path, tmp_path / "best"):
+        assert load_scorer(folder) == record()
+        rule = get_scheduler(str(folder))
+        assert rule.name == str(folder) and rule.kind == "levels"
+        np.testing.assert_array_equal(rule.param_array[5:], record().weights)
+    assert BIAS < LAST < NUM_WEIGHTS
+
+
+def test_other_and_damaged_files_are_refused(tmp_path: Path) -> None:
+    save_scorer(record(), tmp_path)
+    path = tmp_path / FILE
+    text = path.read_text()
+    data = json.loads(text)
+    bad = {
+        "SHA-256": json.dumps(data | {"weights": [0.5, *data["weights"][1:]]}),
+        "weights instead of": json.dumps(data | {"weights": data["weights"][1:]}),
+        "other features": json.dumps(data | {"features": ["age"]}),
+        "is not 'marl_sched.scorer/1'": json.dumps(data | {"format": "pickle"}),
+        "not a readable scorer": text[:200],
+        "unexpected keyword": json.dumps(data | {"code": "x"}),
+    }
+    for words, content in bad.items():
+        path.write_text(content)
+        with pytest.raises(UserError, match=words) as error:
+            get_scheduler(str(tmp_path))
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+    path.write_text("[]")
+    with pytest.raises(UserError, match="not a readable scorer"):
+        load_scorer(tmp_path)
+    path.unlink()
+    with pytest.raises(UserError, match="no trained scorer"):
+        load_scorer(tmp_path)
+    with pytest.raises(UserError, match="unknown scheduler"):
+        get_scheduler(str(tmp_path))

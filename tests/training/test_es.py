@@ -1,0 +1,138 @@
+"""Evolution strategies: on a toy, repeated, with workers, resumed, and as a scheduler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from marl_sched.config import Config, load_config
+from marl_sched.errors import UserError
+from marl_sched.evaluation.compare import part_episodes, run_classic
+from marl_sched.schedulers import get_scheduler
+from marl_sched.schedulers.scorer import FEATURES, HIDDEN
+from marl_sched.schedulers.scorer_file import load_scorer
+from marl_sched.training import sequences
+from marl_sched.training.es import Ascent, centred_ranks, free_weights, gradient_of, perturbed
+from marl_sched.training.records import RunFolder
+from marl_sched.training.run import train
+
+TIMES = {"elapsed_s", "decisions_per_s"}
+
+
+def settings(iterations: int, *more: str) -> Config:
+    return load_config(
+        overrides=[
+            "training.algo=es",
+            f"training.iterations={iterations}",
+            "training.minutes=null",
+            "training.num_env_runners=0",
+            "training.validation_every=2",
+            "training.validation_episodes=3",
+            "training.checkpoint_every=1",
+            "training.es.pairs=3",
+            "training.es.sequences=3",
+            "training.es.clusters=[2x4]",
+            "env.jobs_per_episode=40",
+            "workload.synthetic.num_jobs=400",
+            "cluster=4x4",
+            *more,
+        ]
+    )
+
+
+def curve(out: Path) -> list[dict[str, Any]]:
+    return [
+        {name: value for name, value in row.items() if name not in TIMES}
+        for row in RunFolder(out).rows()
+    ]
+
+
+def test_ranks() -> None:
+    np.testing.assert_allclose(centred_ranks(np.array([3.0, -1.0, 7.0])), [0.0, -0.5, 0.5])
+    np.testing.assert_allclose(centred_ranks(np.array([2.0, 2.0])), [0.0, 0.0])
+
+
+def test_climbs_a_hill() -> None:
+    rng = np.random.default_rng(0)
+    top = rng.standard_normal(20)
+    ascent = Ascent(np.zeros(20), lr=0.05, half_life=200)
+    for _ in range(300):
+        noise = rng.standard_normal((24, 20))
+        members = perturbed(ascent.theta, noise, 0.05)
+        fitness = -((members - top) ** 2).sum(axis=1)
+        ascent.step(gradient_of(fitness, noise, 0.05))
+    assert np.abs(ascent.theta - top).max() < 0.1
+
+
+def test_the_same_whoever_plays_and_however_often_interrupted(
+    tmp_path: Path, ray_local: None
+) -> None:
+    train(settings(4), tmp_path / "whole")
+    train(settings(4, "training.num_env_runners=2"), tmp_path / "ray")
+    train(settings(3), tmp_path / "halves")
+    train(settings(4), tmp_path / "halves", resume=True)
+    whole = np.load(tmp_path / "whole" / "checkpoints" / "iter_4" / "es.npz")
+    for other in ("ray", "halves"):
+        saved = np.load(tmp_path / other / "checkpoints" / "iter_4" / "es.npz")
+        for name in whole:
+            np.testing.assert_array_equal(saved[name], whole[name])
+    assert curve(tmp_path / "whole") == curve(tmp_path / "ray")
+    last = {tuple(curve(tmp_path / name)[-1].items()) for name in ("whole", "halves")}
+    assert len(last) == 1
+    assert curve(tmp_path / "whole")[-1]["validation_percent"] != 0.0
+
+
+def test_another_seed_draws_other_sequences(tmp_path: Path) -> None:
+    drawn = [
+        sequences.draw(settings(1, f"seed={seed}"), "train", np.random.default_rng(seed), 20)
+        for seed in (0, 0, 1)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert {s.cluster for s in drawn[0]} == {"4x4", "2x4"}
+    assert all(0.5 <= s.restart_scale <= 2.0 and 0.5 <= s.estimate_noise <= 1.5 for s in drawn[0])
+
+
+def test_what_is_kept_is_no_worse_than_the_base_on_validation(tmp_path: Path) -> None:
+    result = train(settings(2), tmp_path)
+    record = load_scorer(tmp_path)
+    assert record.validation == result.best_validation <= 0.0
+    assert record.iteration == result.best_iteration
+    config = settings(2)
+    episodes = part_episodes(config, "test", 2)
+    runs = run_classic(config, "test", get_scheduler(str(tmp_path)), episodes)
+    assert all(run["num_finished"] == 40 for run in runs)
+
+
+def test_a_network_played_is_the_scheduler_saved() -> None:
+    """With a last layer of zero each network's sum is the base's."""
+    config = settings(1)
+    sequence = sequences.draw(config, "train", np.random.default_rng(0), 1)[0]
+    sums = sequences.play(config, sequence, np.zeros((2, free_weights(()).size)))
+    assert sums[0] > 0 and (sums == sums[0]).all()
+
+
+def test_features_left_out() -> None:
+    free = free_weights(("surprise",))
+    assert free.sum() == free.size - HIDDEN
+    assert not free[FEATURES.index("surprise") * HIDDEN :][:HIDDEN].any()
+    with pytest.raises(UserError, match="no feature 'age'; known: log_active"):
+        free_weights(("age",))
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("env.base=equi", "corrects the scores of elastic_index"),
+        ("training.es.traces=[/nowhere.csv]", "/nowhere.csv"),
+        ("training.es.clusters=[big]", "big"),
+    ],
+)
+def test_bad_settings_end_before_anything_is_written(
+    tmp_path: Path, override: str, words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        train(settings(1, override), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
