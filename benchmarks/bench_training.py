@@ -143,14 +143,22 @@ def cpu_s() -> float:
     return spent.user + spent.system + spent.children_user + spent.children_system
 
 
-def rate(work: Callable[[], int], seconds: float, clock: Callable[[], float] = cpu_s) -> float:
-    """Decisions per second of `clock`, after one call that warms up; two calls at least."""
-    work()
-    begun, count, calls = clock(), 0, 0
-    while calls < 2 or clock() - begun < seconds:
-        count += work()
-        calls += 1
-    return count / (clock() - begun)
+def rates(
+    works: dict[str, Callable[[], int]], seconds: float, clock: Callable[[], float] = cpu_s
+) -> dict[str, float]:
+    """Decisions per second of `clock` of each work, in turns, after one call that warms up.
+
+    Turns let what else the machine does slow all of them down alike.
+    """
+    spent, done = dict.fromkeys(works, 0.0), dict.fromkeys(works, 0)
+    for work in works.values():
+        work()
+    while min(spent.values()) < seconds:
+        name = min(spent, key=lambda name: spent[name])
+        begun = clock()
+        done[name] += works[name]()
+        spent[name] += clock() - begun
+    return {name: done[name] / spent[name] for name in works}
 
 
 @contextlib.contextmanager
@@ -163,70 +171,74 @@ def built(config: Any) -> Iterator[Any]:
         algorithm.stop()
 
 
-def sample_rate(config: Any, seconds: float) -> float:
-    """Of the local runner alone."""
-    with built(config) as algorithm:
-        runner = algorithm.env_runner
+def sampling(algorithm: Any) -> Callable[[], int]:
+    """One call of the local runner alone; its decisions."""
+    runner = algorithm.env_runner
 
-        def sample() -> int:
-            decisions = sum(len(part) for part in runner.sample(num_timesteps=FRAGMENT))
-            runner.get_metrics()
-            return decisions
+    def sample() -> int:
+        decisions = sum(len(part) for part in runner.sample(num_timesteps=FRAGMENT))
+        runner.get_metrics()
+        return decisions
 
-        return rate(sample, seconds)
-
-
-def train_rate(config: Any, seconds: float) -> float:
-    """Of `Algorithm.train()`, once updates have begun."""
-    with built(config) as algorithm:
-        before = 0
-
-        def train() -> int:
-            nonlocal before
-            total = algorithm.train()["env_runners"]["num_env_steps_sampled_lifetime"]
-            decisions, before = int(total) - before, int(total)
-            return decisions
-
-        return rate(train, seconds)
+    return sample
 
 
-def runners_rate(runners: int, seconds: float) -> float:
-    """Decisions per second of wall time that so many remote runners sample."""
-    with built(settings("ppo", f"training.num_env_runners={runners}")) as algorithm:
+def training(algorithm: Any) -> Callable[[], int]:
+    """One call of `Algorithm.train()`; the decisions that it sampled."""
+    before = 0
+
+    def train() -> int:
+        nonlocal before
+        total = int(algorithm.train()["env_runners"]["num_env_steps_sampled_lifetime"])
+        decisions, before = total - before, total
+        return decisions
+
+    return train
+
+
+def compare(work: Callable[[Any], Callable[[], int]], configs: dict[str, Any], seconds: float) -> Any:
+    """Decisions per CPU second of `work` on the algorithms of `configs`."""
+    with contextlib.ExitStack() as stack:
+        built_ones = {name: stack.enter_context(built(one)) for name, one in configs.items()}
+        return rates({name: work(one) for name, one in built_ones.items()}, seconds)
+
+
+def runners_rates(runners: int, seconds: float) -> dict[str, float]:
+    """Decisions per second of wall time of one remote runner, and of so many."""
+
+    def sampling_remotely(algorithm: Any) -> Callable[[], int]:
         group = algorithm.env_runner_group
-
-        def sample() -> int:
-            return sum(
-                group.foreach_env_runner(
-                    lambda runner: sum(map(len, runner.sample(num_timesteps=4 * FRAGMENT))),
-                    local_env_runner=False,
-                )
+        return lambda: sum(
+            group.foreach_env_runner(
+                lambda runner: sum(map(len, runner.sample(num_timesteps=4 * FRAGMENT))),
+                local_env_runner=False,
             )
+        )
 
-        return rate(sample, seconds, time.perf_counter)
+    found = {}
+    for number in (1, runners):
+        with built(settings("ppo", f"training.num_env_runners={number}")) as algorithm:
+            works = {str(number): sampling_remotely(algorithm)}
+            found |= rates(works, seconds, time.perf_counter)
+    return found
 
 
 def bench(seconds: float) -> dict[str, Any]:
     """All ratios, and our sampling by credit."""
     ppo, dqn = settings("ppo"), settings("dqn")
-    pairs = {
-        "sample": (sample_rate, ppo, stock_ppo(ppo)),
-        "dqn_train": (train_rate, dqn, stock_dqn(dqn)),
-        "ppo_train": (train_rate, ppo, stock_ppo(ppo)),
+    report: dict[str, Any] = {
+        name: compare(work, {"ours": ours, "stock": stock}, seconds)
+        for name, work, ours, stock in (
+            ("sample", sampling, ppo, stock_ppo(ppo)),
+            ("dqn_train", training, dqn, stock_dqn(dqn)),
+            ("ppo_train", training, ppo, stock_ppo(ppo)),
+        )
     }
-    report: dict[str, Any] = {}
-    for name, (measure, ours, stock) in pairs.items():
-        rows = {"ours": measure(ours, seconds), "stock": measure(stock, seconds)}
-        report |= {f"{name}_ratio": rows["ours"] / rows["stock"], name: rows}
-    ahead = {"random": "model.commit_bias=0", "mostly_base": "model.commit_bias=3"}
-    return {
-        "decisions_per_cpu_s": report["sample"]["ours"],
-        **report,
-        "lookahead": {
-            name: sample_rate(settings("ppo", "env.credit=lookahead", bias), seconds)
-            for name, bias in ahead.items()
-        },
-    }
+    ratios = {f"{name}_ratio": row["ours"] / row["stock"] for name, row in report.items()}
+    biases = {"random": "model.commit_bias=0", "mostly_base": "model.commit_bias=3"}
+    ahead = {name: settings("ppo", "env.credit=lookahead", bias) for name, bias in biases.items()}
+    report["lookahead"] = compare(sampling, ahead, seconds)
+    return {"decisions_per_cpu_s": report["sample"]["ours"]} | ratios | report
 
 
 def main() -> None:
@@ -239,10 +251,10 @@ def main() -> None:
     with ray_session(None, args.runners or 0):
         report = bench(args.seconds)
         if args.runners:
-            alone, together = (runners_rate(n, args.seconds) for n in (1, args.runners))
+            found = runners_rates(args.runners, args.seconds)
             report |= {
-                "runners_ratio": together / alone,
-                "runners": {"1": alone, str(args.runners): together},
+                "runners_ratio": found[str(args.runners)] / found["1"],
+                "runners": found,
             }
     if args.json:
         print(json.dumps(report))

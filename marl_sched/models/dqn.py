@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from ray.rllib.algorithms.dqn.dqn_learner import QF_NEXT_PREDS, QF_PREDS, QF_TARGET_NEXT_PREDS
 from ray.rllib.core.columns import Columns
@@ -17,6 +16,7 @@ from ray.rllib.utils.annotations import override
 from torch import nn
 
 from marl_sched.models.draw import epsilon_greedy
+from marl_sched.models.module import ActingModule
 from marl_sched.models.network import DuelingNetwork, sizes_from
 
 HEAD_SCALE = 1e-3
@@ -32,18 +32,18 @@ def epsilon_at(decisions: int, bounds: Sequence[float], over: int) -> float:
     return bounds[0] + min(1.0, decisions / over) * (bounds[1] - bounds[0])
 
 
-class DQNModule(TorchRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
+class DQNModule(ActingModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
     """`model_config`: sizes (dict), epsilon (first, last), epsilon_decisions.
 
     Illegal actions have Q = -inf in the online and in the target network.
     """
 
-    @override(RLModule)
+    @override(ActingModule)
     def setup(self) -> None:
+        super().setup()
         self.q_net = DuelingNetwork(sizes_from(self.model_config))
         self.q_net.actions.initialise_heads(scale=HEAD_SCALE, commit=COMMIT_PREFERENCE)
         nn.init.uniform_(self.q_net.state_value.weight, -HEAD_SCALE, HEAD_SCALE)
-        self.rng = np.random.default_rng(0)  # env runners put their own here
 
     def epsilon(self, decisions: int) -> float:
         """Chance of a random action after `decisions` of the whole run."""
@@ -72,7 +72,7 @@ class DQNModule(TorchRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
 
     @override(TorchRLModule)
     def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        with torch.no_grad():
+        with torch.inference_mode():
             q_values = self.compute_q_values(batch)[QF_PREDS]
         return {Columns.ACTIONS: q_values.argmax(dim=-1)}
 
@@ -80,7 +80,7 @@ class DQNModule(TorchRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
     def _forward_exploration(
         self, batch: dict[str, Any], t: int = 0, **kwargs: Any
     ) -> dict[str, Any]:
-        with torch.no_grad():
+        with torch.inference_mode():
             q_values = self.compute_q_values(batch)[QF_PREDS]
         mask = batch[Columns.OBS]["mask"].cpu().numpy()
         actions = epsilon_greedy(q_values.cpu().numpy(), mask, self.epsilon(t), self.rng)

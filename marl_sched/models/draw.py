@@ -11,14 +11,16 @@ import numpy as np
 def draw_categorical(logits: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Actions (B,) int64 drawn from softmax of logits (B, M), and their log-probabilities.
 
-    Gumbel-max: argmax of logits plus independent Gumbel noise is a draw from the softmax.
+    One uniform number per row is looked up among the cumulated probabilities.
     """
-    noise = rng.gumbel(size=logits.shape)
-    actions = np.argmax(logits + noise, axis=-1)
     shifted = logits - logits.max(axis=-1, keepdims=True)
-    log_total = np.log(np.exp(shifted).sum(axis=-1))
-    chosen = np.take_along_axis(shifted, actions[..., None], axis=-1)[..., 0]
-    return actions.astype(np.int64), (chosen - log_total).astype(np.float32)
+    reached = np.cumsum(np.exp(shifted), axis=-1, dtype=np.float64)
+    total = reached[:, -1]
+    # Below the total, whatever rounding does: an action without probability is never drawn.
+    drawn = np.minimum(rng.random(len(total)) * total, np.nextafter(total, 0.0))
+    actions = (reached <= drawn[:, None]).sum(axis=-1)
+    logp = shifted[np.arange(len(total)), actions] - np.log(total)
+    return actions, logp.astype(np.float32)
 
 
 def draw_legal(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:

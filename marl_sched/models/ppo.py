@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
-from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 
 from marl_sched.models.agent import AgentNetwork, AgentSizes, AgentValueNetwork
 from marl_sched.models.draw import draw_categorical
+from marl_sched.models.module import ActingModule
 from marl_sched.models.network import ActionNetwork, ValueNetwork, masked_logits, sizes_from
 
 
-class MaskedPPOModule(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
+class MaskedPPOModule(ActingModule, ValueFunctionAPI, InferenceOnlyAPI):
     """A policy and a value network of their own; subclasses say which.
 
     `compute_values` answers in units of the running spread of returns about their running
@@ -31,13 +30,13 @@ class MaskedPPOModule(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
     value_std: Tensor
     value_updates: Tensor
 
-    @override(RLModule)
+    @override(ActingModule)
     def setup(self) -> None:
+        super().setup()
         self.policy, self.value = self.make_networks()
         self.register_buffer("value_mean", torch.zeros(()))
         self.register_buffer("value_std", torch.ones(()))
         self.register_buffer("value_updates", torch.zeros((), dtype=torch.int64))
-        self.rng = np.random.default_rng(0)  # env runners put their own here
 
     def make_networks(self) -> tuple[nn.Module, nn.Module]:
         """The policy, and the value with a last linear layer `head`."""
@@ -57,14 +56,14 @@ class MaskedPPOModule(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
 
     @override(TorchRLModule)
     def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        with torch.no_grad():
+        with torch.inference_mode():
             out = self._forward(batch)
         out[Columns.ACTIONS] = out[Columns.ACTION_DIST_INPUTS].argmax(dim=-1)
         return out
 
     @override(TorchRLModule)
     def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        with torch.no_grad():
+        with torch.inference_mode():
             out = self._forward(batch)
         actions, logp = draw_categorical(out[Columns.ACTION_DIST_INPUTS].cpu().numpy(), self.rng)
         out[Columns.ACTIONS] = torch.from_numpy(actions)
