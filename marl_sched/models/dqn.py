@@ -16,7 +16,7 @@ from ray.rllib.utils.annotations import override
 from torch import nn
 
 from marl_sched.models.draw import epsilon_greedy
-from marl_sched.models.module import ActingModule
+from marl_sched.models.module import ActingModule, arrays_of
 from marl_sched.models.network import DuelingNetwork, sizes_from
 
 HEAD_SCALE = 1e-3
@@ -72,18 +72,16 @@ class DQNModule(ActingModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
 
     @override(TorchRLModule)
     def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        with torch.inference_mode():
-            q_values = self.compute_q_values(batch)[QF_PREDS]
-        return {Columns.ACTIONS: q_values.argmax(dim=-1)}
+        q_values = self.compiled(self.q_net)(arrays_of(batch[Columns.OBS]))
+        return {Columns.ACTIONS: torch.from_numpy(q_values.argmax(axis=-1))}
 
     @override(TorchRLModule)
     def _forward_exploration(
         self, batch: dict[str, Any], t: int = 0, **kwargs: Any
     ) -> dict[str, Any]:
-        with torch.inference_mode():
-            q_values = self.compute_q_values(batch)[QF_PREDS]
-        mask = batch[Columns.OBS]["mask"].cpu().numpy()
-        actions = epsilon_greedy(q_values.cpu().numpy(), mask, self.epsilon(t), self.rng)
+        obs = arrays_of(batch[Columns.OBS])
+        q_values = self.compiled(self.q_net)(obs)
+        actions = epsilon_greedy(q_values, obs["mask"], self.epsilon(t), self.rng)
         return {Columns.ACTIONS: torch.from_numpy(actions)}
 
     @override(RLModule)

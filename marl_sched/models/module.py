@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.utils.annotations import override
+from torch import Tensor
 from typing_extensions import Self
+
+from marl_sched.models.forward import Forward
+from marl_sched.models.network import ActionNetwork, DuelingNetwork
 
 
 class ActingModule(TorchRLModule):
@@ -15,6 +21,7 @@ class ActingModule(TorchRLModule):
     @override(RLModule)
     def setup(self) -> None:
         self.rng = np.random.default_rng(0)  # env runners put their own here
+        self._forward_pass: Forward | None = None
 
     def train(self, mode: bool = True) -> Self:
         """Switch between training and evaluation, only where that changes something.
@@ -23,3 +30,14 @@ class ActingModule(TorchRLModule):
         pass does.
         """
         return self if mode == self.training else super().train(mode)
+
+    def compiled(self, network: ActionNetwork | DuelingNetwork) -> Forward:
+        """The compiled pass of the network that this module acts with."""
+        if self._forward_pass is None:
+            self._forward_pass = Forward(network)
+        return self._forward_pass
+
+
+def arrays_of(obs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Observations as RLlib hands them over, as arrays."""
+    return {name: value.numpy() for name, value in obs.items()}

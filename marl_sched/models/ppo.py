@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from marl_sched.models.agent import AgentNetwork, AgentSizes, AgentValueNetwork
 from marl_sched.models.draw import draw_categorical
-from marl_sched.models.module import ActingModule
+from marl_sched.models.module import ActingModule, arrays_of
 from marl_sched.models.network import ActionNetwork, ValueNetwork, masked_logits, sizes_from
 
 
@@ -54,21 +55,25 @@ class MaskedPPOModule(ActingModule, ValueFunctionAPI, InferenceOnlyAPI):
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         return {Columns.ACTION_DIST_INPUTS: self.logits(batch[Columns.OBS])}
 
+    def acting_logits(self, obs: Any) -> np.ndarray:
+        """`logits` (B, M) where no gradient is needed."""
+        with torch.inference_mode():
+            return self.logits(obs).cpu().numpy()
+
     @override(TorchRLModule)
     def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        with torch.inference_mode():
-            out = self._forward(batch)
-        out[Columns.ACTIONS] = out[Columns.ACTION_DIST_INPUTS].argmax(dim=-1)
-        return out
+        logits = torch.from_numpy(self.acting_logits(batch[Columns.OBS]))
+        return {Columns.ACTION_DIST_INPUTS: logits, Columns.ACTIONS: logits.argmax(dim=-1)}
 
     @override(TorchRLModule)
     def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        with torch.inference_mode():
-            out = self._forward(batch)
-        actions, logp = draw_categorical(out[Columns.ACTION_DIST_INPUTS].cpu().numpy(), self.rng)
-        out[Columns.ACTIONS] = torch.from_numpy(actions)
-        out[Columns.ACTION_LOGP] = torch.from_numpy(logp)
-        return out
+        logits = self.acting_logits(batch[Columns.OBS])
+        actions, logp = draw_categorical(logits, self.rng)
+        return {
+            Columns.ACTION_DIST_INPUTS: torch.from_numpy(logits),
+            Columns.ACTIONS: torch.from_numpy(actions),
+            Columns.ACTION_LOGP: torch.from_numpy(logp),
+        }
 
     @override(ValueFunctionAPI)
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> Tensor:
@@ -103,6 +108,10 @@ class PPOModule(MaskedPPOModule):
     @override(MaskedPPOModule)
     def logits(self, obs: Any) -> Tensor:
         return masked_logits(self.policy(obs), obs["mask"])
+
+    @override(MaskedPPOModule)
+    def acting_logits(self, obs: Any) -> np.ndarray:
+        return self.compiled(self.policy)(arrays_of(obs))
 
 
 class AgentModule(MaskedPPOModule):
