@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, QNetAPI, TargetNetwo
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.utils.annotations import override
-from torch import nn
+from torch import Tensor, nn
 
 from marl_sched.models.draw import epsilon_greedy
 from marl_sched.models.module import ActingModule, arrays_of
@@ -86,13 +86,16 @@ class DQNModule(ActingModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
 
     @override(RLModule)
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        following = {Columns.OBS: batch[Columns.NEXT_OBS]}
-        # Only the argmax of the next Q values is used: a graph for them would be wasted.
-        with torch.no_grad():
-            next_q_values = self.compute_q_values(following)[QF_PREDS]
-            target_q_values = self.forward_target(following)[QF_PREDS]
+        following = batch[Columns.NEXT_OBS]
         return {
             QF_PREDS: self.compute_q_values(batch)[QF_PREDS],
-            QF_NEXT_PREDS: next_q_values,
-            QF_TARGET_NEXT_PREDS: target_q_values,
+            QF_NEXT_PREDS: self._without_graph(self.q_net, following),
+            QF_TARGET_NEXT_PREDS: self._without_graph(self.target_q_net, following),
         }
+
+    def _without_graph(self, network: DuelingNetwork, obs: Mapping[str, Tensor]) -> Tensor:
+        """Q values (B, M) of which no gradient is taken; compiled, where that can be."""
+        if obs["jobs"].device.type == "cpu":
+            return torch.from_numpy(self.compiled(network)(arrays_of(obs)))
+        with torch.no_grad():
+            return network(obs)

@@ -183,8 +183,8 @@ def q_values_of(
 class Forward:
     """The compiled pass of one network, (B, M) float32: masked logits, or Q values.
 
-    Its weights are views of the network's parameters, which must stay where they are, in main
-    memory; loading a state writes there.
+    Its weights are views of the network's parameters in main memory: what an optimiser or a
+    loaded state writes there is seen at once.
     """
 
     def __init__(self, network: ActionNetwork | DuelingNetwork) -> None:
@@ -195,6 +195,12 @@ class Forward:
         self._value: tuple[np.ndarray, np.ndarray] | None = None
         if dueling:
             self._value = view(network.state_value.weight)[0], view(network.state_value.bias)
+        self._parameter = next(network.parameters())
+        self._address = self._parameter.data_ptr()
+
+    def is_current(self) -> bool:
+        """Whether the parameters are where they were, not moved to another device."""
+        return self._parameter.data_ptr() == self._address
 
     def __call__(self, obs: Mapping[str, np.ndarray]) -> np.ndarray:
         """Of observations {name: (B, ..)}."""

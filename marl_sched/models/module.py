@@ -8,7 +8,7 @@ import numpy as np
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.utils.annotations import override
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import Self
 
 from marl_sched.models.forward import Forward
@@ -21,7 +21,7 @@ class ActingModule(TorchRLModule):
     @override(RLModule)
     def setup(self) -> None:
         self.rng = np.random.default_rng(0)  # env runners put their own here
-        self._forward_pass: Forward | None = None
+        self._passes: dict[nn.Module, Forward] = {}
 
     def train(self, mode: bool = True) -> Self:
         """Switch between training and evaluation, only where that changes something.
@@ -32,10 +32,11 @@ class ActingModule(TorchRLModule):
         return self if mode == self.training else super().train(mode)
 
     def compiled(self, network: ActionNetwork | DuelingNetwork) -> Forward:
-        """The compiled pass of the network that this module acts with."""
-        if self._forward_pass is None:
-            self._forward_pass = Forward(network)
-        return self._forward_pass
+        """The compiled pass of one of this module's networks."""
+        found = self._passes.get(network)
+        if found is None or not found.is_current():
+            found = self._passes[network] = Forward(network)
+        return found
 
 
 def arrays_of(obs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

@@ -89,8 +89,11 @@ def module_of(agent_id: Any, episode: Any, **kwargs: Any) -> str:
 
 
 def to_device(value: np.ndarray, device: torch.device) -> torch.Tensor:
-    """A copy as tensor: what remote runners send are read-only views of Ray's object store."""
-    return torch.tensor(value, device=device)
+    """As tensor, in the same memory where that is writable and on the same device.
+
+    What remote runners send are read-only views of Ray's object store.
+    """
+    return torch.from_numpy(value if value.flags.writeable else value.copy()).to(device)
 
 
 def num_sampling_envs(config: Config) -> int:

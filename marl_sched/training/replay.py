@@ -41,7 +41,7 @@ class SumTree:
         self._sums[nodes] = priorities
         while nodes[0] > 1:
             # Recomputed from the children, so that repeated nodes do no harm.
-            nodes = np.unique(nodes >> 1)
+            nodes = nodes >> 1
             self._sums[nodes] = self._sums[2 * nodes] + self._sums[2 * nodes + 1]
 
     def find(self, mass: np.ndarray) -> np.ndarray:
