@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection
 from typing import Any
@@ -31,7 +32,7 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from marl_sched.config import Config
 from marl_sched.models.dqn import DQNModule
 from marl_sched.training import common
-from marl_sched.training.common import to_device
+from marl_sched.training.common import FusedAdamLearner, to_device
 from marl_sched.training.continuing import ContinuingAlgorithm
 from marl_sched.training.replay import ReplayBatch
 from marl_sched.training.rollout import SCHEDULER
@@ -41,6 +42,10 @@ TARGET_UPDATES = "target_updates"
 
 FRAGMENT_STEPS = 16
 """Steps of every environment between updates; longer ones save round trips to the runners."""
+
+UPDATES_TOGETHER = 4
+"""Updates in one call of the learner, whose books take a fifth of an update's time. Priorities
+are as old as that when a batch is drawn."""
 
 
 class ReplayToBatch(ConnectorV2):
@@ -58,7 +63,7 @@ class ReplayToBatch(ConnectorV2):
         return {SCHEDULER: columns}
 
 
-class DQNLearner(DQNTorchLearner):
+class DQNLearner(FusedAdamLearner, DQNTorchLearner):
     """RLlib's DQN learner on our batches, with the target's counter in its checkpoints."""
 
     @override(Learner)
@@ -116,25 +121,28 @@ class SchedulingDQN(ContinuingAlgorithm, DQN):
             return
         batch_size = self.config.total_train_batch_size
         self._owed_updates += sampled * self.config.training_intensity / batch_size
-        updates, self._owed_updates = divmod(self._owed_updates, 1.0)
-        for _ in range(int(updates)):
-            self._update(batch_size)
+        owed, self._owed_updates = divmod(self._owed_updates, 1.0)
+        updates = int(owed)
+        for done in range(0, updates, UPDATES_TOGETHER):
+            self._update(min(UPDATES_TOGETHER, updates - done), batch_size)
         if updates:
             with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
                 self.env_runner_group.sync_weights(
                     from_worker_or_learner_group=self.learner_group, inference_only=True
                 )
 
-    def _update(self, batch_size: int) -> None:
-        """Replay one batch, learn from it, and return its errors to the buffer."""
+    def _update(self, updates: int, batch_size: int) -> None:
+        """Replay `updates` batches, learn from one after the other, and return their errors."""
         with self.metrics.log_time((TIMERS, REPLAY_BUFFER_SAMPLE_TIMER)):
-            batches = self.local_replay_buffer.sample(num_items=batch_size)
+            batches = self.local_replay_buffer.sample(num_items=updates * batch_size)
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             decisions = self.metrics.peek(
                 (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0
             )
             results = self.learner_group.update(
-                episodes=batches, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: decisions}
+                episodes=batches,
+                timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: decisions},
+                minibatch_size=batch_size,
             )
         # Taken out of the results: a number per replayed decision is no metric.
         errors = results[0][SCHEDULER].pop(TD_ERROR_KEY).peek()
@@ -167,7 +175,8 @@ def dqn_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> DQNConfig:
         algorithm.learners(learner_class=DQNLearner)
         .training(
             lr=settings.lr,
-            gamma=settings.gamma,
+            # The loss takes gamma ** n_step; the buffer gives n_step as -log of the discount.
+            gamma=math.exp(-1.0),
             n_step=settings.n_step,
             double_q=True,
             dueling=True,
@@ -185,6 +194,7 @@ def dqn_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> DQNConfig:
                 "capacity": settings.buffer_size,
                 "n_step": settings.n_step,
                 "gamma": settings.gamma,
+                "discount_per_h": settings.discount_per_h,
                 "alpha": settings.alpha,
                 "beta": settings.beta,
                 "seed": config.seed,
