@@ -18,8 +18,8 @@ schedule (`model.commit_bias=3`), as of a policy that has learned. `--runners 2`
 `runners_ratio`: how much more per second of wall time two runners of one CPU each sample than one;
 it needs idle cores.
 
-Expect sampling to be more than ten times stock's, DQN five times and PPO one and a half times. Takes
-three minutes.
+Expect sampling to be more than ten times stock's, DQN five times and PPO one and a half times.
+Takes three minutes.
 """
 
 from __future__ import annotations
@@ -196,7 +196,9 @@ def training(algorithm: Any) -> Callable[[], int]:
     return train
 
 
-def compare(work: Callable[[Any], Callable[[], int]], configs: dict[str, Any], seconds: float) -> Any:
+def compare(
+    work: Callable[[Any], Callable[[], int]], configs: dict[str, Any], seconds: float
+) -> Any:
     """Decisions per CPU second of `work` on the algorithms of `configs`."""
     with contextlib.ExitStack() as stack:
         built_ones = {name: stack.enter_context(built(one)) for name, one in configs.items()}

@@ -181,20 +181,20 @@ def q_values_of(
 
 
 class Forward:
-    """The compiled pass of one network, (B, M) float32: masked logits, or Q values.
+    """The compiled pass of one `ActionNetwork` or `DuelingNetwork`.
 
     Its weights are views of the network's parameters in main memory: what an optimiser or a
     loaded state writes there is seen at once.
     """
 
-    def __init__(self, network: ActionNetwork | DuelingNetwork) -> None:
-        dueling = isinstance(network, DuelingNetwork)
-        actions = network.actions if dueling else network
+    def __init__(self, network: nn.Module) -> None:
+        self._value: tuple[np.ndarray, np.ndarray] | None = None
+        actions = network
+        if isinstance(network, DuelingNetwork):
+            self._value = view(network.state_value.weight)[0], view(network.state_value.bias)
+            actions = network.actions
         assert isinstance(actions, ActionNetwork)
         self._layers = layers_of(actions)
-        self._value: tuple[np.ndarray, np.ndarray] | None = None
-        if dueling:
-            self._value = view(network.state_value.weight)[0], view(network.state_value.bias)
         self._parameter = next(network.parameters())
         self._address = self._parameter.data_ptr()
 
@@ -203,10 +203,11 @@ class Forward:
         return self._parameter.data_ptr() == self._address
 
     def __call__(self, obs: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Of observations {name: (B, ..)}."""
+        """(B, M) float32, masked logits or Q values, of observations {name: (B, ..)}."""
         jobs = np.ascontiguousarray(obs["jobs"], np.float32)
         globals_, cluster, weights = (
-            np.ascontiguousarray(obs[name], np.float32) for name in ("globals", "cluster", "weights")
+            np.ascontiguousarray(obs[name], np.float32)
+            for name in ("globals", "cluster", "weights")
         )
         mask = np.ascontiguousarray(obs["mask"], np.int8)
         plain = (globals_, cluster, weights)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from marl_sched.models.forward import Forward
-from marl_sched.models.network import ActionNetwork, DuelingNetwork
 
 
 class ActingModule(TorchRLModule):
@@ -31,7 +30,7 @@ class ActingModule(TorchRLModule):
         """
         return self if mode == self.training else super().train(mode)
 
-    def compiled(self, network: ActionNetwork | DuelingNetwork) -> Forward:
+    def compiled(self, network: nn.Module) -> Forward:
         """The compiled pass of one of this module's networks."""
         found = self._passes.get(network)
         if found is None or not found.is_current():

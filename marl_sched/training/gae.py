@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def discounts(
-    dt_s: np.ndarray, dones: np.ndarray, gamma: float, per_h: float = 0.0
-) -> np.ndarray:
+def discounts(dt_s: np.ndarray, dones: np.ndarray, gamma: float, per_h: float = 0.0) -> np.ndarray:
     """(T, *rows) float64: gamma exp(-per_h dt), 1 within an instant, 0 at the end of an episode.
 
     Sub-steps of one decision epoch take no time, so that they must not be discounted. With

@@ -33,11 +33,14 @@ def test_training_goes_on_and_the_runner_rejoins(algo: str) -> None:
         victim = group._worker_manager.actors()[1]
         killer = threading.Timer(0.05, lambda: ray.kill(victim, no_restart=False))
         killer.start()
-        decisions, back, tries = [], [], 0
-        while tries < 60 and not (len(back) == 2 and min(steps for _, steps, _ in back) > 0):
+        decisions: list[int] = []
+        back: list[tuple[int, int, int]] = []
+        while len(decisions) < 60 and not (
+            len(back) == 2 and min(steps for _, steps, _ in back) > 0
+        ):
             results = algorithm.train()
             decisions.append(results["env_runners"]["num_env_steps_sampled_lifetime"])
-            back, tries = sampled(algorithm), tries + 1
+            back = sampled(algorithm)
         killer.join()
         assert group.num_remote_worker_restarts() == 1
         assert all(b > a for a, b in zip(decisions, decisions[1:], strict=False))

@@ -109,9 +109,9 @@ def test_dqn_updates_as_rllib_does(dqn: Any) -> None:
     before = weights(ours)
     mine = ours.update(episodes=replays, timesteps={}, minibatch_size=BATCH)[SCHEDULER]
     its = theirs.update(batch=batch, timesteps={})[SCHEDULER]
-    errors = [np.concatenate(convert_to_numpy(r[TD_ERROR_KEY].peek())) for r in (mine, its)]
-    np.testing.assert_allclose(*errors, rtol=1e-4, atol=1e-6)
-    assert errors[0].shape == (BATCH,) and errors[0].max() > 0.01
+    error, known = (np.concatenate(convert_to_numpy(r[TD_ERROR_KEY].peek())) for r in (mine, its))
+    np.testing.assert_allclose(error, known, rtol=1e-4, atol=1e-6)
+    assert error.shape == (BATCH,) and error.max() > 0.01
     after, expected = weights(ours), weights(theirs)
     assert any((after[name] != before[name]).any() for name in after)
     for name, value in expected.items():
