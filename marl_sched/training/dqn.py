@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
+import tree
 from ray.rllib.algorithms.dqn import DQN, DQNConfig
 from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.connectors.learner import LearnerConnectorPipeline
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
+from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
@@ -73,6 +76,18 @@ class DQNLearner(FusedAdamLearner, DQNTorchLearner):
         self._learner_connector = LearnerConnectorPipeline(connectors=[ReplayToBatch()])
 
     @override(Learner)
+    def _create_iterator_if_necessary(
+        self, *, minibatch_size: int, **kwargs: Any
+    ) -> Iterator[MultiAgentBatch]:
+        """One replayed batch after the other, as views; RLlib's own iterator copies them."""
+        (whole,) = super()._create_iterator_if_necessary(**kwargs)
+        rows = dict(whole[SCHEDULER])
+        for start in range(0, len(rows[Columns.ACTIONS]), minibatch_size):
+            part = slice(start, start + minibatch_size)
+            views = tree.map_structure(lambda value, part=part: value[part], rows)
+            yield MultiAgentBatch({SCHEDULER: SampleBatch(views)}, minibatch_size)
+
+    @override(Learner)
     def get_state(
         self,
         components: str | Collection[str] | None = None,
@@ -127,9 +142,18 @@ class SchedulingDQN(ContinuingAlgorithm, DQN):
             self._update(min(UPDATES_TOGETHER, updates - done), batch_size)
         if updates:
             with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
-                self.env_runner_group.sync_weights(
-                    from_worker_or_learner_group=self.learner_group, inference_only=True
-                )
+                self._sync_weights()
+
+    def _sync_weights(self) -> None:
+        """Hand the weights to all runners; to a lone local one without Ray's object store."""
+        group = self.env_runner_group
+        if group.num_remote_env_runners() > 0:
+            group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
+            return
+        state = self.learner_group.get_state(
+            components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
+        )
+        group.local_env_runner.set_state(state[COMPONENT_LEARNER])
 
     def _update(self, updates: int, batch_size: int) -> None:
         """Replay `updates` batches, learn from one after the other, and return their errors."""
