@@ -191,12 +191,13 @@ class EnvConfig(_Section):
     demand_price: NonNegative = 0.0
     """Price of GPUs to a learned agent: isolated seconds for each GPU-second that its job
     holds, over its request; 0 lets selfish agents ask for all they can use."""
-    credit: Credit = "lookahead"
-    """How a decision earns its part of the episode's return: `lookahead` what the whole rest of
-    the episode saves by it, which is played with the base schedule after each round that was
-    changed; `shadow` what has been saved until the next decision, at a fiftieth of the cost of
-    random play, but learning is worse with it (docs/learning.md). Learned agents need the first,
-    as the shadow cannot follow what they will declare."""
+    credit: Credit | None = None
+    """How a decision earns its part of the episode's return: `shadow` what has been saved until
+    the next decision; `lookahead` what the whole rest of the episode saves by it, which is played
+    with the base schedule after each round that was changed: random play costs fifty times as
+    much, but learning is better with it (docs/learning.md). None: `train` looks ahead, the
+    environment by itself does not. Learned agents need the second, as the shadow cannot follow
+    what they will declare."""
     reward: RewardWeights = RewardWeights()
 
 

@@ -215,6 +215,7 @@ _SCHEDULERS = (
     Scheduler("afs", dispatch.afs, elastic=True),
     Scheduler("optimus", dispatch.optimus, elastic=True),
     Scheduler("themis", dispatch.themis, elastic=True, params={"lease_s": 1200.0, "fairness": 0.8}),
+    Scheduler("pollux", dispatch.pollux, elastic=True),
     Scheduler(
         "sia", planner=Sia, elastic=True, params={"fairness_power": -0.5, "idle_penalty": 1.1}
     ),

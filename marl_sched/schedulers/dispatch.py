@@ -24,6 +24,7 @@ from marl_sched.schedulers.hesrpt import hesrpt
 from marl_sched.schedulers.las import las
 from marl_sched.schedulers.on_demand import on_demand
 from marl_sched.schedulers.optimus import optimus
+from marl_sched.schedulers.power_mean import pollux
 from marl_sched.schedulers.priority import priority
 from marl_sched.schedulers.qssf import qssf
 from marl_sched.schedulers.random import random
@@ -50,7 +51,7 @@ PREEMPTIVE = (srtf, srsf, round_robin, las, priority, tiresias, gittins, edf, ra
 
 LEVELS = (
     fcfs_backfill, conservative_backfill, drf, equal, equi, elastic_index, hesrpt, afs, optimus,
-    themis,
+    themis, pollux,
 )  # fmt: skip
 """Which name a level for everybody."""
 
@@ -137,5 +138,7 @@ def decide(number: int, v: ClusterView, params: Floats1, target: Ints1) -> None:
         afs(v, params, target)
     elif which == 8:
         optimus(v, params, target)
-    else:
+    elif which == 9:
         themis(v, params, target)
+    else:
+        pollux(v, params, target)

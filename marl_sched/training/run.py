@@ -73,6 +73,7 @@ def train(
     Raises:
         UserError: when `out` holds another run, or no cluster answers at `address`.
     """
+    config = _looking_ahead(config)
     spaces_of(config, env_class)  # a bad trace or cluster ends here, with nothing written
     folder = RunFolder(out)
     with ray_session(address, config.training.num_env_runners):
@@ -92,6 +93,14 @@ def train(
             return run.finish()
         finally:
             run.stop()
+
+
+def _looking_ahead(config: Config) -> Config:
+    """With the credit that learns best, where none was chosen."""
+    if config.env.credit is not None:
+        return config
+    env = config.env.model_copy(update={"credit": "lookahead"})
+    return config.model_copy(update={"env": env})
 
 
 def build_algorithm(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> Any:

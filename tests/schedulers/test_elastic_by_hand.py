@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,22 @@ def test_optimus_gives_everybody_one_then_by_time_saved() -> None:
     hungry = JobRow(sizes=(1, 2, 3), rates=(1.0, 2.0, 3.0), total_s=50.0, demand=(4.0, 0.0, 0.0))
     view = make_view(6, jobs[0], hungry, capacity=(16.0, 0.0, 0.0))
     assert gpus("optimus", view) == [3, 3]
+
+
+def test_pollux_raises_the_harmonic_mean_of_speedups() -> None:
+    # Fair shares of 2 GPUs run at 2 and 1.2. Speedups 1/2, 1, 2 and 5/6, 1, 1.08 cost their
+    # reciprocals: job 0's second GPU saves 1, its next two 1/4 each, job 1's second 1/5.
+    jobs = [
+        JobRow(sizes=(1, 2, 4), rates=(1.0, 2.0, 4.0)),
+        JobRow(sizes=(1, 2, 4), rates=(1.0, 1.2, 1.3)),
+    ]
+    for free, given_gpus in ((4, [2, 2]), (5, [4, 1])):
+        assert gpus("pollux", make_view(free, *jobs, now_s=100.0)) == given_gpus
+    # After 100 s a restart of 100 s halves what another size is worth: 1/2 instead of 5/6.
+    held = JobRow(sizes=(1, 2, 4), rates=(1.0, 1.2, 1.3), held=1, restart_s=100.0)
+    assert gpus("pollux", make_view(4, jobs[0], held, now_s=100.0)) == [2, 1]
+    free_of_charge = replace(held, restart_s=0.0)
+    assert gpus("pollux", make_view(4, jobs[0], free_of_charge, now_s=100.0)) == [2, 2]
 
 
 def test_themis_keeps_leases() -> None:

@@ -15,7 +15,7 @@ from tests.schedulers.views import random_view
 NAMES = (
     "fcfs", "fcfs_backfill", "sjf", "srtf", "round_robin", "las", "drf", "equal", "on_demand",
     "priority", "random", "equi", "elastic_index", "conservative_backfill", "srsf", "qssf",
-    "tiresias", "gittins", "edf", "rate_monotonic", "hesrpt", "afs", "optimus", "themis",
+    "tiresias", "gittins", "edf", "rate_monotonic", "hesrpt", "afs", "optimus", "themis", "pollux",
 )  # fmt: skip
 
 PLANNERS = (
