@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import tree
 from ray.rllib.algorithms.dqn import DQN, DQNConfig
 from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
 from ray.rllib.connectors.connector_v2 import ConnectorV2
@@ -83,8 +82,7 @@ class DQNLearner(FusedAdamLearner, DQNTorchLearner):
         (whole,) = super()._create_iterator_if_necessary(**kwargs)
         rows = dict(whole[SCHEDULER])
         for start in range(0, len(rows[Columns.ACTIONS]), minibatch_size):
-            part = slice(start, start + minibatch_size)
-            views = tree.map_structure(lambda value, part=part: value[part], rows)
+            views = rows_of(rows, slice(start, start + minibatch_size))
             yield MultiAgentBatch({SCHEDULER: SampleBatch(views)}, minibatch_size)
 
     @override(Learner)
@@ -105,6 +103,14 @@ class DQNLearner(FusedAdamLearner, DQNTorchLearner):
         super().set_state(state)
         if TARGET_UPDATES in state:
             self.last_update_ts_by_mid = defaultdict(int, state[TARGET_UPDATES])
+
+
+def rows_of(columns: Mapping[str, Any], rows: slice) -> dict[str, Any]:
+    """Views of some rows of nested columns."""
+    return {
+        name: rows_of(value, rows) if isinstance(value, Mapping) else value[rows]
+        for name, value in columns.items()
+    }
 
 
 class SchedulingDQN(ContinuingAlgorithm, DQN):
