@@ -224,6 +224,9 @@ class PPOSettings(_Section):
 
     lr: Positive = 1e-3
     gamma: Fraction = 1.0
+    """Discount of a round; sub-steps of a round are not discounted."""
+    discount_per_h: NonNegative = 0.0
+    """Rate b of discounting simulated time: exp(-b hours), beside `gamma`."""
     lambda_: Fraction = 0.9
     """The reward credits each decision at once, so that little has to be traced back."""
     clip: Positive = 0.2
@@ -243,6 +246,8 @@ class DQNSettings(_Section):
     lr: Positive = 2.5e-4
     gamma: Fraction = 0.95
     """Applied once a round, not to sub-steps; low because rewards credit decisions at once."""
+    discount_per_h: NonNegative = 0.0
+    """As of PPO."""
     n_step: Count = 3
     batch_size: Count = 256
     buffer_size: Count = 100_000

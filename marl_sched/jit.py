@@ -33,6 +33,8 @@ SOURCES = (
     "sim",
     "schedulers",
     "envs",
+    "models/draw.py",
+    "models/forward.py",
 )
 """Where compiled code is written, relative to the package."""
 

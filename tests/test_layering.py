@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "schedulers": _BASE | _KERNELS | {"order", "logarithm", "perf", "projection", "sharing"},
     "envs": _BASE | _RULES | _KERNELS | {"order", "logarithm", "projection", "sharing"},
     "reproduce": _BASE | _RULES | _KERNELS | {"order", "evaluation"},
-    "models": _BASE,
+    "models": _BASE | _KERNELS,
     "evaluation": _BASE | _RULES | {"envs", "models"},
     "training": _BASE | _RULES | {"envs", "models", "evaluation"},
     "tuning": _BASE | _RULES | {"envs", "models", "evaluation", "training"},

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from ray.rllib.algorithms.dqn.dqn_learner import QF_NEXT_PREDS, QF_PREDS, QF_TARGET_NEXT_PREDS
 from ray.rllib.core.columns import Columns
@@ -14,9 +13,10 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, QNetAPI, TargetNetwo
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.utils.annotations import override
-from torch import nn
+from torch import Tensor, nn
 
 from marl_sched.models.draw import epsilon_greedy
+from marl_sched.models.module import ActingModule, arrays_of
 from marl_sched.models.network import DuelingNetwork, sizes_from
 
 HEAD_SCALE = 1e-3
@@ -32,18 +32,18 @@ def epsilon_at(decisions: int, bounds: Sequence[float], over: int) -> float:
     return bounds[0] + min(1.0, decisions / over) * (bounds[1] - bounds[0])
 
 
-class DQNModule(TorchRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
+class DQNModule(ActingModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
     """`model_config`: sizes (dict), epsilon (first, last), epsilon_decisions.
 
     Illegal actions have Q = -inf in the online and in the target network.
     """
 
-    @override(RLModule)
+    @override(ActingModule)
     def setup(self) -> None:
+        super().setup()
         self.q_net = DuelingNetwork(sizes_from(self.model_config))
         self.q_net.actions.initialise_heads(scale=HEAD_SCALE, commit=COMMIT_PREFERENCE)
         nn.init.uniform_(self.q_net.state_value.weight, -HEAD_SCALE, HEAD_SCALE)
-        self.rng = np.random.default_rng(0)  # env runners put their own here
 
     def epsilon(self, decisions: int) -> float:
         """Chance of a random action after `decisions` of the whole run."""
@@ -72,29 +72,30 @@ class DQNModule(TorchRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
 
     @override(TorchRLModule)
     def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        with torch.no_grad():
-            q_values = self.compute_q_values(batch)[QF_PREDS]
-        return {Columns.ACTIONS: q_values.argmax(dim=-1)}
+        q_values = self.compiled(self.q_net)(arrays_of(batch[Columns.OBS]))
+        return {Columns.ACTIONS: torch.from_numpy(q_values.argmax(axis=-1))}
 
     @override(TorchRLModule)
     def _forward_exploration(
         self, batch: dict[str, Any], t: int = 0, **kwargs: Any
     ) -> dict[str, Any]:
-        with torch.no_grad():
-            q_values = self.compute_q_values(batch)[QF_PREDS]
-        mask = batch[Columns.OBS]["mask"].cpu().numpy()
-        actions = epsilon_greedy(q_values.cpu().numpy(), mask, self.epsilon(t), self.rng)
+        obs = arrays_of(batch[Columns.OBS])
+        q_values = self.compiled(self.q_net)(obs)
+        actions = epsilon_greedy(q_values, obs["mask"], self.epsilon(t), self.rng)
         return {Columns.ACTIONS: torch.from_numpy(actions)}
 
     @override(RLModule)
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        following = {Columns.OBS: batch[Columns.NEXT_OBS]}
-        # Only the argmax of the next Q values is used: a graph for them would be wasted.
-        with torch.no_grad():
-            next_q_values = self.compute_q_values(following)[QF_PREDS]
-            target_q_values = self.forward_target(following)[QF_PREDS]
+        following = batch[Columns.NEXT_OBS]
         return {
             QF_PREDS: self.compute_q_values(batch)[QF_PREDS],
-            QF_NEXT_PREDS: next_q_values,
-            QF_TARGET_NEXT_PREDS: target_q_values,
+            QF_NEXT_PREDS: self._without_graph(self.q_net, following),
+            QF_TARGET_NEXT_PREDS: self._without_graph(self.target_q_net, following),
         }
+
+    def _without_graph(self, network: DuelingNetwork, obs: Mapping[str, Tensor]) -> Tensor:
+        """Q values (B, M) of which no gradient is taken; compiled, where that can be."""
+        if obs["jobs"].device.type == "cpu":
+            return torch.from_numpy(self.compiled(network)(arrays_of(obs)))
+        with torch.no_grad():
+            return network(obs)

@@ -1,4 +1,4 @@
-"""Drawing actions under a mask; plain numpy.
+"""Drawing actions under a mask.
 
 Masks are (B, M) with positive = legal and at least one legal action in each row.
 """
@@ -7,18 +7,38 @@ from __future__ import annotations
 
 import numpy as np
 
+from marl_sched.jit import kernel
+
 
 def draw_categorical(logits: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Actions (B,) int64 drawn from softmax of logits (B, M), and their log-probabilities.
+    """Actions (B,) int64 drawn from softmax of logits (B, M), and their log-probabilities."""
+    return look_up(logits, rng.random(len(logits)))
 
-    Gumbel-max: argmax of logits plus independent Gumbel noise is a draw from the softmax.
+
+@kernel
+def look_up(logits: np.ndarray, uniform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The actions at cumulated probabilities `uniform` (B,) in [0, 1), and their log-probabilities.
+
+    One without probability is never taken, whatever rounding does.
     """
-    noise = rng.gumbel(size=logits.shape)
-    actions = np.argmax(logits + noise, axis=-1)
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    log_total = np.log(np.exp(shifted).sum(axis=-1))
-    chosen = np.take_along_axis(shifted, actions[..., None], axis=-1)[..., 0]
-    return actions.astype(np.int64), (chosen - log_total).astype(np.float32)
+    actions = np.zeros(logits.shape[0], np.int64)
+    logp = np.empty(logits.shape[0], np.float32)
+    chance = np.empty(logits.shape[1])
+    for b in range(logits.shape[0]):
+        highest = logits[b].max()
+        total = 0.0
+        for a in range(logits.shape[1]):
+            chance[a] = np.exp(np.float64(logits[b, a] - highest))
+            total += chance[a]
+        left = uniform[b] * total
+        for a in range(logits.shape[1]):
+            if chance[a] > 0.0:
+                actions[b] = a
+                left -= chance[a]
+                if left < 0.0:
+                    break
+        logp[b] = logits[b, actions[b]] - highest - np.log(total)
+    return actions, logp
 
 
 def draw_legal(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -75,20 +75,30 @@ class JobSetEncoder(nn.Module):
             nn.ReLU(),
         )
 
-    def forward(self, obs: Observation) -> tuple[Tensor, Tensor]:
-        """Embeddings (B,K,H), zero for empty slots, and context (B,D)."""
+    def forward(self, obs: Observation) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeddings (R,H) of the R occupied slots, their places (R,), and context (B,D).
+
+        Place b * K + k is slot k of observation b. Most slots are empty most of the time, and
+        are not computed.
+        """
         jobs = obs["jobs"].float()
-        occupied = jobs[..., :1]  # (B,K,1)
-        embedded = self.job(jobs) * occupied
-        mean = embedded.sum(dim=1) / occupied.sum(dim=1).clamp(min=1.0)
-        # After a ReLU nothing is negative, so the zeros of empty slots never win.
-        highest = embedded.amax(dim=1)
+        batch, num_slots, features = jobs.shape
+        occupied = jobs[..., 0]  # (B,K)
+        places = occupied.reshape(-1).nonzero().squeeze(1)
+        embedded = self.job(jobs.reshape(-1, features).index_select(0, places))
+        row = places // num_slots
+        total = embedded.new_zeros(batch, embedded.shape[1]).index_add(0, row, embedded)
+        mean = total / occupied.sum(dim=1, keepdim=True).clamp(min=1.0)
+        # After a ReLU nothing is negative: zeros to begin with never win.
+        highest = torch.zeros_like(total).scatter_reduce(
+            0, row.unsqueeze(1).expand_as(embedded), embedded, "amax"
+        )
         plain = [obs[name].float() for name in ("globals", "cluster", "weights")]
-        return embedded, self.context(torch.cat([mean, highest, *plain], dim=-1))
+        return embedded, places, self.context(torch.cat([mean, highest, *plain], dim=-1))
 
 
 class ActionNetwork(nn.Module):
-    """One number per action, illegal ones included: (B, M)."""
+    """One number per action, illegal ones included: (B, M); 0 for those of empty slots."""
 
     def __init__(self, sizes: NetworkSizes) -> None:
         super().__init__()
@@ -100,12 +110,17 @@ class ActionNetwork(nn.Module):
         self.slot_head = nn.Linear(width, 2)
 
     def forward(self, obs: Observation) -> Tensor:
-        return self.heads(*self.encoder(obs))
+        return self.with_context(obs)[0]
 
-    def heads(self, embedded: Tensor, context: Tensor) -> Tensor:
-        hidden = self.slot_from_job(embedded) + self.slot_from_context(context).unsqueeze(1)
-        steps = self.slot_head(torch.relu(hidden))  # (B,K,2)
-        return torch.cat([self.round_head(context), steps[..., 0], steps[..., 1]], dim=-1)
+    def with_context(self, obs: Observation) -> tuple[Tensor, Tensor]:
+        """The numbers (B, M), and the context (B, D) that they come from."""
+        embedded, places, context = self.encoder(obs)
+        batch, num_slots = obs["jobs"].shape[:2]
+        shared = self.slot_from_context(context).index_select(0, places // num_slots)
+        moves = self.slot_head(torch.relu(self.slot_from_job(embedded) + shared))  # (R,2)
+        moves = moves.new_zeros(batch * num_slots, 2).index_copy(0, places, moves)
+        up, down = moves.view(batch, num_slots, 2).unbind(dim=-1)
+        return torch.cat([self.round_head(context), up, down], dim=-1), context
 
     @torch.no_grad()
     def initialise_heads(self, scale: float, commit: float) -> None:
@@ -129,7 +144,7 @@ class ValueNetwork(nn.Module):
         self.head = nn.Linear(sizes.context_hidden, 1)
 
     def forward(self, obs: Observation) -> Tensor:
-        return self.head(self.encoder(obs)[1]).squeeze(-1)
+        return self.head(self.encoder(obs)[2]).squeeze(-1)
 
 
 class DuelingNetwork(nn.Module):
@@ -146,8 +161,7 @@ class DuelingNetwork(nn.Module):
         self.state_value = nn.Linear(sizes.context_hidden, 1)
 
     def forward(self, obs: Observation) -> Tensor:
-        embedded, context = self.actions.encoder(obs)
-        advantage = self.actions.heads(embedded, context)
+        advantage, context = self.actions.with_context(obs)
         legal = obs["mask"] > 0
         count = legal.sum(dim=-1, keepdim=True).clamp(min=1)
         mean = (advantage * legal).sum(dim=-1, keepdim=True) / count
@@ -161,10 +175,9 @@ def masked_logits(logits: Tensor, mask: Tensor) -> Tensor:
     The log of the number of other legal actions is added to commit's logit: its bias then is
     the log-odds of committing against editing at all, whatever the number of slots.
     """
-    legal = mask > 0
-    others = legal[..., 1:].sum(dim=-1).clamp(min=1)
-    commit = logits[..., :1] + torch.log(others.float()).unsqueeze(-1)
-    return torch.cat([commit, logits[..., 1:]], dim=-1).masked_fill(~legal, ILLEGAL_LOGIT)
+    masked = logits.masked_fill(mask <= 0, ILLEGAL_LOGIT)
+    masked[..., 0] += mask[..., 1:].sum(dim=-1).clamp(min=1).log()
+    return masked
 
 
 def sizes_from(model_config: Mapping[str, Any]) -> NetworkSizes:

@@ -23,7 +23,8 @@ from torch import nn
 from marl_sched.errors import UserError
 from marl_sched.files import replacing, write_text
 from marl_sched.models.agent import AgentNetwork, AgentSizes
-from marl_sched.models.network import ActionNetwork, DuelingNetwork, NetworkSizes, masked_logits
+from marl_sched.models.forward import Forward
+from marl_sched.models.network import ActionNetwork, DuelingNetwork, NetworkSizes
 
 FORMAT = "marl_sched.policy/1"
 MANIFEST = "manifest.json"
@@ -77,7 +78,7 @@ class LearnedPolicy:
         sizes = NetworkSizes(**manifest.sizes)
         self._network = _NETWORKS[manifest.algo][1](sizes)
         self._network.load_state_dict({n: torch.tensor(v) for n, v in state.items()})
-        self._network.eval()
+        self._forward = Forward(self._network)
         self._agent: AgentNetwork | None = None
         if agent_state is not None:
             self._agent = AgentNetwork(AgentSizes(**(manifest.agent_sizes or {})))
@@ -116,12 +117,7 @@ class LearnedPolicy:
         """Actions (B,) int64 for observations {name: (B, ...)}; always legal ones."""
         if self.manifest.is_base:
             return np.zeros(len(obs["mask"]), dtype=np.int64)  # commit
-        with torch.no_grad():
-            tensors = {name: torch.from_numpy(np.asarray(v)) for name, v in obs.items()}
-            scores = self._network(tensors)
-            if self.manifest.algo == "ppo":
-                scores = masked_logits(scores, tensors["mask"])
-            return scores.argmax(dim=-1).numpy()
+        return self._forward(obs).argmax(axis=-1)
 
     def check(
         self,

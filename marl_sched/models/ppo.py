@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
-from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 
 from marl_sched.models.agent import AgentNetwork, AgentSizes, AgentValueNetwork
 from marl_sched.models.draw import draw_categorical
+from marl_sched.models.module import ActingModule, arrays_of
 from marl_sched.models.network import ActionNetwork, ValueNetwork, masked_logits, sizes_from
 
 
-class MaskedPPOModule(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
+class MaskedPPOModule(ActingModule, ValueFunctionAPI, InferenceOnlyAPI):
     """A policy and a value network of their own; subclasses say which.
 
     `compute_values` answers in units of the running spread of returns about their running
@@ -31,13 +31,13 @@ class MaskedPPOModule(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
     value_std: Tensor
     value_updates: Tensor
 
-    @override(RLModule)
+    @override(ActingModule)
     def setup(self) -> None:
+        super().setup()
         self.policy, self.value = self.make_networks()
         self.register_buffer("value_mean", torch.zeros(()))
         self.register_buffer("value_std", torch.ones(()))
         self.register_buffer("value_updates", torch.zeros((), dtype=torch.int64))
-        self.rng = np.random.default_rng(0)  # env runners put their own here
 
     def make_networks(self) -> tuple[nn.Module, nn.Module]:
         """The policy, and the value with a last linear layer `head`."""
@@ -55,21 +55,25 @@ class MaskedPPOModule(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         return {Columns.ACTION_DIST_INPUTS: self.logits(batch[Columns.OBS])}
 
+    def acting_logits(self, obs: Any) -> np.ndarray:
+        """`logits` (B, M) where no gradient is needed."""
+        with torch.inference_mode():
+            return self.logits(obs).cpu().numpy()
+
     @override(TorchRLModule)
     def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        with torch.no_grad():
-            out = self._forward(batch)
-        out[Columns.ACTIONS] = out[Columns.ACTION_DIST_INPUTS].argmax(dim=-1)
-        return out
+        logits = torch.from_numpy(self.acting_logits(batch[Columns.OBS]))
+        return {Columns.ACTION_DIST_INPUTS: logits, Columns.ACTIONS: logits.argmax(dim=-1)}
 
     @override(TorchRLModule)
     def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        with torch.no_grad():
-            out = self._forward(batch)
-        actions, logp = draw_categorical(out[Columns.ACTION_DIST_INPUTS].cpu().numpy(), self.rng)
-        out[Columns.ACTIONS] = torch.from_numpy(actions)
-        out[Columns.ACTION_LOGP] = torch.from_numpy(logp)
-        return out
+        logits = self.acting_logits(batch[Columns.OBS])
+        actions, logp = draw_categorical(logits, self.rng)
+        return {
+            Columns.ACTION_DIST_INPUTS: torch.from_numpy(logits),
+            Columns.ACTIONS: torch.from_numpy(actions),
+            Columns.ACTION_LOGP: torch.from_numpy(logp),
+        }
 
     @override(ValueFunctionAPI)
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> Tensor:
@@ -104,6 +108,10 @@ class PPOModule(MaskedPPOModule):
     @override(MaskedPPOModule)
     def logits(self, obs: Any) -> Tensor:
         return masked_logits(self.policy(obs), obs["mask"])
+
+    @override(MaskedPPOModule)
+    def acting_logits(self, obs: Any) -> np.ndarray:
+        return self.compiled(self.policy)(arrays_of(obs))
 
 
 class AgentModule(MaskedPPOModule):

@@ -5,12 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 
-def discounts(dt_s: np.ndarray, dones: np.ndarray, gamma: float) -> np.ndarray:
-    """(T, *rows) float64: 0 at the end of an episode, 1 within an instant, else gamma.
+def discounts(dt_s: np.ndarray, dones: np.ndarray, gamma: float, per_h: float = 0.0) -> np.ndarray:
+    """(T, *rows) float64: gamma exp(-per_h dt), 1 within an instant, 0 at the end of an episode.
 
-    Sub-steps of one decision epoch take no time, so that they must not be discounted.
+    Sub-steps of one decision epoch take no time, so that they must not be discounted. With
+    gamma 1 this is the discount of a semi-Markov decision process in continuous time.
+    Source: Bradtke and Duff, Reinforcement learning methods for continuous-time Markov decision
+    problems, NIPS 1994.
+
+    Args:
+        dt_s: (T, *rows) seconds that each step took.
+        dones: (T, *rows) bool.
+        gamma: for each step that took time, in [0, 1].
+        per_h: rate of discounting, per hour.
     """
-    return np.where(dones, 0.0, np.where(dt_s > 0, gamma, 1.0))
+    passed = np.where(dt_s > 0, gamma, 1.0) * np.exp(-per_h / 3600.0 * dt_s)
+    return np.where(dones, 0.0, passed)
 
 
 def advantages(

@@ -24,7 +24,7 @@ from marl_sched.envs.agents import Declarations, agent_action_space, agent_obser
 from marl_sched.models.agent import AgentSizes
 from marl_sched.models.ppo import AgentModule, MaskedPPOModule, PPOModule
 from marl_sched.training import common
-from marl_sched.training.common import to_device
+from marl_sched.training.common import FusedAdamLearner, to_device
 from marl_sched.training.continuing import ContinuingAlgorithm
 from marl_sched.training.gae import advantages, discounts
 from marl_sched.training.rollout import (
@@ -46,9 +46,10 @@ VALUE_SCALE_RATE = 0.05
 class RolloutsToBatch(ConnectorV2):
     """Learner connector: rollouts -> one flat, shuffled train batch per module."""
 
-    def __init__(self, gamma: float, lambda_: float) -> None:
+    def __init__(self, gamma: float, lambda_: float, discount_per_h: float = 0.0) -> None:
         super().__init__()
         self._gamma = gamma
+        self._per_h = discount_per_h
         self._lambda = lambda_
 
     @override(ConnectorV2)
@@ -82,7 +83,7 @@ class RolloutsToBatch(ConnectorV2):
         self, module: MaskedPPOModule, part: ModuleRollout, device: torch.device
     ) -> Arrays:
         values = value_estimates(module, part.obs, part.actions.ndim, device)
-        discount = discounts(part.dt_s, part.dones, self._gamma)
+        discount = discounts(part.dt_s, part.dones, self._gamma, self._per_h)
         advantage = advantages(part.rewards, values, discount, self._lambda, part.valid)
         assert part.logp is not None and part.logits is not None
         columns = {
@@ -169,7 +170,7 @@ def update_value_scale(module: MaskedPPOModule, targets: np.ndarray) -> tuple[fl
     return mean, std
 
 
-class PPOLearner(PPOTorchLearner):
+class PPOLearner(FusedAdamLearner, PPOTorchLearner):
     """RLlib's PPO learner, with its KL coefficients in its checkpoints.
 
     Modules train side by side but each for its own epochs: RLlib's own minibatches would
@@ -269,7 +270,7 @@ def ppo_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> PPOConfig:
     algorithm = common.configure(
         PPOConfig(algo_class=SchedulingPPO), config, specs, env_class, fragment
     )
-    gamma, lambda_ = settings.gamma, settings.lambda_
+    gamma, lambda_, per_h = settings.gamma, settings.lambda_, settings.discount_per_h
     return algorithm.training(
         lr=settings.lr,
         gamma=gamma,
@@ -288,6 +289,6 @@ def ppo_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> PPOConfig:
         grad_clip_by="global_norm",
     ).learners(
         learner_class=PPOLearner,
-        learner_connector=lambda *_: RolloutsToBatch(gamma, lambda_),
+        learner_connector=lambda *_: RolloutsToBatch(gamma, lambda_, per_h),
         add_default_connectors_to_learner_pipeline=False,
     )

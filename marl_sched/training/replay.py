@@ -15,6 +15,7 @@ from ray.rllib.utils.replay_buffers.prioritized_episode_buffer import (
     PrioritizedEpisodeReplayBuffer,
 )
 
+from marl_sched.training.gae import discounts
 from marl_sched.training.rollout import SCHEDULER, Arrays, ModuleRollout, Rollout
 
 PRIORITY_FLOOR = 1e-6
@@ -41,7 +42,7 @@ class SumTree:
         self._sums[nodes] = priorities
         while nodes[0] > 1:
             # Recomputed from the children, so that repeated nodes do no harm.
-            nodes = np.unique(nodes >> 1)
+            nodes = nodes >> 1
             self._sums[nodes] = self._sums[2 * nodes] + self._sums[2 * nodes + 1]
 
     def find(self, mass: np.ndarray) -> np.ndarray:
@@ -58,38 +59,39 @@ class SumTree:
 
 
 def n_step(
-    rewards: np.ndarray, discounted: np.ndarray, dones: np.ndarray, n: int, gamma: float
+    rewards: np.ndarray, discount: np.ndarray, dones: np.ndarray, n: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """n-step returns of the first T - n of T steps.
 
-    R_t = sum over k < n of gamma^(c_k) r_{t+k}, up to the end of the episode, where c_k counts
-    the steps of t..t+k-1 that took time: sub-steps of one instant are not discounted.
+    R_t = sum over k < n of D_k r_{t+k}, where D_k is the product of the discounts of the steps
+    t..t+k-1: 0 beyond the end of the episode.
 
     Args:
         rewards: (T, B) float64.
-        discounted: (T, B) bool, the step took time.
+        discount: (T, B) float64, as of `gae.discounts`.
         dones: (T, B) bool, the step ended an episode.
         n: >= 1.
-        gamma: in [0, 1].
 
     Returns:
-        (T-n, B) each: R float64; c_n int64, the exponent of gamma on what follows; terminated
-        bool, the episode ended within.
+        (T-n, B) each: R float64; D_n float64, of what follows; terminated bool, the episode
+        ended within.
     """
     count = len(rewards) - n
     total = np.zeros((count, rewards.shape[1]))
-    exponent = np.zeros(total.shape, dtype=np.int64)
+    factor = np.ones(total.shape)
     ended = np.zeros(total.shape, dtype=bool)
     for k in range(n):
         window = slice(k, k + count)
-        total += np.where(ended, 0.0, gamma**exponent * rewards[window])
-        exponent += np.where(ended, 0, discounted[window])
+        total += factor * rewards[window]
+        factor *= discount[window]
         ended |= dones[window]
-    return total, exponent, ended
+    return total, factor, ended
 
 
 class ArrayReplayBuffer(PrioritizedEpisodeReplayBuffer):
-    """Priority P_i = |TD error|^alpha, weight (N P_i / sum P)^-beta over the batch's greatest.
+    """Transitions with `n_step`, minus the log of the discount of what follows.
+
+    Priority P_i = |TD error|^alpha, weight (N P_i / sum P)^-beta over the batch's greatest.
 
     Source: Schaul et al., Prioritized Experience Replay, ICLR 2016; weights are normalised by
     the batch's maximum instead of the buffer's.
@@ -101,13 +103,14 @@ class ArrayReplayBuffer(PrioritizedEpisodeReplayBuffer):
         *,
         n_step: int = 3,
         gamma: float = 0.99,
+        discount_per_h: float = 0.0,
         alpha: float = 0.6,
         beta: float = 0.4,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(capacity=capacity, alpha=alpha, beta=beta)
-        self._n, self._gamma = n_step, gamma
+        self._n, self._gamma, self._per_h = n_step, gamma, discount_per_h
         self._alpha, self._beta = alpha, beta
         self._rng = np.random.default_rng(seed)
         self._size = 0
@@ -118,7 +121,7 @@ class ArrayReplayBuffer(PrioritizedEpisodeReplayBuffer):
         self._columns: Arrays = {
             "actions": np.zeros(capacity, np.int64),
             "rewards": np.zeros(capacity, np.float32),
-            "n_step": np.zeros(capacity, np.int64),
+            "n_step": np.zeros(capacity, np.float32),
             "terminateds": np.zeros(capacity, bool),
         }
         self._next_slot = np.zeros(capacity, np.int64)
@@ -154,7 +157,7 @@ class ArrayReplayBuffer(PrioritizedEpisodeReplayBuffer):
         steps = {
             "slots": slots,
             "rewards": part.rewards,
-            "discounted": part.dt_s > 0,
+            "discount": discounts(part.dt_s, part.dones, self._gamma, self._per_h),
             "dones": part.dones,
         }
         before = self._open.get(rollout.worker_index)
@@ -163,9 +166,12 @@ class ArrayReplayBuffer(PrioritizedEpisodeReplayBuffer):
             steps = {name: np.concatenate([before[name], steps[name]]) for name in steps}
         slots = steps["slots"]
         if len(slots) > self._n:
-            reward, exponent, ended = n_step(
-                steps["rewards"], steps["discounted"], steps["dones"], self._n, self._gamma
+            reward, factor, ended = n_step(
+                steps["rewards"], steps["discount"], steps["dones"], self._n
             )
+            # RLlib's loss raises its gamma to this; what is terminated it leaves out itself.
+            with np.errstate(divide="ignore"):
+                exponent = np.where(ended, 0.0, -np.log(factor))
             done = slots[: -self._n].reshape(-1)
             self._columns["rewards"][done] = reward.reshape(-1)
             self._columns["n_step"][done] = exponent.reshape(-1)

@@ -99,6 +99,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         for module_spec in spec.rl_module_specs.values():
             module_spec.inference_only = True  # RLlib does not pass it on to sub-modules
         self.module = spec.build()
+        for module_id in self.module.keys():
+            self.module[module_id].eval()
         seed = worker_seed(self.config.seed or 0, self.worker_index, 1)
         for number, module_id in enumerate(sorted(self.module.keys())):
             self.module[module_id].rng = np.random.default_rng([seed, number])

@@ -90,6 +90,6 @@ def test_dueling_mean_is_over_legal_actions() -> None:
     network, obs = DuelingNetwork(SIZES), observation(6)
     legal = obs["mask"] > 0
     q_values = network(obs).masked_fill(~legal, 0.0)
-    _, context = network.actions.encoder(obs)
+    _, context = network.actions.with_context(obs)
     mean = q_values.sum(dim=-1, keepdim=True) / legal.sum(dim=-1, keepdim=True)
     torch.testing.assert_close(mean, network.state_value(context))

@@ -22,6 +22,17 @@ def test_by_hand() -> None:
     np.testing.assert_allclose(got, column(1.375, 3.5, 1, 6))
 
 
+def test_time_is_discounted_exactly_and_sub_steps_not_at_all() -> None:
+    dt_s, dones = column(0, 1e-6, 1800, 36000, 0), np.array([[0], [0], [0], [0], [1]], bool)
+    got = discounts(dt_s, dones, 1.0, per_h=0.5)
+    np.testing.assert_allclose(got, column(1, 1, np.exp(-0.25), np.exp(-5), 0), rtol=1e-9)
+    assert got[0] == 1.0
+    np.testing.assert_allclose(discounts(dt_s, dones, 0.5, 0.5)[2], 0.5 * np.exp(-0.25))
+    # Without an estimate of values the advantage is the discounted return.
+    reward = advantages(column(0, 0, 0, 0, 8), np.zeros((6, 1)), got, 1.0)
+    np.testing.assert_allclose(reward[0], 8 * np.exp(-0.25 - 5), rtol=1e-6)
+
+
 def test_lambda_one_is_return_minus_value_in_any_rows() -> None:
     rng = np.random.default_rng(0)
     rewards, values = rng.normal(size=(20, 3, 2)), rng.normal(size=(21, 3, 2))

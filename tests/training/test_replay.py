@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from marl_sched.training.gae import discounts
 from marl_sched.training.replay import ArrayReplayBuffer, SumTree, n_step
 from marl_sched.training.rollout import SCHEDULER, ModuleRollout, Rollout
 
@@ -16,14 +17,23 @@ def column(*values: float) -> np.ndarray:
 def test_n_step_by_hand() -> None:
     # gamma 0.5, n = 3; step 1 takes no time; step 4 ends the episode.
     rewards = column(1, 2, 4, 8, 16, 32, 64)
-    took_time = np.array([1, 0, 1, 1, 1, 1, 1], bool)[:, None]
+    dt_s = column(9, 0, 9, 9, 9, 9, 9)
     dones = np.array([0, 0, 0, 0, 1, 0, 0], bool)[:, None]
-    reward, exponent, ended = n_step(rewards, took_time, dones, 3, 0.5)
-    # t=0: 1 + 0.5*2 + 0.5*4 (step 1 does not discount) ; then gamma^2 on what follows
-    # t=1: 2 + 4 + 0.5*8 ; gamma^2.  t=2: 4 + 0.5*8 + 0.25*16, ended.  t=3: 8 + 0.5*16, ended.
+    reward, factor, ended = n_step(rewards, discounts(dt_s, dones, 0.5), dones, 3)
+    # t=0: 1 + 0.5*2 + 0.5*4 (step 1 does not discount) ; then 0.5^2 on what follows
+    # t=1: 2 + 4 + 0.5*8 ; 0.5^2.  t=2: 4 + 0.5*8 + 0.25*16, ended.  t=3: 8 + 0.5*16, ended.
     np.testing.assert_allclose(reward, column(4, 10, 12, 16))
-    np.testing.assert_array_equal(exponent[:2], [[2], [2]])
+    np.testing.assert_array_equal(factor, column(0.25, 0.25, 0, 0))
     np.testing.assert_array_equal(ended, [[False], [False], [True], [True]])
+
+
+def test_n_step_in_continuous_time() -> None:
+    # 2 per hour: half an hour discounts by 1/e, no time not at all.
+    dt_s = column(1800, 0, 900, 3600)
+    dones = np.zeros((4, 1), bool)
+    reward, factor, _ = n_step(column(1, 10, 100, 1), discounts(dt_s, dones, 1.0, 2.0), dones, 3)
+    np.testing.assert_allclose(reward, column(1 + 110 / np.e))
+    np.testing.assert_allclose(factor, column(np.exp(-1.5)))
 
 
 def stream(num_steps: int, num_envs: int, seed: int) -> dict[str, np.ndarray]:
@@ -58,27 +68,30 @@ def drawn(buffer: ArrayReplayBuffer, count: int = 4000) -> dict[float, tuple[flo
 
 
 @pytest.mark.parametrize("n", [1, 3])
-def test_fragments_make_no_difference(n: int) -> None:
+@pytest.mark.parametrize("per_h", [0.0, 1.5])
+def test_fragments_make_no_difference(n: int, per_h: float) -> None:
     record = stream(40, 4, seed=0)
-    whole = ArrayReplayBuffer(1000, n_step=n, gamma=0.9)
+    whole = ArrayReplayBuffer(1000, n_step=n, gamma=0.9, discount_per_h=per_h)
     whole.add(rollout(record, 0, 40))
-    pieces = ArrayReplayBuffer(1000, n_step=n, gamma=0.9)
+    pieces = ArrayReplayBuffer(1000, n_step=n, gamma=0.9, discount_per_h=per_h)
     for start, end in [(0, 1), (1, 3), (3, 10), (10, 11), (11, 30), (30, 40)]:
         pieces.add([rollout(record, start, end)])
     expected, got = drawn(whole), drawn(pieces)
     assert len(expected) == (40 - n) * 4 and got == expected
     for position, (following, action, reward, exponent, ended) in expected.items():
         t, b = divmod(int(position), 4)
-        total, power, alive = 0.0, 0, True
+        total, factor, alive = 0.0, 1.0, True
         for k in range(n):
             if alive:
-                total += 0.9**power * record["rewards"][t + k, b]
-                power += int(record["dt_s"][t + k, b] > 0)
+                total += factor * record["rewards"][t + k, b]
+                if record["dt_s"][t + k, b] > 0:
+                    factor *= 0.9 * np.exp(-per_h / 60)
                 alive = not record["dones"][t + k, b]
         assert action == record["actions"][t, b] and ended == (not alive)
         assert reward == pytest.approx(total, rel=1e-5)
         if alive:
-            assert exponent == power and following == record["x"][t + n, b, 0]
+            assert np.exp(-exponent) == pytest.approx(factor, rel=1e-6)
+            assert following == record["x"][t + n, b, 0]
 
 
 def test_runners_do_not_mix_and_a_restart_cuts() -> None:

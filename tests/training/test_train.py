@@ -99,7 +99,9 @@ def test_learns_and_leaves_its_best_policy(
     assert names == ["best", "checkpoints", "config.yaml", "metrics.csv", "run.json"]
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["seed"] == 0 and record["finished"] and record["versions"]["ray"]
-    assert load_config(tmp_path / "config.yaml") == config
+    written = load_config(tmp_path / "config.yaml")
+    assert written.env.credit == "lookahead"  # what `train` takes where none is chosen
+    assert written.model_copy(update={"env": config.env}) == config
 
 
 @pytest.mark.parametrize("algo", ["ppo", "dqn"])
