@@ -42,8 +42,8 @@ from marl_sched.envs.multi_agent import ENV_NAME
 from marl_sched.models.dqn import DQNModule
 from marl_sched.models.ppo import PPOModule
 from marl_sched.training import common
+from marl_sched.training.rllib import build_algorithm
 from marl_sched.training.rollout import SCHEDULER
-from marl_sched.training.run import build_algorithm
 from marl_sched.training.runner import DEFAULT_ENV_CLASS
 from marl_sched.training.session import ray_session
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import ray
 
-from marl_sched.training.run import build_algorithm
+from marl_sched.training.rllib import build_algorithm
 from tests.training.fake_env import PATH
 from tests.training.test_train import settings
 

@@ -10,8 +10,8 @@ import torch
 
 from marl_sched.config import load_config
 from marl_sched.envs import SchedulingEnv
+from marl_sched.training.rllib import build_algorithm
 from marl_sched.training.rollout import SCHEDULER
-from marl_sched.training.run import build_algorithm
 from marl_sched.training.runner import worker_seed
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
