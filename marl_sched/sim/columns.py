@@ -54,7 +54,7 @@ GIVEN = 12  # next row of the given node events
 NUM_LOGGED = 13
 BELOW_MOST = 14  # active jobs below their highest level
 IDLE_NODES = 15  # open nodes that run nothing
-STOPS = 16  # jobs stopped abruptly since the last time that one arrived or ended
+SETBACKS = 16  # since a job last arrived or ended: STOP_WEIGHT for a stop, 1 for a node's event
 NUM_ENV_K = 17
 
 # node_f (B, ., N): float64
@@ -188,8 +188,9 @@ IDLE_WATT = 60.0
 BUSY_WATT = 300.0
 """Board power of a data-centre GPU idle and training (V100 class, vendor's 300 W limit)."""
 
-MAX_STOPS = 50_000
-"""So many abrupt stops without an end or an arrival mean that no job can ever end."""
+STOP_WEIGHT, MAX_SETBACKS = 20, 1_000_000
+"""50,000 abrupt stops of jobs, or a million failures and repairs of nodes, without an end or an
+arrival mean that no job can ever end."""
 
 MAX_IDLE_ROUNDS = 10_000
 """So many rounds with waiting jobs and none running mean that the scheduler is stuck."""

@@ -162,7 +162,7 @@ def next_epoch_s(w: World, b: int) -> float:
 @kernel
 def is_stuck(w: World, b: int) -> bool:
     """Whether jobs wait and nothing else can happen for many rounds, or none survives its stops."""
-    if w.env_k[b, c.STOPS] > c.MAX_STOPS:
+    if w.env_k[b, c.SETBACKS] > c.MAX_SETBACKS:
         return True
     waits = w.env_k[b, c.NUM_ACTIVE] > 0 and w.env_k[b, c.HEAP_SIZE] == 0
     if waits and next_arrival_s(w, b) == np.inf and w.env_f[b, c.NODE_EVENT_S] == np.inf:
@@ -197,8 +197,8 @@ def advance(w: World, b: int) -> int:
 
     Returns:
         EPOCH when active jobs wait for a decision, FINISHED when no job is left, STUCK when
-        jobs waited on an idle cluster for MAX_IDLE_ROUNDS rounds or were stopped MAX_STOPS times
-        in a row, FULL when a table needs room.
+        jobs waited on an idle cluster for MAX_IDLE_ROUNDS rounds or failures let
+        none of them end, FULL when a table needs room.
     """
     while True:
         until = next_epoch_s(w, b)

@@ -114,7 +114,7 @@ def take_up(w: World, b: int, job: int) -> None:
     w.target[b, i] = 0
     w.env_k[b, c.NUM_ACTIVE] = i + 1
     w.env_k[b, c.BELOW_MOST] += 1
-    w.env_k[b, c.STOPS] = 0
+    w.env_k[b, c.SETBACKS] = 0
     count_in(w, b, i, 1.0)
     join_waiting(w, b, i)
     if f[c.CANCEL_AT_S] < np.inf:
@@ -270,7 +270,7 @@ def stop(w: World, b: int, i: int, abruptly: bool) -> None:
     sync(w, b, i)
     if abruptly:
         lose_work(w, b, i)
-        w.env_k[b, c.STOPS] += 1
+        w.env_k[b, c.SETBACKS] += c.STOP_WEIGHT
     unplace(w, b, i)
     hold_nothing(w, b, i)
     log(w, b, c.PREEMPT, w.slot_k[b, c.JOB, i], 0.0, -1, 1.0)
@@ -281,7 +281,7 @@ def fail(w: World, b: int, i: int) -> None:
     """The running job in row `i` crashes: it tries again, or has done so too often."""
     sync(w, b, i)
     lose_work(w, b, i)
-    w.env_k[b, c.STOPS] += 1
+    w.env_k[b, c.SETBACKS] += c.STOP_WEIGHT
     job = w.slot_k[b, c.JOB, i]
     w.slot_k[b, c.RETRIES, i] += 1
     retries = w.slot_k[b, c.RETRIES, i]
@@ -349,7 +349,7 @@ def record_end(w: World, b: int, job: int, status: int) -> None:
     row[c.FINAL_ARRIVAL_S] = arrival_of(w, b, job)
     row[c.FINAL_STATUS] = status
     w.env_k[b, c.NUM_ENDED] += 1
-    w.env_k[b, c.STOPS] = 0
+    w.env_k[b, c.SETBACKS] = 0
     kind = c.FINISH
     if status == c.FAILED_JOB:
         kind = c.FAIL

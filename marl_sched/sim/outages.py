@@ -81,6 +81,7 @@ def own_event(w: World, b: int, node: int) -> None:
     """A failure or a repair by the node's own process, and the draw of the one after it."""
     at_s = w.node_f[b, c.NODE_OWN_EVENT_S, node]
     w.node_k[b, c.NODE_DRAWS, node] += 1
+    w.env_k[b, c.SETBACKS] += 1
     draw = w.node_k[b, c.NODE_DRAWS, node]
     mean_s = w.node_mttr_s
     if draw % 2 == 1:

@@ -169,12 +169,12 @@ def look(world: World, b: int) -> ClusterView:
 
 def stuck_message(world: World) -> str:
     """What to tell somebody whose scheduler leaves jobs waiting on an idle cluster."""
-    if world.env_k[0, c.STOPS] > c.MAX_STOPS:
+    if world.env_k[0, c.SETBACKS] > c.MAX_SETBACKS:
         return (
-            f"{c.MAX_STOPS:,} times in a row a job was stopped by a failure and none ended: with "
-            f"{world.env_k[0, c.NUM_ACTIVE]} jobs left, none gets as far as its next checkpoint; "
-            "let nodes and jobs fail less often, or jobs write checkpoints more often "
-            "(checkpoint_interval_s)"
+            f"{c.MAX_SETBACKS // c.STOP_WEIGHT:,} times in a row a job was stopped by a failure, "
+            f"or {c.MAX_SETBACKS:,} times a node failed or came back, and none of the "
+            f"{world.env_k[0, c.NUM_ACTIVE]} jobs left has ended; let nodes and jobs fail less "
+            "often, or jobs write checkpoints more often (checkpoint_interval_s)"
         )
     waiting = world.waiting[0, world.env_k[0, c.WAITING_HEAD]]
     job = int(world.slot_k[0, c.JOB, waiting])
