@@ -68,7 +68,8 @@ class Scheduler:
                 f"scheduler {self.name!r} runs in plain Python and not inside the environment: "
                 "take it with `simulate` or `reproduce`, and a compiled one here"
             )
-        return dispatch.NUMBERED.index(self.rule)
+        number = dispatch.NUMBERED.index(self.rule)
+        return number + dispatch.ELASTIC * (self.elastic and number < dispatch.NUM_KEYED)
 
     @property
     def is_order(self) -> bool:
@@ -79,7 +80,7 @@ class Scheduler:
     def preemptive(self) -> bool:
         """Whether it may take GPUs from a running job."""
         kept = (*dispatch.QUEUES, *dispatch.WAITING, *_NOT_PREEMPTIVE)
-        return self.rule not in kept
+        return self.elastic or self.rule not in kept
 
     @property
     def param_array(self) -> np.ndarray:
@@ -90,7 +91,13 @@ class Scheduler:
     def summary(self) -> str:
         """First line of the rule's docstring."""
         described = self.rule or self.planner
-        return (described.__doc__ or "").strip().splitlines()[0]
+        first = (described.__doc__ or "").strip().splitlines()[0]
+        return f"Elastic shares by rank in an order: {first}" if self.ranks else first
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it is the elastic form of an order, see `schedulers.elastic_order`."""
+        return self.compiled and self.number >= dispatch.ELASTIC
 
     @property
     def kind(self) -> str:
@@ -177,15 +184,13 @@ _LEGAL = {
 _IN_ROUNDS = {"round_s": 120.0, "reset_s": 1000.0, "seed": 0.0}
 """Parameters of Gavel's policies."""
 
-_SCHEDULERS = (
+_INDEX = {"p": 0.6, "h": 0.5, "g": 42.0, "b": 4.0}
+"""Parameters of the elastic index."""
+
+_ORDERS = (
     Scheduler("fcfs", dispatch.fcfs),
-    Scheduler("fcfs_backfill", dispatch.fcfs_backfill),
-    Scheduler("conservative_backfill", dispatch.conservative_backfill),
-    Scheduler("sjf", dispatch.sjf),
     Scheduler("srtf", dispatch.srtf),
     Scheduler("srsf", dispatch.srsf),
-    Scheduler("qssf", dispatch.qssf),
-    Scheduler("round_robin", dispatch.round_robin, params={"slice_s": 3600.0}),
     Scheduler("las", dispatch.las, params={"quantum_gpu_s": 3600.0}),
     Scheduler(
         "tiresias",
@@ -197,6 +202,20 @@ _SCHEDULERS = (
         dispatch.gittins,
         params={"median_gpu_s": 3600.0, "sigma": 2.0, "quantum_gpu_s": 1800.0},
     ),
+)
+"""Orders that have an elastic form beside the rigid one."""
+
+_SCHEDULERS = (
+    *_ORDERS,
+    *(
+        Scheduler(f"elastic_{one.name}", one.rule, elastic=True, params=_INDEX | one.params)
+        for one in _ORDERS
+    ),
+    Scheduler("fcfs_backfill", dispatch.fcfs_backfill),
+    Scheduler("conservative_backfill", dispatch.conservative_backfill),
+    Scheduler("sjf", dispatch.sjf),
+    Scheduler("qssf", dispatch.qssf),
+    Scheduler("round_robin", dispatch.round_robin, params={"slice_s": 3600.0}),
     Scheduler("edf", dispatch.edf),
     Scheduler("rate_monotonic", dispatch.rate_monotonic),
     Scheduler("drf", dispatch.drf),
@@ -205,12 +224,7 @@ _SCHEDULERS = (
     Scheduler("priority", dispatch.priority),
     Scheduler("random", dispatch.random, params={"seed": 0.0}),
     Scheduler("equi", dispatch.equi, elastic=True),
-    Scheduler(
-        "elastic_index",
-        dispatch.elastic_index,
-        elastic=True,
-        params={"p": 0.6, "h": 0.5, "g": 42.0, "b": 4.0},
-    ),
+    Scheduler("elastic_index", dispatch.elastic_index, elastic=True, params=_INDEX),
     Scheduler("hesrpt", dispatch.hesrpt, elastic=True, params={"p": 0.5, "slowdown": 0.0}),
     Scheduler("afs", dispatch.afs, elastic=True),
     Scheduler("optimus", dispatch.optimus, elastic=True),

@@ -103,6 +103,29 @@ def write_worth(
             row[k] = gain[k] + changed
 
 
+@kernel
+def share_by_index(
+    v: ClusterView, params: np.ndarray, weight: np.ndarray, target: np.ndarray
+) -> None:
+    """Give the next level to the job with the largest worth (`write_worth`), until none fits.
+
+    Args:
+        params: (p, h, g, b, ..).
+        weight: (A,) float64, log a_i.
+        target: (A,) int64, overwritten.
+    """
+    n = v.job.size
+    gains, table = np.empty((n, v.sizes.shape[1])), np.empty((n, v.sizes.shape[1]))
+    rows = np.empty(n, dtype=np.int64)
+    for i in range(n):
+        profile, levels = v.profile[i], v.num_levels[v.profile[i]] + 1
+        write_log_gains(v.sizes[profile, :levels], v.rates[profile, :levels], gains[i])
+        rows[i] = i
+    write_worth(v, params, weight, gains, rows, table)
+    target[:] = 0
+    fill_by_score(v, table, target, v.capacity.copy())
+
+
 @part
 def elastic_index(v: ClusterView, params: Floats1, target: Ints1) -> None:
     """Give the next level to the job with the largest worth of speed gained per GPU.
@@ -114,14 +137,6 @@ def elastic_index(v: ClusterView, params: Floats1, target: Ints1) -> None:
     Args:
         params: (p, h, g, b).
     """
-    n = v.job.size
-    gains, table = np.empty((n, v.sizes.shape[1])), np.empty((n, v.sizes.shape[1]))
-    rows, work = np.empty(n, dtype=np.int64), np.empty(n)
-    for i in range(n):
-        profile, levels = v.profile[i], v.num_levels[v.profile[i]] + 1
-        write_log_gains(v.sizes[profile, :levels], v.rates[profile, :levels], gains[i])
-        rows[i] = i
+    work = np.empty(v.job.size)
     single_gpu_work(v, work)
-    write_worth(v, params, log_rank_weights(work, params[0]), gains, rows, table)
-    target[:] = 0
-    fill_by_score(v, table, target, v.capacity.copy())
+    share_by_index(v, params, log_rank_weights(work, params[0]), target)
