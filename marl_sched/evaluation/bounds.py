@@ -24,7 +24,7 @@ from marl_sched.perf.profiles import ProfileTable
 from marl_sched.types import Cluster
 from marl_sched.workload.jobs import Workload
 
-SLOTS = 48
+SLOTS = 32
 """Time slots of the program: more are tighter and take longer."""
 
 

@@ -23,6 +23,7 @@ from marl_sched.schedulers.gavel import (
     MinTotalDuration,
 )
 from marl_sched.schedulers.sia import Sia
+from marl_sched.schedulers.tuned import tuned_params
 from marl_sched.types import Allocation, ClusterView, NodeView
 
 __all__ = ["REGISTRY", "Planner", "Scheduler", "get_scheduler"]
@@ -242,7 +243,7 @@ REGISTRY: dict[str, Scheduler] = {scheduler.name: scheduler for scheduler in _SC
 
 
 def get_scheduler(name: str) -> Scheduler:
-    """The scheduler `NAME` or `NAME:param=value,param=value`.
+    """The scheduler `NAME` or `NAME:param=value,param=value`; `NAME:tuned` as tuned by us.
 
     Raises:
         UserError: for an unknown name or parameter, naming the known ones.
@@ -252,6 +253,9 @@ def get_scheduler(name: str) -> Scheduler:
         raise UserError(f"unknown scheduler {head!r}; known: {', '.join(REGISTRY)}")
     given: dict[str, float] = {}
     for part in filter(None, tail.split(",")):
+        if part.strip() == "tuned":
+            given |= tuned_params(head)
+            continue
         key, _, value = part.partition("=")
         try:
             given[key.strip()] = float(value)
