@@ -29,10 +29,12 @@ def tune_baseline(
     load: o.Load = None,
     estimate_noise: o.Noise = None,
     seed: o.Seed = None,
-    budget: Annotated[int, typer.Option(min=2, help="Sets of parameters to try.")] = 48,
+    budget: Annotated[int, typer.Option(min=2, help="Sets of parameters to try.")] = 64,
     episodes: Annotated[
         int | None,
-        typer.Option(min=1, help="Sequences of each workload.", show_default="12 of a suite"),
+        typer.Option(
+            min=1, help="Sequences of each workload.", show_default="24 of the suite, else 20"
+        ),
     ] = None,
     skip_bad_rows: o.SkipBadRows = False,
     config: o.ConfigFile = None,

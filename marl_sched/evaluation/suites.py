@@ -133,7 +133,7 @@ SUITES: dict[str, Suite] = {
             for name, cluster, trace, tenants in _TUNED_ON
             for load in (0.6, 0.9, 1.2)
         ),
-        episodes=12,
+        episodes=24,
         bound_episodes=0,
     ),
     "held-out": Suite(
