@@ -36,8 +36,7 @@ def evaluate_suite(
     ready = entrants.all()
     reports = []
     for cell in suite.cells:
-        counts = {"episodes": suite.episodes, "bound_episodes": suite.bound_episodes}
-        base = cell.settings(data) | {"evaluation": counts}
+        base = suite.settings(cell, data)
         resolved = o.resolve(config=config, settings=settings, base=base, **options)
         tables.report_skipped(load_part(resolved, cell.part).skipped)
         run = CellRun(cell.name, cell.part, resolved)

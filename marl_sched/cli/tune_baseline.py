@@ -93,9 +93,8 @@ def _suite_cells(data: Path, resolve: Any) -> list[Any]:
     from marl_sched.evaluation.suites import get_suite
 
     suite = get_suite("training")
-    counts = {"episodes": suite.episodes}
     return [
-        CellRun(cell.name, cell.part, resolve(base=cell.settings(data) | {"evaluation": counts}))
+        CellRun(cell.name, cell.part, resolve(base=suite.settings(cell, data)))
         for cell in suite.cells
     ]
 

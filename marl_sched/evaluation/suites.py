@@ -44,6 +44,9 @@ class Cell:
     tenants: tuple[str, ...] = ()
     part: str = "whole"
     load: float | None = 0.9
+    jobs: int | None = None
+    """Jobs in a sequence; None: enough to fill the cluster, at least 256. Fewer where a short
+    trace would give too few sequences that share no jobs."""
     changes: dict[str, Any] = field(default_factory=dict)
     """Further settings, nested as in a configuration file."""
 
@@ -61,6 +64,7 @@ class Cell:
             # Jobs that fit no cluster of this size are left out, and counted.
             work |= {"trace": str(_trace(data, self.trace)), "skip_bad_rows": True}
         nested: dict[str, Any] = {"cluster": self.cluster, "workload": work}
+        nested["evaluation"] = {"jobs_per_episode": self.jobs}
         for section, changed in self.changes.items():
             nested[section] = {**nested.get(section, {}), **changed}
         return nested
@@ -75,6 +79,13 @@ class Suite:
     episodes: int = 100
     """At most; a short trace has fewer."""
     bound_episodes: int = 8
+
+    def settings(self, cell: Cell, data: Path | None) -> dict[str, Any]:
+        """Nested settings of one of the cells, see `Cell.settings`."""
+        nested = cell.settings(data)
+        counts = {"episodes": self.episodes, "bound_episodes": self.bound_episodes}
+        nested["evaluation"] |= counts
+        return nested
 
 
 def _trace(data: Path | None, name: str) -> Path:
@@ -139,14 +150,14 @@ SUITES: dict[str, Suite] = {
     "held-out": Suite(
         "whole clusters that nothing was tuned or trained on",
         (
-            _itp("01", "8x8"),
+            _itp("01", "8x8", jobs=128),
             _itp("04", "32x8"),
-            _itp("10", "4x8"),
-            _philly("103959", "4x8"),
+            _itp("10", "4x8", jobs=64),
+            _philly("103959", "4x8", jobs=128),
             _philly("6214e9", "8x8"),
-            _philly("7f04ca", "8x8"),
-            _philly("e13805", "8x8"),
-            _philly("ee9e8c", "16x8"),
+            _philly("7f04ca", "8x8", jobs=64),
+            _philly("e13805", "8x8", jobs=64),
+            _philly("ee9e8c", "16x8", jobs=128),
         ),
     ),
     "shift": Suite(
