@@ -45,8 +45,9 @@ class Cell:
     part: str = "whole"
     load: float | None = 0.9
     jobs: int | None = None
-    """Jobs in a sequence; None: enough to fill the cluster, at least 256. Fewer where a short
-    trace would give too few sequences that share no jobs."""
+    """Jobs in a sequence, which begins and ends with an empty cluster; None: enough to fill it,
+    at least 256. More where the trace is long, fewer where a short one would give too few
+    sequences that share no jobs."""
     changes: dict[str, Any] = field(default_factory=dict)
     """Further settings, nested as in a configuration file."""
 
@@ -112,7 +113,7 @@ def _philly(tenant: str, cluster: str, **more: Any) -> Cell:
 
 
 def _shifted(name: str, cluster: str = "16x8", load: float = 0.9, **changes: Any) -> Cell:
-    return Cell(name, cluster, "itp/cluster04.csv", load=load, changes=changes)
+    return Cell(name, cluster, "itp/cluster04.csv", load=load, jobs=512, changes=changes)
 
 
 _TUNED_ON = (
@@ -151,10 +152,10 @@ SUITES: dict[str, Suite] = {
         "whole clusters that nothing was tuned or trained on",
         (
             _itp("01", "8x8", jobs=128),
-            _itp("04", "32x8"),
+            _itp("04", "32x8", jobs=1024),
             _itp("10", "4x8", jobs=64),
             _philly("103959", "4x8", jobs=128),
-            _philly("6214e9", "8x8"),
+            _philly("6214e9", "8x8", jobs=1024),
             _philly("7f04ca", "8x8", jobs=64),
             _philly("e13805", "8x8", jobs=64),
             _philly("ee9e8c", "16x8", jobs=128),
