@@ -69,8 +69,13 @@ class WorkloadConfig(_Section):
     """Path of a trace; none means the synthetic generator."""
     format: TraceFormat | None = None
     """None recognises the format by its header."""
+    tenants: tuple[str, ...] = ()
+    """Only the jobs of these tenants (Philly: virtual clusters); none named: all jobs."""
     load: Annotated[float, Field(ge=1e-4, le=1e4)] | None = None
     """Rescale arrivals to this offered load; None keeps the trace's own times."""
+    burstiness: Positive = 1.0
+    """Exponent of the gaps between arrivals, whose sum is kept: above 1 jobs come in bursts,
+    below 1 evenly."""
     estimate_noise: Annotated[float, Field(ge=0.0, le=20.0)] = 1.0
     """Sigma of the log-normal factor on the sizes that schedulers see."""
     elastic_fraction: Fraction = 1.0
@@ -319,6 +324,8 @@ class EvaluationConfig(_Section):
     episodes: Count = 20
     jobs_per_episode: Count | None = None
     """None: as in training."""
+    bound_episodes: Annotated[int, Field(ge=0)] = 4
+    """Episodes, evenly spread, whose lower bound is computed (a second or two each); 0: none."""
     schedulers: tuple[str, ...] = (
         "fcfs",
         "fcfs_backfill",

@@ -212,7 +212,8 @@ def table_rows(
     judged: dict[str, list[dict[str, float]]], trained: list[Trained], settings: Config
 ) -> list[dict[str, Any]]:
     """One row a scheduler: mean and 95 % interval of each raw metric."""
-    from marl_sched.evaluation.compare import bootstrap, job_overlap, part_episodes, resamples
+    from marl_sched.evaluation.compare import job_overlap, part_episodes
+    from marl_sched.evaluation.statistics import bootstrap, resamples
 
     episodes = part_episodes(settings, "test", settings.evaluation.episodes)
     draws = resamples(len(episodes), job_overlap(episodes), settings.seed)

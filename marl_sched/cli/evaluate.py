@@ -12,13 +12,25 @@ from marl_sched.cli import options as o
 
 if TYPE_CHECKING:
     from marl_sched.config import Config
+    from marl_sched.evaluation.suite_run import Entrant
 
 
 def evaluate(
     scheduler: Annotated[
-        list[str],
-        typer.Option(help="A run's folder, or a classic scheduler's name; may be repeated."),
-    ],
+        list[str] | None,
+        typer.Option(
+            help="A run's folder, or a classic scheduler's name (NAME:tuned for its tuned "
+            "parameters); may be repeated.",
+            show_default="of a suite: the tuned baselines",
+        ),
+    ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(help="Judge on a suite of clusters: quick, held-out, shift or training."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of public traces that a suite plays.")
+    ] = None,
     trace: o.Trace = None,
     format: o.Format = None,
     cluster: o.ClusterOption = None,
@@ -29,27 +41,48 @@ def evaluate(
     jobs_per_episode: Annotated[
         int | None, typer.Option(min=1, show_default="as in training, 128")
     ] = None,
-    part: Annotated[str, typer.Option(help="Part of the trace: test or validation.")] = "test",
+    part: Annotated[
+        str, typer.Option(help="Part of the trace: test, validation, or whole.")
+    ] = "test",
     skip_bad_rows: o.SkipBadRows = False,
     config: o.ConfigFile = None,
     set_: o.Settings = None,
-    out: Annotated[Path | None, typer.Option(help="Write the JSON report here too.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the JSON report here too; with --suite a folder, which also keeps what is "
+            "finished: the same command goes on after a stop."
+        ),
+    ] = None,
     as_json: o.Json = False,
 ) -> None:
     """Compare schedulers on the same episodes, paired, with 95 % intervals.
 
-    Episodes come from the part of the trace that training never saw. Without --trace and
-    --cluster, those of the first trained scheduler are used.
+    Episodes come from the part of the trace that training never saw; `--part whole` is for a
+    trace of which it saw nothing. Without --trace and --cluster, those of the first trained
+    scheduler are used. With --suite, the suite names traces, clusters and conditions.
     """
     from marl_sched.cli import tables
     from marl_sched.errors import UserError
     from marl_sched.files import write_text
 
-    if part not in ("test", "validation"):
-        raise UserError(f"--part {part!r}: choose test or validation (training is never judged on)")
     given = o.workload_options(trace, format, cluster, load, estimate_noise, seed, skip_bad_rows)
     given |= {"evaluation__episodes": episodes, "evaluation__jobs_per_episode": jobs_per_episode}
-    report = compare_schedulers(list(dict.fromkeys(scheduler)), part, config, set_, given)
+    names = list(dict.fromkeys(scheduler or ()))
+    if suite is not None:
+        from marl_sched.cli.evaluate_suite import evaluate_suite
+
+        if trace is not None or cluster is not None:
+            raise UserError("--suite names its own traces and clusters: leave out the others")
+        evaluate_suite(suite, data, names, config, set_, given, out, as_json)
+        return
+    if not names:
+        raise UserError("--scheduler: name at least one, or take --suite quick")
+    if part not in ("test", "validation", "whole"):
+        raise UserError(
+            f"--part {part!r}: choose test, validation or whole (training is never judged on)"
+        )
+    report = compare_schedulers(names, part, config, set_, given)
     text = json.dumps(report)
     if out is not None:
         write_text(out, text + "\n")
@@ -69,55 +102,105 @@ def compare_schedulers(
     """The report of `evaluate --json` for run folders and classic schedulers."""
     from marl_sched.cli import tables
     from marl_sched.envs.batched import load_part
-    from marl_sched.evaluation.compare import compare, job_overlap, part_episodes, run_classic
-    from marl_sched.schedulers import REGISTRY, get_scheduler
-    from marl_sched.schedulers.scorer_file import is_scorer
+    from marl_sched.evaluation.suite_run import CellRun, play_cell
 
-    classic = [name for name in names if name.partition(":")[0] in REGISTRY]
-    rules = {name: get_scheduler(name) for name in classic}
-    others = [name for name in names if name not in rules]
-    rules |= {name: get_scheduler(name) for name in others if is_scorer(name)}
-    learned = {name: _load(name) for name in others if name not in rules}
-    base = _config_of(others[0], learned) if others else None
-    resolved = o.resolve(config=config, settings=settings, base=base, **options)
+    entrants = Entrants(names, config, settings, options)
+    resolved = o.resolve(config=config, settings=settings, base=entrants.base, **options)
     tables.report_skipped(load_part(resolved, part).skipped)
-    episodes = part_episodes(resolved, part, resolved.evaluation.episodes)
-    runs: dict[str, list[dict[str, float]]] = {}
-    agents = dict.fromkeys(rules, "honest")
-    for name in names:
-        with tables.status(f"evaluating {name}"):
-            if name in rules:
-                runs[name] = run_classic(resolved, part, rules[name], episodes)
-            else:
-                own = o.resolve(
-                    config=config, settings=settings, base=learned[name].manifest.config, **options
-                )
-                judged_on = {
-                    key: getattr(resolved, key)
-                    for key in ("seed", "cluster", "workload", "sim", "evaluation")
-                }
-                game = own.model_copy(update=judged_on)
-                runs[name] = _run(name, learned[name], game, part, episodes)
-                honest = game.env.agents == "learned" and learned[name].demand is None
-                agents[name] = "honest" if honest else game.env.agents
-    report = compare(runs, tuple(classic), job_overlap(episodes), resolved.seed)
+    with tables.status("evaluating") as shown:
+        report = play_cell(
+            CellRun("", part, resolved),
+            entrants.all(),
+            None,
+            lambda name: shown.update(f"evaluating: {name}"),
+        )
     return report | {
-        "part": part,
-        "cluster": resolved.cluster,
         "trace": resolved.workload.trace,
         "seed": resolved.seed,
-        "agents": agents,
+        "agents": {name: entrants.agents(name) for name in names},
     }
 
 
-def _config_of(name: str, learned: dict[str, Any]) -> dict[str, Any]:
-    """Settings that a trained scheduler was trained with."""
-    if name in learned:
-        config: dict[str, Any] = learned[name].manifest.config
-        return config
-    from marl_sched.schedulers.scorer_file import load_scorer
+class Entrants:
+    """The schedulers that were named, run folders loaded."""
 
-    return load_scorer(Path(name)).config
+    def __init__(
+        self,
+        names: list[str],
+        config: Path | None,
+        settings: list[str] | None,
+        options: dict[str, Any],
+    ) -> None:
+        from marl_sched.schedulers import REGISTRY, get_scheduler
+        from marl_sched.schedulers.scorer_file import is_scorer
+
+        self.names = names
+        self.classic = [name for name in names if name.partition(":")[0] in REGISTRY]
+        self.scorers = [name for name in names if name not in self.classic and is_scorer(name)]
+        self.rules = {name: get_scheduler(name) for name in (*self.classic, *self.scorers)}
+        self.learned = {name: _load(name) for name in names if name not in self.rules}
+        self._games = {
+            name: o.resolve(
+                config=config, settings=settings, base=policy.manifest.config, **options
+            )
+            for name, policy in self.learned.items()
+        }
+
+    @property
+    def base(self) -> dict[str, Any] | None:
+        """Settings of the first trained scheduler; None without one."""
+        from marl_sched.schedulers.scorer_file import load_scorer
+
+        for name in self.names:
+            if name in self.learned:
+                config: dict[str, Any] = self.learned[name].manifest.config
+                return config
+            if name in self.scorers:
+                return load_scorer(Path(name)).config
+        return None
+
+    def agents(self, name: str) -> str:
+        """How agents declare their demand under scheduler `name`."""
+        if name in self.rules:
+            return "honest"
+        agents = self._games[name].env.agents
+        honest = agents == "learned" and self.learned[name].demand is None
+        return "honest" if honest else str(agents)
+
+    def all(self) -> list[Entrant]:
+        """Ready to be played, in the order in which they were named."""
+        from marl_sched.evaluation.compare import run_classic
+        from marl_sched.evaluation.suite_run import Entrant
+
+        found = []
+        for name in self.names:
+            if name in self.rules:
+                rule = self.rules[name]
+
+                def play(judged: Any, part: str, episodes: Any, rule: Any = rule) -> Any:
+                    return run_classic(judged, part, rule, episodes)
+
+                identity = json.dumps([rule.name, rule.params, rule.weights])
+                found.append(Entrant(name, identity, play, classic=name in self.classic))
+            else:
+                policy, game = self.learned[name], self._games[name]
+
+                def act(
+                    judged: Any, part: str, episodes: Any, name: str = name,
+                    policy: Any = policy, game: Any = game,
+                ) -> Any:  # fmt: skip
+                    return _run(name, policy, _judged(game, judged), part, episodes)
+
+                identity = json.dumps([policy.manifest.sha256, policy.manifest.agent_sha256,
+                                       game.env.model_dump(mode="json")])  # fmt: skip
+                found.append(Entrant(name, identity, act, classic=False))
+        return found
+
+
+def _judged(game: Config, judged: Config) -> Config:
+    """The game that a scheduler was trained on, with the jobs, cluster and rules of another."""
+    sections = ("seed", "cluster", "workload", "sim", "evaluation")
+    return game.model_copy(update={key: getattr(judged, key) for key in sections})
 
 
 def _load(name: str) -> Any:

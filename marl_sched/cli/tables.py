@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from rich import box
 from rich.console import Console
 from rich.padding import Padding
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
@@ -38,6 +39,7 @@ _LABELS = {
     "num_retries": "retries",
     "overhead_gpu_s": "restart overhead",
     "lost_gpu_s": "lost work",
+    "gpu_useful_fraction": "GPUs useful",
     "num_deadlines_missed": "deadlines missed",
 }
 
@@ -106,6 +108,18 @@ def print_comparison(title: str, report: dict[str, Any], mark: str | None = None
     out.print(table)
 
 
+def print_overview(title: str, over: dict[str, dict[str, float]]) -> None:
+    """Schedulers over all cells of a suite, see `suite_run.overview`."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("scheduler", min_width=13, no_wrap=True)
+    table.add_column("geometric mean, %", justify="right")
+    table.add_column("worst cell, %", justify="right")
+    for name, row in over.items():
+        cells = (f"{row['mean_percent']:+.1f}", f"{row['worst_percent']:+.1f}")
+        table.add_row(_shortened(name, 30), *cells)
+    out.print(table)
+
+
 def _percent(interval: dict[str, float]) -> str:
     digits = 0 if abs(interval["high"]) >= 100 else 1
     mean, low, high = (f"{interval[key]:+.{digits}f}" for key in ("mean", "low", "high"))
@@ -121,6 +135,11 @@ def _caption(report: dict[str, Any]) -> str:
     text = f"{report['episodes']} paired episodes; intervals: 95 % bootstrap"
     if report.get("overlap", 1.0) > 1.0:
         text += f", widened: each job is in {report['overlap']:.1f} episodes on average"
+    bound = report.get("vs_lower_bound", {"avg_jct_ratio": {}})
+    if bound["avg_jct_ratio"]:
+        least = min(ratio["mean"] for ratio in bound["avg_jct_ratio"].values())
+        text += f"; lowest mean JCT: {least:.2f} x the bound of any schedule"
+        text += f" ({bound['episodes']} episodes)"
     others = {n: kind for n, kind in report.get("agents", {}).items() if kind != "honest"}
     if others:
         kinds = ", ".join(sorted(set(others.values())))
@@ -170,10 +189,10 @@ def _compiling(done: int, total: int) -> str:
 
 
 @contextmanager
-def status(text: str) -> Iterator[None]:
+def status(text: str) -> Iterator[Status]:
     """A spinner on standard error; what solvers print meanwhile goes there too."""
-    with notices.status(text), _libraries_print_to_stderr():
-        yield
+    with notices.status(text) as shown, _libraries_print_to_stderr():
+        yield shown
 
 
 @contextmanager

@@ -33,6 +33,8 @@ from marl_sched.workload import load_workload
 from marl_sched.workload.trace import Workload
 
 PARTS = ("train", "validation", "test")
+WHOLE = "whole"
+"""The workload undivided, of a cluster that training saw nothing of."""
 
 Observation = dict[str, np.ndarray]
 
@@ -46,12 +48,17 @@ class Episode:
     stretch: float = 1.0
 
 
+@lru_cache(maxsize=4)
+def _load_whole(settings: WorkloadConfig, cluster: str, seed: int) -> Workload:
+    return load_workload(settings, Cluster.parse(cluster), seed)
+
+
 @lru_cache(maxsize=64)
 def _load_parts(
     settings: WorkloadConfig, cluster: str, seed: int
 ) -> tuple[Workload, Workload, Workload]:
     machines = Cluster.parse(cluster)
-    workload = load_workload(settings, machines, seed)
+    workload = _load_whole(settings, cluster, seed)
     parts = workload.split(settings.split)
     for part, name in zip(parts, PARTS, strict=True):
         if len(part) == 0:
@@ -69,7 +76,10 @@ def _load_parts(
 
 
 def load_part(config: Config, part: str) -> Workload:
-    """One chronological part of the configured workload: `train`, `validation` or `test`."""
+    """A chronological part of the configured workload, `train`, `validation` or `test`, or all
+    of it, `whole`."""
+    if part == WHOLE:
+        return _load_whole(config.workload, config.cluster, config.seed)
     return _load_parts(config.workload, config.cluster, config.seed)[PARTS.index(part)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,46 +9,11 @@ import numpy as np
 from marl_sched.config import Config
 from marl_sched.envs.batched import Episode, episode_jobs, load_part, make_world, spread_episodes
 from marl_sched.errors import UserError
+from marl_sched.evaluation.limits import Limits
 from marl_sched.evaluation.metrics import job_results
 from marl_sched.evaluation.simulate import play_episode
+from marl_sched.evaluation.statistics import bootstrap, bootstrap_ratio, resamples
 from marl_sched.schedulers import Scheduler
-
-RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Mean with a 95 % interval over episodes."""
-
-    mean: float
-    low: float
-    high: float
-
-    def as_dict(self) -> dict[str, float]:
-        return {"mean": self.mean, "low": self.low, "high": self.high}
-
-
-def resamples(episodes: int, overlap: float, seed: int) -> np.ndarray:
-    """Bootstrap draws (RESAMPLES, m) of episode indices, m = episodes / overlap.
-
-    Episodes that share jobs carry less evidence: as many are drawn as would be disjoint.
-    """
-    size = max(1, round(episodes / overlap))
-    return np.random.default_rng(seed).integers(0, episodes, (RESAMPLES, size))
-
-
-def bootstrap(values: np.ndarray, draws: np.ndarray) -> Interval:
-    """Mean of `values` (E,) with its percentile bootstrap interval over `draws`."""
-    means = values[draws].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Interval(float(values.mean()), float(low), float(high))
-
-
-def bootstrap_ratio(ours: np.ndarray, theirs: np.ndarray, draws: np.ndarray) -> Interval:
-    """100 (sum ours / sum theirs - 1) over paired episodes (E,), with its interval."""
-    ratios = 100.0 * (ours[draws].sum(axis=1) / theirs[draws].sum(axis=1) - 1.0)
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    return Interval(100.0 * float(ours.sum() / theirs.sum() - 1.0), float(low), float(high))
 
 
 def part_episodes(config: Config, part: str, episodes: int) -> list[Episode]:
@@ -74,17 +38,31 @@ def run_classic(
     config: Config, part: str, scheduler: Scheduler, episodes: list[Episode]
 ) -> list[dict[str, float]]:
     """Metrics of a classic scheduler on each episode."""
-    workload = load_part(config, part)
-    window = max(episode.end - episode.first for episode in episodes)
-    world = make_world(config, workload, 1, window)
-    summaries = []
-    for episode in episodes:
-        play_episode(world, 0, episode.first, episode.end, episode.stretch, scheduler)
-        jobs = workload.slice(episode.first, episode.end)
-        summaries.append(
-            job_results(jobs, int(world.total[0]), world.result[0], world.account[0]).summary()
-        )
-    return summaries
+    return Arena(config, part, episodes).play(scheduler)
+
+
+class Arena:
+    """Episodes of a part of the workload, ready for one classic scheduler after the other."""
+
+    def __init__(self, config: Config, part: str, episodes: list[Episode]) -> None:
+        self.config = config
+        self.episodes = episodes
+        self.workload = load_part(config, part)
+        window = max(episode.end - episode.first for episode in episodes)
+        self._world = make_world(config, self.workload, 1, window)
+
+    def play(
+        self, scheduler: Scheduler, episodes: list[Episode] | None = None
+    ) -> list[dict[str, float]]:
+        """Metrics of `scheduler` on each of `episodes`; None: on all."""
+        world, summaries = self._world, []
+        for episode in self.episodes if episodes is None else episodes:
+            play_episode(world, 0, episode.first, episode.end, episode.stretch, scheduler)
+            jobs = self.workload.slice(episode.first, episode.end)
+            summaries.append(
+                job_results(jobs, int(world.total[0]), world.result[0], world.account[0]).summary()
+            )
+        return summaries
 
 
 def compare(
@@ -92,6 +70,7 @@ def compare(
     classic: tuple[str, ...],
     overlap: float = 1.0,
     seed: int = 0,
+    limits: Limits | None = None,
 ) -> dict[str, Any]:
     """The report of `evaluate --json`.
 
@@ -99,6 +78,7 @@ def compare(
         runs: metrics by scheduler, one dictionary an episode, episodes in the same order.
         classic: names among `runs` of classic schedulers; the best has the lowest mean JCT.
         overlap: how often a job is used on average, see `job_overlap`.
+        limits: of these episodes; without, nothing is said of them.
 
     Raises:
         UserError: where no job of an episode finished.
@@ -127,4 +107,6 @@ def compare(
         for name in runs:
             ratio = bootstrap_ratio(jcts(name), jcts(best), draws)
             report["vs_best_classic"][name] = {"avg_jct_percent": ratio.as_dict()}
+    if limits is not None:
+        report["vs_lower_bound"] = limits.ratios(runs, overlap, seed)
     return report | {"episodes": len(next(iter(runs.values()))), "overlap": overlap}

@@ -25,6 +25,7 @@ from marl_sched.schedulers.gavel import (
 )
 from marl_sched.schedulers.scorer_file import is_scorer, load_scorer
 from marl_sched.schedulers.sia import Sia
+from marl_sched.schedulers.tuned import tuned_params
 from marl_sched.types import Allocation, ClusterView, NodeView
 
 __all__ = ["REGISTRY", "Planner", "Scheduler", "get_scheduler"]
@@ -72,7 +73,8 @@ class Scheduler:
                 f"scheduler {self.name!r} runs in plain Python and not inside the environment: "
                 "take it with `simulate` or `reproduce`, and a compiled one here"
             )
-        return dispatch.NUMBERED.index(self.rule)
+        number = dispatch.NUMBERED.index(self.rule)
+        return number + dispatch.ELASTIC * (self.elastic and number < dispatch.NUM_KEYED)
 
     @property
     def is_order(self) -> bool:
@@ -83,7 +85,7 @@ class Scheduler:
     def preemptive(self) -> bool:
         """Whether it may take GPUs from a running job."""
         kept = (*dispatch.QUEUES, *dispatch.WAITING, *_NOT_PREEMPTIVE)
-        return self.rule not in kept
+        return self.elastic or self.rule not in kept
 
     @property
     def param_array(self) -> np.ndarray:
@@ -94,7 +96,13 @@ class Scheduler:
     def summary(self) -> str:
         """First line of the rule's docstring."""
         described = self.rule or self.planner
-        return (described.__doc__ or "").strip().splitlines()[0]
+        first = (described.__doc__ or "").strip().splitlines()[0]
+        return f"Elastic shares by rank in an order: {first}" if self.ranks else first
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it is the elastic form of an order, see `schedulers.elastic_order`."""
+        return self.compiled and self.number >= dispatch.ELASTIC
 
     @property
     def kind(self) -> str:
@@ -182,15 +190,13 @@ _LEGAL = {
 _IN_ROUNDS = {"round_s": 120.0, "reset_s": 1000.0, "seed": 0.0}
 """Parameters of Gavel's policies."""
 
-_SCHEDULERS = (
+_INDEX = {"p": 0.6, "h": 0.5, "g": 42.0, "b": 4.0}
+"""Parameters of the elastic index."""
+
+_ORDERS = (
     Scheduler("fcfs", dispatch.fcfs),
-    Scheduler("fcfs_backfill", dispatch.fcfs_backfill),
-    Scheduler("conservative_backfill", dispatch.conservative_backfill),
-    Scheduler("sjf", dispatch.sjf),
     Scheduler("srtf", dispatch.srtf),
     Scheduler("srsf", dispatch.srsf),
-    Scheduler("qssf", dispatch.qssf),
-    Scheduler("round_robin", dispatch.round_robin, params={"slice_s": 3600.0}),
     Scheduler("las", dispatch.las, params={"quantum_gpu_s": 3600.0}),
     Scheduler(
         "tiresias",
@@ -202,6 +208,20 @@ _SCHEDULERS = (
         dispatch.gittins,
         params={"median_gpu_s": 3600.0, "sigma": 2.0, "quantum_gpu_s": 1800.0},
     ),
+)
+"""Orders that have an elastic form beside the rigid one."""
+
+_SCHEDULERS = (
+    *_ORDERS,
+    *(
+        Scheduler(f"elastic_{one.name}", one.rule, elastic=True, params=_INDEX | one.params)
+        for one in _ORDERS
+    ),
+    Scheduler("fcfs_backfill", dispatch.fcfs_backfill),
+    Scheduler("conservative_backfill", dispatch.conservative_backfill),
+    Scheduler("sjf", dispatch.sjf),
+    Scheduler("qssf", dispatch.qssf),
+    Scheduler("round_robin", dispatch.round_robin, params={"slice_s": 3600.0}),
     Scheduler("edf", dispatch.edf),
     Scheduler("rate_monotonic", dispatch.rate_monotonic),
     Scheduler("drf", dispatch.drf),
@@ -211,10 +231,7 @@ _SCHEDULERS = (
     Scheduler("random", dispatch.random, params={"seed": 0.0}),
     Scheduler("equi", dispatch.equi, elastic=True),
     Scheduler(
-        "elastic_index",
-        dispatch.elastic_index,
-        elastic=True,
-        params={"p": 0.6, "h": 0.5, "g": 42.0, "b": 4.0, "trust": 0.0},
+        "elastic_index", dispatch.elastic_index, elastic=True, params=_INDEX | {"trust": 0.0}
     ),
     Scheduler("hesrpt", dispatch.hesrpt, elastic=True, params={"p": 0.5, "slowdown": 0.0}),
     Scheduler("afs", dispatch.afs, elastic=True),
@@ -247,7 +264,8 @@ def make_scorer(
 
 
 def get_scheduler(name: str) -> Scheduler:
-    """The scheduler `NAME` or `NAME:param=value,param=value`, or that of a trained scorer's folder.
+    """The scheduler `NAME` or `NAME:param=value,param=value`; `NAME:tuned` as tuned by us; or that
+    of a trained scorer's folder.
 
     Raises:
         UserError: for an unknown name or parameter, naming the known ones; for a damaged folder.
@@ -259,6 +277,9 @@ def get_scheduler(name: str) -> Scheduler:
         raise UserError(f"unknown scheduler {head!r}; known: {', '.join(REGISTRY)}")
     given: dict[str, float] = {}
     for part in filter(None, tail.split(",")):
+        if part.strip() == "tuned":
+            given |= tuned_params(head)
+            continue
         key, _, value = part.partition("=")
         try:
             given[key.strip()] = float(value)

@@ -9,6 +9,7 @@ from marl_sched.schedulers.conservative_backfill import conservative_backfill
 from marl_sched.schedulers.drf import drf
 from marl_sched.schedulers.edf import edf
 from marl_sched.schedulers.elastic_index import elastic_index
+from marl_sched.schedulers.elastic_order import NUM_INDEX_PARAMS, share_by_rank
 from marl_sched.schedulers.equal import equal
 from marl_sched.schedulers.equi import equi
 from marl_sched.schedulers.fcfs import fcfs
@@ -66,6 +67,9 @@ NUM_QUEUES = len(QUEUES)
 NUM_UNSORTED = NUM_QUEUES + len(WAITING)
 NUM_KEYED = NUM_UNSORTED + len(PREEMPTIVE)
 
+ELASTIC = len(NUMBERED)
+"""Added to the number of a keyed rule: its order ranks the jobs of an elastic index."""
+
 
 @kernel
 def write_keys(number: int, v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
@@ -105,10 +109,15 @@ def decide(number: int, v: ClusterView, params: Floats1, target: Ints1) -> None:
     """Write the target level of every active job by scheduler `number`.
 
     Args:
-        number: position in `NUMBERED`.
+        number: position in `NUMBERED`, plus `ELASTIC` for the elastic form of a keyed rule.
         params: float64, the scheduler's parameters in the order of its registry entry.
         target: (A,) int64, comes in as the levels held, overwritten.
     """
+    if number >= ELASTIC:
+        key = np.empty(v.job.size)
+        write_keys(number - ELASTIC, v, params[NUM_INDEX_PARAMS:], key)
+        share_by_rank(v, key, params, target)
+        return
     if number < NUM_QUEUES:
         serve_queue(v, STRICT[number], target, free_after_limits(v))
         return

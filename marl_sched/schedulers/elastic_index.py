@@ -147,6 +147,31 @@ def write_worth(
 
 
 @kernel
+def write_table(
+    v: ClusterView,
+    params: np.ndarray,
+    left_s: np.ndarray,
+    weight: np.ndarray,
+    gains: np.ndarray,
+    table: np.ndarray,
+) -> None:
+    """Fill table (A, L) with `write_worth`, and on the way gains (A, L).
+
+    Args:
+        params: (p, h, g, b, ..).
+        left_s: (A,) float64, `remaining_s`.
+        weight: (A,) float64, log a_i.
+    """
+    n = v.job.size
+    rows = np.empty(n, dtype=np.int64)
+    for i in range(n):
+        profile, levels = v.profile[i], v.num_levels[v.profile[i]] + 1
+        write_log_gains(v.sizes[profile, :levels], v.rates[profile, :levels], gains[i])
+        rows[i] = i
+    write_worth(v, left_s, params, weight, gains, rows, table)
+
+
+@kernel
 def write_index(
     v: ClusterView,
     params: np.ndarray,
@@ -156,21 +181,29 @@ def write_index(
     gains: np.ndarray,
     table: np.ndarray,
 ) -> None:
-    """Fill table (A, L) with `write_worth`, and on the way work (A,), weight (A,), gains (A, L).
+    """`write_table` with the index's own weights; on the way work (A,) and weight (A,)."""
+    single_gpu_work(v, left_s, work)
+    weight[:] = log_rank_weights(work, params[0])
+    write_table(v, params, left_s, weight, gains, table)
+
+
+@kernel
+def share_by_index(
+    v: ClusterView, params: np.ndarray, left_s: np.ndarray, weight: np.ndarray, target: np.ndarray
+) -> None:
+    """Give the next level to the job with the largest worth (`write_worth`), until none fits.
 
     Args:
         params: (p, h, g, b, ..).
         left_s: (A,) float64, `remaining_s`.
+        weight: (A,) float64, log a_i.
+        target: (A,) int64, overwritten.
     """
     n = v.job.size
-    rows = np.empty(n, dtype=np.int64)
-    for i in range(n):
-        profile, levels = v.profile[i], v.num_levels[v.profile[i]] + 1
-        write_log_gains(v.sizes[profile, :levels], v.rates[profile, :levels], gains[i])
-        rows[i] = i
-    single_gpu_work(v, left_s, work)
-    weight[:] = log_rank_weights(work, params[0])
-    write_worth(v, left_s, params, weight, gains, rows, table)
+    gains, table = np.empty((n, v.sizes.shape[1])), np.empty((n, v.sizes.shape[1]))
+    write_table(v, params, left_s, weight, gains, table)
+    target[:] = 0
+    fill_by_score(v, table, target, v.capacity.copy())
 
 
 @part
@@ -185,9 +218,6 @@ def elastic_index(v: ClusterView, params: Floats1, target: Ints1) -> None:
     Args:
         params: (p, h, g, b, trust).
     """
-    n = v.job.size
-    gains, table = np.empty((n, v.sizes.shape[1])), np.empty((n, v.sizes.shape[1]))
-    work, weight, left_s = np.empty(n), np.empty(n), remaining_s(v, params[4])
-    write_index(v, params, left_s, work, weight, gains, table)
-    target[:] = 0
-    fill_by_score(v, table, target, v.capacity.copy())
+    work, left_s = np.empty(v.job.size), remaining_s(v, params[4])
+    single_gpu_work(v, left_s, work)
+    share_by_index(v, params, left_s, log_rank_weights(work, params[0]), target)

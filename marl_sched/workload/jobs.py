@@ -184,7 +184,24 @@ class Workload:
                 "can be set; leave out the load, or give a trace with arrivals over time"
             )
         first_s = self.arrival_s[0]
-        arrival_s = first_s + (self.arrival_s - first_s) * (now / load)
+        return self._arriving(first_s + (self.arrival_s - first_s) * (now / load))
+
+    def with_burstiness(self, exponent: float) -> Workload:
+        """The same jobs in the same time, the gaps between arrivals to a power.
+
+        Gaps g become g^exponent, scaled so that their sum stays. Deadlines and cancellations
+        keep their distance from the arrival.
+        """
+        gaps_s = np.diff(self.arrival_s)
+        powers = (gaps_s / max(float(gaps_s.max(initial=0.0)), 1e-9)) ** exponent
+        total = float(powers.sum())
+        if total <= 0.0:
+            return self
+        arrival_s = self.arrival_s.copy()
+        arrival_s[1:] = arrival_s[0] + np.cumsum(powers) * (float(gaps_s.sum()) / total)
+        return self._arriving(arrival_s)
+
+    def _arriving(self, arrival_s: np.ndarray) -> Workload:
         later = arrival_s - self.arrival_s
         return replace(
             self,

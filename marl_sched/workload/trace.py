@@ -43,11 +43,26 @@ def load_workload(config: WorkloadConfig, cluster: Cluster, seed: int) -> Worklo
         raw = synthetic_trace(config.synthetic, cluster.num_gpus, seed, max_gpus=pool)
     else:
         raw = read_trace(Path(config.trace), config.format, config.skip_bad_rows)
+        raw = _of_tenants(raw, config.tenants)
         raw = _fitting(raw, cluster, config.skip_bad_rows)
     workload = assign(raw, cluster, seed, config.elastic_fraction, config.elastic_max_factor)
+    if config.burstiness != 1.0:
+        workload = workload.with_burstiness(config.burstiness)
     if load is not None and (config.trace is not None or len(workload) > 1):
         workload = workload.with_load(load, cluster.num_gpus)
     return workload
+
+
+def _of_tenants(raw: RawTrace, tenants: tuple[str, ...]) -> RawTrace:
+    """Only the jobs of `tenants`; all where none is named."""
+    if not tenants:
+        return raw
+    known = set(raw.tenant.tolist())
+    for name in tenants:
+        if name not in known:
+            some = ", ".join(sorted(known)[:20])
+            raise UserError(f"trace {raw.where}: no job of tenant {name!r}; it has: {some}")
+    return raw.take(np.isin(raw.tenant.astype(str), tenants))
 
 
 def _fitting(raw: RawTrace, cluster: Cluster, skip_bad_rows: bool) -> RawTrace:

@@ -14,7 +14,7 @@ from marl_sched import __version__
 from marl_sched.cli import tables
 from marl_sched.config import WorkloadConfig
 from marl_sched.evaluation.events import read_events, replay_metrics
-from marl_sched.schedulers import REGISTRY
+from marl_sched.schedulers import REGISTRY, get_scheduler
 from marl_sched.types import Cluster
 from marl_sched.workload import load_workload
 from tests.cli.program import call, write_trace
@@ -160,6 +160,44 @@ def test_evaluate_prints_one_json_object(
     table = call(capsys, *arguments)
     assert table.code == 0
     assert "fcfs" in table.out and "vs best classic" in table.out
+
+
+def test_a_suite_goes_on_and_leaves_a_page(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = (
+        "evaluate", "--suite", "quick", "--scheduler", "srtf", "--scheduler", "equi",
+        "--episodes", "3", "--jobs-per-episode", "15", "--out", tmp_path,
+        "--set", "workload.synthetic.num_jobs=200",
+    )  # fmt: skip
+    shown = call(capsys, *arguments)
+    assert shown.code == 0 and "built-in-8x4" in shown.out
+    page = (tmp_path / "report.md").read_text()
+    assert "| `srtf` |" in page and "x bound" in page
+    again = call(capsys, *arguments, "--json")
+    report = json.loads(again.out)
+    assert json.loads((tmp_path / "report.json").read_text()) == report
+    assert list(report["overview"]) == ["equi", "srtf"]
+    assert [cell["cell"] for cell in report["cells"]] == ["built-in-8x4", "built-in-4x8-busy"]
+    refused = call(capsys, *arguments, "--seed", "9")
+    assert refused.code == 2 and "other settings" in refused.err
+    missing = call(capsys, "evaluate", "--suite", "held-out")
+    assert missing.code == 2 and "--data" in missing.err
+
+
+def test_tune_baseline_writes_what_the_registry_reads(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "las.yaml"
+    seen = call(capsys, "tune-baseline", "las", *SMALL, "--budget", "4", "--episodes", "3",
+                "--set", "evaluation.jobs_per_episode=15", "--out", out, "--json")  # fmt: skip
+    assert seen.code == 0
+    found = json.loads(seen.out)
+    assert yaml.safe_load(out.read_text()) == found
+    assert found["candidates"] == 4 and found["sequences_of_the_best"] == 3
+    get_scheduler("las").with_params(found["params"])
+    nothing = call(capsys, "tune-baseline", "equi", *SMALL)
+    assert nothing.code == 2 and "nothing to tune" in nothing.err
 
 
 def test_long_names_leave_room_for_the_figures(

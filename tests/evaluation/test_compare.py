@@ -12,18 +12,11 @@ from marl_sched.config import Config
 from marl_sched.envs.batched import BatchedSchedulingEnv, Episode, load_part
 from marl_sched.evaluation import compare as compare_module
 from marl_sched.evaluation import learned as learned_module
-from marl_sched.evaluation.compare import (
-    bootstrap,
-    bootstrap_ratio,
-    compare,
-    job_overlap,
-    part_episodes,
-    resamples,
-    run_classic,
-)
+from marl_sched.evaluation.compare import compare, job_overlap, part_episodes, run_classic
 from marl_sched.evaluation.learned import run_learned, validate
 from marl_sched.evaluation.metrics import job_results
 from marl_sched.evaluation.simulate import simulate
+from marl_sched.evaluation.statistics import bootstrap, bootstrap_ratio, resamples
 from marl_sched.schedulers import get_scheduler
 from marl_sched.types import Cluster
 from marl_sched.workload import Workload

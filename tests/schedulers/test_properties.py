@@ -26,7 +26,9 @@ SKIPPING = ("on_demand", "sjf", "srtf", "srsf", "las", "tiresias", "gittins", "e
             "rate_monotonic", "priority", "random")  # fmt: skip
 """Orders in which whoever does not fit is passed over."""
 
-FILLING = ("equi", "elastic_index", "hesrpt", "afs", "optimus", "themis")
+FILLING = ("equi", "elastic_index", "hesrpt", "afs", "optimus", "themis", "elastic_fcfs",
+           "elastic_srtf", "elastic_srsf", "elastic_las", "elastic_tiresias",
+           "elastic_gittins")  # fmt: skip
 """Elastic rules that leave no GPU idle which would speed anybody up."""
 
 

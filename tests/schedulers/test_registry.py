@@ -19,6 +19,9 @@ NAMES = (
     "tiresias", "gittins", "edf", "rate_monotonic", "hesrpt", "afs", "optimus", "themis", "pollux",
 )  # fmt: skip
 
+ELASTIC_ORDERS = ("elastic_fcfs", "elastic_srtf", "elastic_srsf", "elastic_las",
+                  "elastic_tiresias", "elastic_gittins")  # fmt: skip
+
 PLANNERS = (
     "sia", "max_min_fairness", "max_sum_throughput", "min_total_duration", "gandiva_fair",
 )  # fmt: skip
@@ -26,12 +29,13 @@ PLANNERS = (
 
 def test_the_names_of_the_issue() -> None:
     compiled = [scheduler for scheduler in REGISTRY.values() if scheduler.compiled]
-    assert sorted(scheduler.name for scheduler in compiled) == sorted(NAMES)
+    assert sorted(scheduler.name for scheduler in compiled) == sorted(NAMES + ELASTIC_ORDERS)
     # The scorer is in no registry: it comes with learned weights.
     learned = make_scorer(REGISTRY["elastic_index"].params, initial_weights(0).tolist())
-    numbers = {scheduler.number for scheduler in (*compiled, learned)}
+    plain = [scheduler for scheduler in compiled if not scheduler.ranks]
+    numbers = {scheduler.number for scheduler in (*plain, learned)}
     assert numbers == set(range(len(NUMBERED)))
-    assert sorted(set(REGISTRY) - set(NAMES)) == sorted(PLANNERS)
+    assert sorted(set(REGISTRY) - {one.name for one in compiled}) == sorted(PLANNERS)
 
 
 @pytest.mark.parametrize("name", PLANNERS)
@@ -70,7 +74,7 @@ def test_a_number_calls_its_own_rule(name: str) -> None:
         own = scheduler.levels(view)
         np.testing.assert_array_equal(own, by_its_rule(scheduler, view))
         for other in REGISTRY.values():
-            if not other.compiled:
+            if other.name not in NAMES:
                 continue
             theirs = other.levels(view)
             others_differ[other.number] |= bool((theirs != own).any())
@@ -79,7 +83,28 @@ def test_a_number_calls_its_own_rule(name: str) -> None:
     assert np.delete(others_differ, scheduler.number).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ELASTIC_ORDERS)
+def test_an_elastic_order_is_the_index_with_the_ranks_of_its_order(name: str) -> None:
+    """Restated: with the keys as work, on jobs that all need the same, the index itself."""
+    elastic, rigid = REGISTRY[name], REGISTRY[name.removeprefix("elastic_")]
+    index = REGISTRY["elastic_index"].with_params({"h": 0.0, "g": 0.0, "b": 0.0})
+    rng = np.random.default_rng(2)
+    for _ in range(40):
+        view = random_view(rng)
+        key = np.empty(view.job.size)
+        assert rigid.rule is not None
+        rigid.rule(view, rigid.param_array, key)
+        place = np.empty(view.job.size)
+        place[np.lexsort((view.job, key))] = np.arange(1.0, view.job.size + 1)
+        # The index asks for estimated seconds on a single GPU.
+        seconds = 1e6 * place * view.rates[view.profile, 1] / view.sizes[view.profile, 1]
+        ranked = view._replace(est_remaining_s=seconds)
+        # What changes with restart costs and remaining times apart.
+        free = elastic.with_params({"h": 0.0, "g": 0.0, "b": 0.0})
+        np.testing.assert_array_equal(free.levels(view), index.levels(ranked))
+
+
+@pytest.mark.parametrize("name", NAMES + ELASTIC_ORDERS)
 def test_each_says_what_it_does_and_where_it_is_from(name: str) -> None:
     text = REGISTRY[name].rule.__doc__ or ""
     assert REGISTRY[name].summary

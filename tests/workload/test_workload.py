@@ -39,6 +39,35 @@ def test_offered_load_by_hand():
     assert halved.offered_load(4) == pytest.approx(0.75)
 
 
+def test_burstiness_by_hand():
+    workload = made(3).slice(0, 3)
+    object.__setattr__(workload, "arrival_s", np.array([10.0, 20.0, 50.0]))
+    object.__setattr__(workload, "deadline_s", np.array([110.0, np.inf, 80.0]))
+    # Gaps 10 and 30 to the square are 1 : 9 of the same 40 s.
+    bursty = workload.with_burstiness(2.0)
+    assert bursty.arrival_s.tolist() == pytest.approx([10.0, 14.0, 50.0])
+    assert bursty.deadline_s.tolist() == pytest.approx([110.0, np.inf, 80.0])
+    assert workload.with_burstiness(1.0).arrival_s.tolist() == [10.0, 20.0, 50.0]
+    assert made(1).with_burstiness(2.0).arrival_s.tolist() == [0.0]
+    told = made(200, load=0.7, burstiness=1.5)
+    assert told.offered_load(64) == pytest.approx(0.7)
+
+
+def test_only_the_tenants_that_were_named(tmp_path):
+    path = tmp_path / "jobs.csv"
+    rows = ["0,100,1,a", "5,200,1,b", "9,300,1,a", "11,400,1,c"]
+    path.write_text("\n".join(["arrival_s,duration_s,num_gpus,tenant", *rows]) + "\n")
+
+    def durations(*tenants):
+        config = WorkloadConfig(trace=str(path), tenants=tenants)
+        return load_workload(config, CLUSTER, 0).duration_s.tolist()
+
+    assert durations("b", "c") == [200.0, 400.0]
+    assert durations() == [100.0, 200.0, 300.0, 400.0]
+    with pytest.raises(UserError, match="no job of tenant 'd'; it has: a, b, c"):
+        durations("a", "d")
+
+
 def test_load_of_simultaneous_jobs_cannot_be_set():
     one = made(1)
     assert one.offered_load(64) == np.inf

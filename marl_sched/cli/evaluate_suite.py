@@ -1,0 +1,64 @@
+"""`marl-sched evaluate --suite`: schedulers on a suite of clusters and conditions."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from marl_sched.cli import options as o
+
+
+def evaluate_suite(
+    name: str,
+    data: Path | None,
+    schedulers: list[str],
+    config: Path | None,
+    settings: list[str] | None,
+    options: dict[str, Any],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Play every cell, print a table each and one over all; --out keeps records and reports."""
+    from marl_sched.cli import tables
+    from marl_sched.cli.evaluate import Entrants
+    from marl_sched.envs.batched import load_part
+    from marl_sched.evaluation.suite_report import markdown
+    from marl_sched.evaluation.suite_run import CellRun, overview, play_cell
+    from marl_sched.evaluation.suites import BASELINES, get_suite
+    from marl_sched.files import write_text
+
+    suite = get_suite(name)
+    entrants = Entrants(schedulers or list(BASELINES), config, settings, options)
+    ready = entrants.all()
+    reports = []
+    for cell in suite.cells:
+        base = suite.settings(cell, data)
+        resolved = o.resolve(config=config, settings=settings, base=base, **options)
+        tables.report_skipped(load_part(resolved, cell.part).skipped)
+        run = CellRun(cell.name, cell.part, resolved)
+        with tables.status(cell.name) as shown:
+            folder = None if out is None else out / "cells"
+            report = play_cell(run, ready, folder, partial(_show, shown, cell.name))
+        report["agents"] = {who: entrants.agents(who) for who in entrants.names}
+        reports.append(report)
+        if not as_json:
+            tables.print_comparison(f"{cell.name} ({resolved.cluster})", report)
+    over = overview(reports)
+    whole = {"suite": name, "what": suite.what, "cells": reports, "overview": over}
+    text = json.dumps(whole)
+    if out is not None:
+        command = "marl-sched " + shlex.join(sys.argv[1:])
+        write_text(out / "report.json", text + "\n")
+        write_text(out / "report.md", markdown(whole, command))
+    if as_json:
+        print(text)
+    elif over:
+        tables.print_overview(f"{name}: mean JCT against the best classic one of each cell", over)
+
+
+def _show(shown: Any, cell: str, who: str) -> None:
+    shown.update(f"{cell}: {who}")
