@@ -30,6 +30,7 @@ RANGES: dict[str, tuple[str, float, float]] = {
     "h": ("log", 0.03, 5.0),
     "g": ("log", 1.0, 300.0),
     "b": ("log", 0.1, 30.0),
+    "trust": ("even", 0.0, 1.0),
     "slowdown": ("choice", 0.0, 1.0),
     "quantum_gpu_s": ("log", 60.0, 1e6),
     "limit_1_gpu_s": ("log", 60.0, 1e5),

@@ -84,7 +84,7 @@ def compare(
         UserError: where no job of an episode finished.
     """
     for name, summaries in runs.items():
-        if any(summary["num_finished"] == 0 for summary in summaries):
+        if any(summary.get("num_finished") == 0 for summary in summaries):
             raise UserError(
                 f"scheduler {name!r}: in some episode no job finished, all failed or were "
                 "cancelled; there is nothing to compare"

@@ -80,6 +80,8 @@ def load_scorer(folder: Path) -> ScorerRecord:
         weights = tuple(float(value) for value in data.pop("weights"))
         features = tuple(data.pop("features"))
         record = ScorerRecord(params=params, weights=weights, features=features, **data)
+    except UserError:
+        raise
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(
