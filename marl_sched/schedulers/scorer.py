@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from marl_sched.jit import kernel, part
+from marl_sched.logarithm import log_each
 from marl_sched.schedulers.elastic_index import remaining_s, surprise, write_index
 from marl_sched.schedulers.filling import fill_by_score
 from marl_sched.types import ClusterView, Floats1, Ints1
@@ -50,7 +51,7 @@ NUM_INDEX_PARAMS = 5
 NUM_WEIGHTS = (len(FEATURES) + 2) * HIDDEN
 """First layer (F, H) row by row, its bias (H,), last layer (H,)."""
 
-NUM_GLOBAL, NUM_JOB = len(GLOBAL_FEATURES), len(JOB_FEATURES)
+NUM_GLOBAL, NUM_JOB, NUM_LEVEL = map(len, (GLOBAL_FEATURES, JOB_FEATURES, LEVEL_FEATURES))
 BIAS = len(FEATURES) * HIDDEN
 LAST = BIAS + HIDDEN
 
@@ -73,84 +74,171 @@ def all_fit(v: ClusterView, table: np.ndarray) -> bool:
 
 
 @kernel
-def write_global(v: ClusterView, left_s: np.ndarray, work: np.ndarray, x: np.ndarray) -> float:
-    """Fill x with `GLOBAL_FEATURES`; the log of the mean work."""
+def write_global(
+    v: ClusterView, log_work: np.ndarray, friction: np.ndarray, log_mean: float, x: np.ndarray
+) -> None:
+    """Fill x with `GLOBAL_FEATURES`.
+
+    Args:
+        log_work, friction: (A,) float64, the log of each job's work, and its `log_friction`.
+        log_mean: log of the mean work.
+    """
     n, gpus = v.job.size, max(v.capacity[0], 1.0)
-    asked, most, friction = 0.0, 0.0, 0.0
-    total, logs, squares = 0.0, 0.0, 0.0
+    asked, most, logs, squares = 0.0, 0.0, 0.0, 0.0
     for i in range(n):
         profile, share = v.profile[i], v.demand[i, 0]
         asked += share * v.sizes[profile, v.request_level[i]]
         most += share * v.sizes[profile, v.limit_level[i]]
-        friction += np.log1p(v.restart_s[i] / left_s[i])
-        log_work = np.log(work[i])
-        total += work[i]
-        logs += log_work
-        squares += log_work * log_work
+        away = log_work[i] - log_mean
+        logs += away
+        squares += away * away
     x[0] = np.log1p(n) / 8.0
     x[1] = v.waiting.size / n
     x[2] = np.log1p(asked / gpus)
     x[3] = np.log1p(most / gpus) / 2.0
     x[4] = np.sqrt(max(squares / n - (logs / n) ** 2, 0.0)) / 4.0
-    x[5] = friction / n
+    x[5] = friction.sum() / n
     x[6] = v.free[0] / gpus
-    return float(np.log(total / n))
 
 
 @kernel
-def write_job(
-    v: ClusterView,
-    i: int,
-    left_s: float,
-    log_work: float,
-    log_weight: float,
-    gpus: float,
-    x: np.ndarray,
+def write_jobs(
+    v: ClusterView, left_s: np.ndarray, work: np.ndarray, weight: np.ndarray, x: np.ndarray
+) -> float:
+    """Fill x (A, 9) with `JOB_FEATURES`, and x[:, 0] with the log of work itself / 4 for now.
+
+    Returns:
+        The log of the mean work.
+    """
+    n, gpus, heaviest = v.job.size, max(v.capacity[0], 1.0), weight.max()
+    logs = np.empty((4, n))
+    for i in range(n):
+        restart_s, request = v.restart_s[i], v.sizes[v.profile[i], v.request_level[i]]
+        for_s = (v.now_s - v.run_since_s[i]) / (restart_s + 1.0)
+        if v.level[i] == 0:
+            for_s = (v.now_s - v.waiting_since_s[i]) / left_s[i]
+        logs[0, i] = work[i]
+        logs[1, i] = 1.0 + restart_s / left_s[i]
+        logs[2, i] = 1.0 + for_s
+        logs[3, i] = request * v.demand[i, 0] / gpus
+    log_each(logs.ravel())
+    for i in range(n):
+        runs = v.level[i] > 0
+        x[i, 0] = logs[0, i] / 4.0
+        x[i, 1] = (weight[i] - heaviest) / 4.0
+        x[i, 2] = logs[1, i]
+        x[i, 3] = 1.0 if runs else 0.0
+        x[i, 4] = logs[2, i] / 8.0 if runs else 0.0
+        x[i, 5] = 0.0 if runs else logs[2, i] / 8.0
+        x[i, 6] = min(max(1.0 - v.est_remaining_s[i] / v.est_total_s[i], 0.0), 1.0)
+        x[i, 7] = surprise(v, i) / 2.0
+        x[i, 8] = logs[3, i] / 4.0
+    return float(np.log(work.sum() / n))
+
+
+@kernel
+def write_levels(
+    v: ClusterView, gains: np.ndarray, owner: np.ndarray, step: np.ndarray, x: np.ndarray
 ) -> None:
-    """Fill x with `JOB_FEATURES` of job `i`; both logs are relative already."""
-    restart_s = v.restart_s[i]
-    runs = v.level[i] > 0
-    x[0] = log_work / 4.0
-    x[1] = log_weight / 4.0
-    x[2] = np.log1p(restart_s / left_s)
-    x[3] = 1.0 if runs else 0.0
-    x[4] = np.log1p((v.now_s - v.run_since_s[i]) / (restart_s + 1.0)) / 8.0 if runs else 0.0
-    x[5] = 0.0 if runs else np.log1p((v.now_s - v.waiting_since_s[i]) / left_s) / 8.0
-    x[6] = min(max(1.0 - v.est_remaining_s[i] / v.est_total_s[i], 0.0), 1.0)
-    x[7] = surprise(v, i) / 2.0
-    x[8] = np.log(v.sizes[v.profile[i], v.request_level[i]] * v.demand[i, 0] / gpus) / 4.0
+    """Fill x (R, 5) with `LEVEL_FEATURES`; arguments as of `write_features`."""
+    size = np.empty(owner.size)
+    for r in range(owner.size):
+        i = owner[r]
+        sizes = v.sizes[v.profile[i]]
+        size[r] = sizes[step[r] + 1] / sizes[v.request_level[i]]
+    log_each(size)
+    for r in range(owner.size):
+        i, k = owner[r], step[r]
+        held = v.level[i]
+        x[r, 0] = gains[i, k] / 4.0
+        x[r, 1] = 1.0 if k < held else 0.0
+        x[r, 2] = 1.0 if k >= held > 0 else 0.0
+        x[r, 3] = 1.0 if k == 0 else 0.0
+        x[r, 4] = size[r] / 2.0
 
 
 @kernel
-def write_level(v: ClusterView, i: int, k: int, log_gain: float, x: np.ndarray) -> None:
-    """Fill x with `LEVEL_FEATURES` of the step of job `i` from level k to k + 1."""
-    profile, held = v.profile[i], v.level[i]
-    sizes = v.sizes[profile]
-    x[0] = log_gain / 4.0
-    x[1] = 1.0 if k < held else 0.0
-    x[2] = 1.0 if k >= held > 0 else 0.0
-    x[3] = 1.0 if k == 0 else 0.0
-    x[4] = np.log(sizes[k + 1] / sizes[v.request_level[i]]) / 2.0
+def list_levels(v: ClusterView, table: np.ndarray, owner: np.ndarray, step: np.ndarray) -> int:
+    """List the steps that table (A, L) has a score for, job by job; their number R.
+
+    Args:
+        owner, step: (A * L,) int64, overwritten: the job, and the level that it leaves.
+    """
+    count = 0
+    for i in range(v.job.size):
+        for k in range(v.limit_level[i]):
+            if table[i, k] == -np.inf:
+                break
+            owner[count] = i
+            step[count] = k
+            count += 1
+    return count
 
 
 @kernel
-def add_rows(net: np.ndarray, first: int, x: np.ndarray, z: np.ndarray) -> None:
-    """Add the features x, rows `first` and on of the first layer, to what its units receive."""
-    for f in range(x.size):
-        row = (first + f) * HIDDEN
-        for unit in range(HIDDEN):
-            z[unit] += x[f] * net[row + unit]
+def write_features(
+    v: ClusterView,
+    left_s: np.ndarray,
+    work: np.ndarray,
+    weight: np.ndarray,
+    gains: np.ndarray,
+    owner: np.ndarray,
+    step: np.ndarray,
+    shared: np.ndarray,
+    job: np.ndarray,
+    level: np.ndarray,
+) -> None:
+    """Fill shared (7,), job (A, 9) and level (R, 5), float32, with the three kinds of features.
+
+    Args:
+        owner, step: (R,) int64, as of `list_levels`.
+    """
+    features = np.empty((v.job.size, NUM_JOB))
+    log_mean = write_jobs(v, left_s, work, weight, features)
+    write_global(v, 4.0 * features[:, 0], features[:, 2], log_mean, shared)
+    features[:, 0] -= log_mean / 4.0
+    job[:] = features
+    write_levels(v, gains, owner, step, level)
 
 
 @kernel
-def output(net: np.ndarray, z: np.ndarray) -> float:
-    """Last layer over squashed units: tanh by x (27 + x^2) / (27 + 9 x^2), exact at 0 and +-3."""
-    total = 0.0
+def residuals(
+    net: np.ndarray, shared: np.ndarray, job: np.ndarray, level: np.ndarray, owner: np.ndarray
+) -> np.ndarray:
+    """(R,) float32, the network's output for each step: what `scorer.onnx` computes too.
+
+    tanh is x (27 + x^2) / (27 + 9 x^2), exact at 0 and +-3, and +-1 beyond. Unit by unit, so that
+    the loops over steps run several at once.
+
+    Args:
+        net: (NUM_WEIGHTS,) float32.
+        shared, job, level, owner: as of `write_features`.
+    """
+    top, c27, c9 = np.float32(3.0), np.float32(27.0), np.float32(9.0)
+    jobs, levels = np.ascontiguousarray(job.T), np.ascontiguousarray(level.T)
+    out = np.zeros(owner.size, dtype=np.float32)
+    own, z = np.empty(len(job), dtype=np.float32), np.empty(owner.size, dtype=np.float32)
     for unit in range(HIDDEN):
-        x = min(max(z[unit], -3.0), 3.0)
-        square = x * x
-        total += net[LAST + unit] * x * (27.0 + square) / (27.0 + 9.0 * square)
-    return total
+        bias = net[BIAS + unit]
+        for f in range(NUM_GLOBAL):
+            bias += shared[f] * net[f * HIDDEN + unit]
+        own[:] = bias
+        for f in range(NUM_JOB):
+            weight, x = net[(NUM_GLOBAL + f) * HIDDEN + unit], jobs[f]
+            for i in range(own.size):
+                own[i] += weight * x[i]
+        for r in range(z.size):
+            z[r] = own[owner[r]]
+        for f in range(NUM_LEVEL):
+            weight, x = net[(NUM_GLOBAL + NUM_JOB + f) * HIDDEN + unit], levels[f]
+            for r in range(z.size):
+                z[r] += weight * x[r]
+        last = net[LAST + unit]
+        for r in range(z.size):
+            x = min(max(z[r], -top), top)
+            square = x * x
+            out[r] += last * (x * (c27 + square) / (c27 + c9 * square))
+    return out
 
 
 @kernel
@@ -164,25 +252,17 @@ def add_residual(
     table: np.ndarray,
 ) -> None:
     """Add the network's output to each score in table (A, L) that a job may still be given."""
-    shared = net[BIAS:LAST].copy()
-    x = np.empty(NUM_GLOBAL)
-    log_mean, heaviest = write_global(v, left_s, work, x), weight.max()
-    add_rows(net, 0, x, shared)
-    job, level = np.empty(NUM_JOB), np.empty(len(LEVEL_FEATURES))
-    own, z = np.empty(HIDDEN), np.empty(HIDDEN)
-    gpus = max(v.capacity[0], 1.0)
-    for i in range(v.job.size):
-        own[:] = shared
-        log_work = np.log(work[i]) - log_mean
-        write_job(v, i, left_s[i], log_work, weight[i] - heaviest, gpus, job)
-        add_rows(net, NUM_GLOBAL, job, own)
-        for k in range(v.limit_level[i]):
-            if table[i, k] == -np.inf:
-                break
-            z[:] = own
-            write_level(v, i, k, gains[i, k], level)
-            add_rows(net, NUM_GLOBAL + NUM_JOB, level, z)
-            table[i, k] += output(net, z)
+    n, most = v.job.size, table.size
+    owner, step = np.empty(most, dtype=np.int64), np.empty(most, dtype=np.int64)
+    count = list_levels(v, table, owner, step)
+    owner, step = owner[:count], step[:count]
+    shared = np.empty(NUM_GLOBAL, dtype=np.float32)
+    job = np.empty((n, NUM_JOB), dtype=np.float32)
+    level = np.empty((count, NUM_LEVEL), dtype=np.float32)
+    write_features(v, left_s, work, weight, gains, owner, step, shared, job, level)
+    out = residuals(net.astype(np.float32), shared, job, level, owner)
+    for r in range(count):
+        table[owner[r], step[r]] += out[r]
 
 
 @part
