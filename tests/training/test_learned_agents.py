@@ -59,7 +59,8 @@ def changed(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> bool
 def ray_and_run(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of four iterations, validated so that its last network is kept."""
     out = tmp_path_factory.mktemp("learned")
-    scores = iter([0.0, -1.0, -2.0])
+    singles = [1.0] * len(settings(4).env.algorithms)
+    scores = iter([0.0, *singles, -1.0, -2.0])
     train(settings(4), out, validate=lambda act, config, *demand: next(scores))
     return out
 

@@ -192,7 +192,9 @@ def test_kl_coefficient_and_target_counter_survive(tmp_path: Path) -> None:
 
 def test_never_below_the_base_on_validation(tmp_path: Path) -> None:
     scores = iter([0.0, 5.0, 3.0, 8.0])
-    result = run(settings("ppo", 4), tmp_path, validate=lambda act, config: next(scores))
+    result = run(
+        settings("ppo", 4, "env.actions=edit"), tmp_path, validate=lambda act, config: next(scores)
+    )
     assert (result.best_iteration, result.best_validation) == (0, 0.0)
     policy = load_policy(tmp_path)
     assert policy.manifest.is_base
