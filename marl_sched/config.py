@@ -169,19 +169,19 @@ class EnvConfig(_Section):
     actions: ActionSpace = "meta"
     """`meta`: take the base schedule or an algorithm's; `edit`: change the base schedule job
     by job; `full`: both."""
-    base: str = "elastic_index"
+    base: str = "elastic_index:tuned"
     """Schedule that `commit` takes, that edits start from, and the reward's shadow."""
     algorithms: tuple[str, ...] = (
-        "elastic_index:p=0.4",
-        "elastic_index:p=0.75",
-        "elastic_index:h=2",
-        "elastic_index:b=20",
-        "elastic_index:h=0.1,b=1",
-        "equi",
+        "elastic_index:tuned,p=0.6",
+        "elastic_index:tuned,p=0.9",
+        "elastic_index:tuned,h=0.6",
+        "elastic_index:tuned,b=8",
+        "elastic_srsf:tuned",
+        "afs",
     )
     """What `take algorithm a` chooses among besides the base: the index with more or less
-    weight on short jobs and on keeping what runs, and EQUI. The rigid rules cost about twice
-    the base and would only be unlearned."""
+    weight on short jobs and on keeping what runs, and the two other rules that come near it
+    (docs/learning.md). The rigid rules cost about twice the base and would only be unlearned."""
     job_slots: Count = 32
     """Jobs that the observation shows one by one; the rest is pooled."""
     max_edits: Count = 4
@@ -190,7 +190,12 @@ class EnvConfig(_Section):
     """None: enough jobs to fill the cluster several times, see `envs.batched.episode_jobs`."""
     train_load: tuple[Positive, Positive] | None = (0.5, 1.2)
     """Each training episode draws its offered load here (domain randomisation); None trains
-    at the workload's own load."""
+    at the workload's own load, which is always among those drawn."""
+    train_restart_scale: tuple[Positive, Positive] | None = (0.5, 2.0)
+    """Each training episode draws a factor of its restart costs here, log-uniformly."""
+    train_estimate_noise: tuple[NonNegative, NonNegative] | None = (0.5, 1.5)
+    """Each training episode draws the noise of its size estimates here, unless they are exact
+    (`workload.estimate_noise` 0)."""
     agents: AgentBehaviour = "honest"
     """How deep-learning agents declare their demand."""
     demand_period_s: Positive = 7200.0
@@ -285,10 +290,6 @@ class ESSettings(_Section):
     """Traces to train on besides the workload's own; `synthetic` is the generator."""
     clusters: tuple[str, ...] = ()
     """Clusters to train on besides the configured one. Jobs that do not fit are left out."""
-    restart_scale: tuple[Positive, Positive] = (0.5, 2.0)
-    """Each sequence draws the factor of its restart costs here, log-uniformly."""
-    estimate_noise: tuple[NonNegative, NonNegative] = (0.5, 1.5)
-    """Each sequence draws the noise of its size estimates here."""
     without: tuple[str, ...] = ()
     """Features of `schedulers.scorer` that the network must not use; for ablations."""
 
@@ -306,6 +307,10 @@ class TrainingConfig(_Section):
     """Iterations between validations."""
     validation_episodes: Count = 16
     checkpoint_every: Count = 5
+    warm_start: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of the minutes (or iterations) in which evolution strategies train the residual scorer
+    first, as `training.es` says; its best on validation then is the schedule that PPO or DQN
+    act on. Percentages stay against `env.base`."""
     num_gpus_per_learner: NonNegative = 0.0
     ppo: PPOSettings = PPOSettings()
     dqn: DQNSettings = DQNSettings()
@@ -315,6 +320,10 @@ class TrainingConfig(_Section):
     def _has_an_end(self) -> TrainingConfig:
         if self.minutes is None and self.iterations is None:
             raise ValueError("give minutes or iterations")
+        if self.algo == "es" and self.warm_start > 0:
+            raise ValueError(
+                "warm_start is for PPO and DQN; evolution strategies are what it consists of"
+            )
         return self
 
 
@@ -333,6 +342,7 @@ class EvaluationConfig(_Section):
         "las",
         "equi",
         "elastic_index",
+        "elastic_index:tuned",
     )
     """Classic schedulers shown beside a trained one."""
 

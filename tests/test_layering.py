@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": {"errors"},
     "types": {"errors"},
     "config": {"errors", "files"},
+    "presets": {"errors"},
     "projection": {"types"},
     "sharing": {"errors"},
     "records": set(),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from marl_sched.config import Config
+    from marl_sched.training.run import TrainResult
 
 
 def train(
@@ -48,6 +49,10 @@ def train(
     skip_bad_rows: o.SkipBadRows = False,
     config: o.ConfigFile = None,
     set_: o.Settings = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Settings by name, which options and --set override: fast."),
+    ] = None,
 ) -> None:
     """Train a scheduler on a workload and compare it with the classic ones.
 
@@ -57,6 +62,7 @@ def train(
     from marl_sched.cli import tables
     from marl_sched.envs.batched import load_part
     from marl_sched.errors import UserError
+    from marl_sched.presets import preset_settings
 
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, not a folder; choose another --out")
@@ -72,6 +78,9 @@ def train(
         "env__agents": agents,
     }
     settings = o.resolve(config=config, settings=set_, **given)
+    if preset is not None:
+        page = preset_settings(preset, settings.training.algo)
+        settings = o.resolve(config=config, settings=set_, base=page, **given)
     if iterations is not None and minutes is None:
         # A count alone is a reproducible run: no clock ends it.
         ends = settings.training.model_copy(update={"minutes": None})
@@ -83,7 +92,8 @@ def train(
         with tables.status("compiling the simulator (once on a machine, under a minute)"):
             _warm_up(settings)
         classic = _classic_on_validation(settings)
-        _run_with_progress(settings, out, address, resume == "auto", classic)
+        result = _run_with_progress(settings, out, address, resume == "auto", classic)
+        _say_what_was_gained(settings, result, classic)
         _judge(settings, out)
 
 
@@ -106,10 +116,11 @@ def _describe(settings: Config, part: Any) -> str:
     load = part.offered_load(cluster.num_gpus)
     es = settings.training.es
     what: str = settings.env.actions
-    if settings.training.algo == "es":
+    if _has_scorer(settings):
         more = [(es.traces, "traces"), (es.clusters, "clusters")]
         named = [f"{len(names)} other {kind}" for names, kind in more if names]
-        what = " and ".join(("scorer", *named))
+        scorer = " and ".join(("scorer", *named))
+        what = scorer if settings.training.algo == "es" else f"{scorer}, then {what}"
     return (
         f"training {settings.training.algo.upper()} ({what}) on {part.name}: "
         f"{len(part):,} training jobs, cluster {cluster} ({cluster.num_gpus} GPUs), "
@@ -119,12 +130,13 @@ def _describe(settings: Config, part: Any) -> str:
 
 def _warm_up(settings: Config) -> None:
     """Compile (or load) every kernel that the runners use, and fail on bad input here."""
-    if settings.training.algo == "es":
+    if _has_scorer(settings):
         from marl_sched.envs.play import PLAYED
         from marl_sched.schedulers.dispatch import elastic_index, scorer
         from marl_sched.warm import missing, warm
 
         warm(missing((*PLAYED, elastic_index, scorer)), lambda done, parts: None)
+    if settings.training.algo == "es":
         return
     import numpy as np
 
@@ -135,8 +147,13 @@ def _warm_up(settings: Config) -> None:
     env.step(np.zeros(1, dtype=np.int64))
 
 
-def _classic_on_validation(settings: Config) -> str:
-    """The classic schedulers against the base on validation, as a line for the progress view."""
+def _has_scorer(settings: Config) -> bool:
+    """Whether evolution strategies take part."""
+    return settings.training.algo == "es" or settings.training.warm_start > 0
+
+
+def _classic_on_validation(settings: Config) -> dict[str, float]:
+    """Mean JCT of the base and the classic schedulers on validation, s."""
     from marl_sched.evaluation.compare import part_episodes, run_classic
     from marl_sched.schedulers import get_scheduler
 
@@ -146,22 +163,31 @@ def _classic_on_validation(settings: Config) -> str:
         runs = run_classic(settings, "validation", get_scheduler(name), episodes)
         return sum(run["avg_jct_s"] for run in runs) / len(runs)
 
+    names = dict.fromkeys((settings.env.base, *settings.evaluation.schedulers))
+    return {name: mean_jct(name) for name in names}
+
+
+def _say_classic(settings: Config, classic: dict[str, float]) -> str:
+    """The classic schedulers against the base, as a line for the progress view."""
     from marl_sched.cli.tables import duration
 
-    base = mean_jct(settings.env.base)
-    others = [name for name in settings.evaluation.schedulers if name != settings.env.base]
-    figures = ", ".join(f"{name} {100 * (mean_jct(name) / base - 1):+.0f} %" for name in others)
-    return f"validation JCT: base {settings.env.base} {duration(base)}; {figures}"
+    base = settings.env.base
+    figures = ", ".join(
+        f"{name} {100 * (jct / classic[base] - 1):+.1f} %"
+        for name, jct in classic.items()
+        if name != base
+    )
+    return f"validation JCT: base {base} {duration(classic[base])}; {figures}"
 
 
 def _run_with_progress(
-    settings: Config, out: Path, address: str | None, resume: bool, classic: str
-) -> None:
+    settings: Config, out: Path, address: str | None, resume: bool, classic: dict[str, float]
+) -> TrainResult:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from marl_sched.cli import tables
 
-    tables.notices.print(classic, highlight=False)
+    tables.notices.print(_say_classic(settings, classic), highlight=False)
     tables.notices.print(
         "iteration, speed, and in % of the base: training JCT, validation, best so far",
         highlight=False,
@@ -177,7 +203,7 @@ def _run_with_progress(
         from marl_sched.training.run import train as run
 
         show = _Reporter(settings, progress, task)
-        run(settings, out, address=address, resume=resume, progress=show)
+        return run(settings, out, address=address, resume=resume, progress=show)
 
 
 class _Reporter:
@@ -228,13 +254,47 @@ class _Reporter:
         return "  ".join(parts)
 
 
+def _say_what_was_gained(settings: Config, result: TrainResult, classic: dict[str, float]) -> None:
+    """Print what came out on validation, and of which stage; run.json keeps the baselines.
+
+    The baselines are judged on the same episodes; where the reward is not completion time alone,
+    theirs is JCT all the same.
+    """
+    from marl_sched.cli import tables
+    from marl_sched.training.records import RunFolder
+
+    base, algo = settings.env.base, settings.training.algo.upper()
+    gained, warm = result.best_validation, result.warm_start_validation
+    text = f"kept, on validation: {gained:+.2f} % of {base} (iteration {result.best_iteration})"
+    if warm is not None:
+        later = gained - warm
+        text += f"; of that the warm start {warm:+.2f}, " + (
+            f"{algo} {later:+.2f}" if later < 0 else f"{algo} nothing: the scorer alone is kept"
+        )
+    against = {name: 100 * (jct / classic[base] - 1) for name, jct in classic.items()}
+    folder = RunFolder(result.out)
+    folder.write_run(baselines_validation=against)
+    if settings.training.algo != "es":
+        best = min(against, key=lambda name: against[name])
+        text += f". Best baseline there: {best} {against[best]:+.2f}"
+    single = folder.read_run().get("best_single")
+    if single is not None:
+        text += f". Best single algorithm: {single}"
+    tables.notices.print(text, highlight=False)
+
+
 def _judge(settings: Config, out: Path) -> None:
     """Print and keep the table on the test part."""
     from marl_sched.cli import tables
     from marl_sched.cli.evaluate import compare_schedulers
     from marl_sched.files import write_text
+    from marl_sched.schedulers.scorer_file import is_scorer
+    from marl_sched.training.records import RunFolder
 
     names = [str(out), *settings.evaluation.schedulers]
+    base = RunFolder(out).base
+    if base.is_dir() and not is_scorer(str(out)):
+        names.insert(1, str(base))  # what the policy stands on: its own part is the difference
     if settings.env.actions != "edit" or settings.training.algo == "es":
         # A scheduler that chooses among algorithms has to beat each of them, and a corrected
         # index the index's other settings.

@@ -13,6 +13,7 @@ import numpy as np
 from marl_sched.config import Config, WorkloadConfig
 from marl_sched.envs import rules
 from marl_sched.envs.agents import AgentDesk
+from marl_sched.envs.conditions import draw_conditions
 from marl_sched.envs.game import (
     CLUSTER_FEATURES,
     GLOBAL_FEATURES,
@@ -41,11 +42,16 @@ Observation = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Episode:
-    """Jobs [first, end) of a part of the workload, with gaps between arrivals times `stretch`."""
+    """Jobs [first, end) of a part of the workload, and the conditions that they meet."""
 
     first: int
     end: int
     stretch: float = 1.0
+    """Factor of the gaps between arrivals."""
+    restart_scale: float = 1.0
+    """Factor of the world's restart costs."""
+    estimate_power: float = 1.0
+    """Exponent of the factors by which the world's size estimates are off."""
 
 
 @lru_cache(maxsize=4)
@@ -174,24 +180,21 @@ class BatchedSchedulingEnv:
         self._own_load = self.workload.offered_load(int(self.world.total[0]))
 
     def draw_episode(self) -> Episode:
-        """A random window of the part at a random offered load (`env.train_load`)."""
+        """A random window of the part under random conditions, see `envs.conditions`."""
         first = int(self._rng.integers(0, len(self.workload) - self.window + 1))
-        stretch = 1.0
-        bounds = self.config.env.train_load
-        # Without arrivals over time (an infinite load) there is nothing to stretch.
-        if bounds is not None and 0 < self._own_load < np.inf:
-            # The workload's own load is always among those seen in training.
-            low, high = min(bounds[0], self._own_load), max(bounds[1], self._own_load)
-            stretch = self._own_load / self._rng.uniform(low, high)
-        return Episode(first, first + self.window, stretch)
+        met = draw_conditions(self.config, self._own_load, self._own_load, self._rng)
+        noise = self.config.workload.estimate_noise
+        power = met.estimate_noise / noise if noise > 0 else 1.0
+        return Episode(first, first + self.window, met.stretch, met.restart_scale, power)
 
     def begin(self, b: int, episode: Episode) -> bool:
         """Start `episode` in environment `b`; False when it ends without a decision."""
         self._episode[b] = episode
         while True:
             status = rules.begin(
-                self.world, self.game, b, episode.first, episode.end, episode.stretch
-            )
+                self.world, self.game, b, episode.first, episode.end, episode.stretch,
+                episode.restart_scale, episode.estimate_power,
+            )  # fmt: skip
             if status != rules.NO_ROOM:
                 return bool(status == rules.DECIDES)
             self._set_game(with_curve_of(self.game, 2 * self.game.curve.shape[1]))

@@ -11,7 +11,7 @@ import numpy as np
 
 from marl_sched.config import Config, EnvConfig
 from marl_sched.records import build_table, record
-from marl_sched.schedulers import get_scheduler
+from marl_sched.schedulers import Scheduler, dispatch, get_scheduler
 from marl_sched.schedulers.elastic_index import log_rank_weights, write_log_gains
 from marl_sched.sim import columns as c
 from marl_sched.sim.world import World
@@ -95,11 +95,11 @@ class Game(NamedTuple):
     """
 
     base: int  # number of the base scheduler
-    base_params: Floats1  # (4,) float64
-    base_is_index: bool  # the base is the elastic index with the parameters that value edits
+    base_params: Floats1  # (.,) float64
+    base_is_index: bool  # the base is the elastic index that values edits
     index_params: Floats1  # (5,) float64 of the elastic index, which values edits
     algorithms: Ints1  # (A,) int64 scheduler numbers
-    algorithm_params: Floats2  # (A, 4) float64
+    algorithm_params: Floats2  # (A, .) float64
     allow_algorithms: bool
     allow_edits: bool
     max_edits: int
@@ -183,18 +183,25 @@ def reward_weights(env: EnvConfig) -> np.ndarray:
     return weights / weights.sum()
 
 
+def index_of(base: Scheduler) -> Scheduler:
+    """The elastic index that values edits: the one in the base schedule, else the tuned one."""
+    index = get_scheduler("elastic_index:tuned")
+    known = base.rule in (dispatch.elastic_index, dispatch.scorer)
+    return index.with_params(base.params) if known else index
+
+
 def build_game(config: Config, world: World, num_envs: int) -> Game:
     """Allocate the game's arrays for `world`."""
     env = config.env
-    base, index = get_scheduler(env.base), get_scheduler("elastic_index")
+    base = get_scheduler(env.base)
+    index = index_of(base)
     algorithms = [get_scheduler(name) for name in env.algorithms]
     b, rows, slots = num_envs, world.target.shape[1], env.job_slots
     num_jobs = world.result.shape[2]
     game = Game(
         base=base.number,
         base_params=_padded(base.param_array),
-        base_is_index=base.number == index.number
-        and np.array_equal(base.param_array, index.param_array),
+        base_is_index=base.number == index.number,
         index_params=_padded(index.param_array),
         algorithms=np.array([a.number for a in algorithms], dtype=np.int64),
         algorithm_params=_stacked([a.param_array for a in algorithms]),

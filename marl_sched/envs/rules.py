@@ -37,17 +37,30 @@ ENDED, DECIDES, NO_ROOM = 0, 1, 2
 
 
 @kernel
-def begin(w: World, g: Game, b: int, first: int, end: int, stretch: float) -> int:
+def start_under(
+    w: World, b: int, first: int, end: int, stretch: float, restart_scale: float, power: float
+) -> None:
+    """Start an episode under given conditions, see `envs.batched.Episode`."""
+    start(w, b, first, end, stretch)
+    w.env_f[b, c.RESTART_SCALE] = restart_scale
+    w.env_f[b, c.ESTIMATE_POWER] = power
+
+
+@kernel
+def begin(
+    w: World, g: Game, b: int, first: int, end: int, stretch: float, restart_scale: float,
+    power: float,
+) -> int:  # fmt: skip
     """Start an episode and run to its first decision; ENDED if it never needs one."""
     g.declared_s[b, :] = np.nan
     g.redeclared[b] = False
-    start(w, b, first, end, stretch)
+    start_under(w, b, first, end, stretch, restart_scale, power)
     status = play_shadow(w, g, b)
     if status == FULL:
         return NO_ROOM
     if status == STUCK:
         return ENDED
-    start(w, b, first, end, stretch)
+    start_under(w, b, first, end, stretch, restart_scale, power)
     g.last_s[b] = 0.0
     g.elapsed_s[b] = 0.0
     g.decisions[b] = 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from marl_sched.config import Config
 from marl_sched.envs.batched import BatchedSchedulingEnv, Episode
-from marl_sched.evaluation.compare import part_episodes
+from marl_sched.envs.game import reward_weights
+from marl_sched.evaluation.compare import job_overlap, part_episodes
 from marl_sched.evaluation.metrics import job_results
 
 Act = Callable[[Mapping[str, np.ndarray]], np.ndarray]
@@ -26,12 +28,17 @@ def play_learned(
     Args:
         demand: how agents declare where the configured ones are learned; None: honestly.
     """
+    env = _environment(config, part, episodes)
+    env.play_fixed(act, episodes, demand if config.env.agents == "learned" else None)
+    return env
+
+
+def _environment(config: Config, part: str, episodes: list[Episode]) -> BatchedSchedulingEnv:
+    """One environment for each episode."""
     jobs = max(episode.end - episode.first for episode in episodes)
     sized = config.env.model_copy(update={"jobs_per_episode": jobs})
     config = config.model_copy(update={"env": sized})
-    env = BatchedSchedulingEnv(config, len(episodes), config.seed, part)
-    env.play_fixed(act, episodes, demand if config.env.agents == "learned" else None)
-    return env
+    return BatchedSchedulingEnv(config, len(episodes), config.seed, part)
 
 
 def run_learned(
@@ -50,17 +57,74 @@ def run_learned(
     ]
 
 
-def validate(act: Act, config: Config, demand: Demand | None = None) -> float:
-    """Cost of a learned scheduler on validation against the base schedule's, percent; lower wins.
+@dataclass(frozen=True)
+class BaseCosts:
+    """What a base schedule costs on the validation episodes, in the terms of the reward."""
+
+    cost: np.ndarray
+    """(E, 7) float64."""
+    norm: np.ndarray
+    """(E, 7) float64 > 0, `cost` floored."""
+
+    def score(self, cost: np.ndarray, config: Config, episodes: list[Episode]) -> Score:
+        """The score of `cost` (E, 7) against these costs, see `validate`."""
+        weights = reward_weights(config.env) / self.norm.sum(axis=0)
+        shares = len(cost) * (cost - self.cost) @ weights
+        return Score(100.0 * shares, job_overlap(episodes))
+
+
+@dataclass(frozen=True)
+class Score:
+    """Cost on validation against the base schedule's, percent; lower wins."""
+
+    episodes: np.ndarray
+    """(E,) float64, each episode's part; their mean is the score. (1,) where no more is known."""
+    overlap: float = 1.0
+    """How often a job is used, see `job_overlap`."""
+
+    @property
+    def percent(self) -> float:
+        return float(self.episodes.mean())
+
+    def clearly_beats(self, other: Score) -> bool:
+        """Whether it is lower by more than the standard error of the paired difference."""
+        difference = self.episodes - other.episodes
+        spread = 0.0
+        if difference.size > 1:
+            spread = float(difference.std(ddof=1)) * (self.overlap / difference.size) ** 0.5
+        return float(difference.mean()) < -spread
+
+
+def base_costs(config: Config) -> BaseCosts:
+    """The costs of `env.base` on the validation episodes, with honest agents."""
+    episodes = part_episodes(config, "validation", config.training.validation_episodes)
+    env = _environment(config, "validation", episodes)
+    for b, episode in enumerate(episodes):
+        env.begin(b, episode)
+    return BaseCosts(env.game.shadow_cost.copy(), env.game.norm.copy())
+
+
+def validate_base(config: Config, reference: BaseCosts) -> Score:
+    """The score of the base schedule itself against another one."""
+    episodes = part_episodes(config, "validation", config.training.validation_episodes)
+    return reference.score(base_costs(config).cost, config, episodes)
+
+
+def validate(
+    act: Act, config: Config, demand: Demand | None = None, reference: BaseCosts | None = None
+) -> Score:
+    """Cost of a learned scheduler on validation against the base schedule's, percent.
 
         100 sum_j w_j (C_j - C_j of the base) / C_j of the base
 
     with the weights w_j of the reward and its costs C_j summed over episodes. With the default
     weights that is the mean JCT. The base is run with honest agents whatever
     `demand`.
+
+    Args:
+        reference: the base schedule that counts, where it is not the one that is acted on.
     """
     episodes = part_episodes(config, "validation", config.training.validation_episodes)
     env = play_learned(config, "validation", act, episodes, demand)
-    count = len(episodes)
-    excess = (env.world.cost[:count] - env.game.shadow_cost).sum(axis=0)
-    return float(100.0 * (env.game.weights[0] * excess / env.game.norm.sum(axis=0)).sum())
+    base = reference or BaseCosts(env.game.shadow_cost, env.game.norm)
+    return base.score(env.world.cost[: len(episodes)], config, episodes)

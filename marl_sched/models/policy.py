@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,6 +30,8 @@ from marl_sched.models.network import ActionNetwork, DuelingNetwork, NetworkSize
 FORMAT = "marl_sched.policy/1"
 MANIFEST = "manifest.json"
 BEST = "best"
+BASE = "base"
+"""First word of the folder of the scorer that a policy stands on."""
 
 _NETWORKS: dict[str, tuple[str, type[nn.Module]]] = {
     "ppo": ("policy.", ActionNetwork),
@@ -47,7 +50,7 @@ class Manifest:
     algorithms: list[str]
     base: str
     is_base: bool
-    """No trained network did better on validation: the policy takes the base schedule."""
+    """Nothing did better on validation: the policy takes the base schedule."""
     iteration: int
     validation: float | None
     """Mean JCT against the base schedule on validation episodes, percent; negative = shorter."""
@@ -60,6 +63,11 @@ class Manifest:
     """Of the learned agents' network; None where agents follow a rule."""
     agent_weights: str = ""
     agent_sha256: str = ""
+    plays: int | None = None
+    """Action taken throughout, an algorithm: no trained network did better on validation."""
+    base_folder: str = ""
+    """The base schedule is the scorer in this folder of the artefact, which `base` and `config`
+    name by its whole path once read; empty where the base has a name of its own."""
 
 
 Arrays = Mapping[str, np.ndarray]
@@ -101,10 +109,11 @@ class LearnedPolicy:
     def demand(self) -> Callable[[Arrays], np.ndarray] | None:
         """What learned agents declare; None: they are honest.
 
-        That is so too where the base schedule won on validation: it was judged with honest
+        That is so too where no network won on validation: schedules alone are judged with honest
         agents.
         """
-        return None if self._agent is None or self.manifest.is_base else self._demand
+        learned = not self.manifest.is_base and self.manifest.plays is None
+        return self._demand if self._agent is not None and learned else None
 
     def _demand(self, obs: Arrays) -> np.ndarray:
         """Levels (D,) int64 for the agents' observations {name: (D, ..)}, greedily."""
@@ -117,6 +126,8 @@ class LearnedPolicy:
         """Actions (B,) int64 for observations {name: (B, ...)}; always legal ones."""
         if self.manifest.is_base:
             return np.zeros(len(obs["mask"]), dtype=np.int64)  # commit
+        if self.manifest.plays is not None:  # where it may be taken, else commit
+            return self.manifest.plays * obs["mask"][:, self.manifest.plays].astype(np.int64)
         return self._forward(obs).argmax(axis=-1)
 
     def check(
@@ -172,6 +183,8 @@ def _arrays(network: nn.Module) -> dict[str, np.ndarray]:
 def save_policy(policy: LearnedPolicy, folder: Path) -> Path:
     """Write `folder/manifest.json` and its weights; a reader sees all old or all new files."""
     record = asdict(policy.manifest)
+    if policy.manifest.base_folder:
+        record = _carry_base(policy.manifest, folder, record)
     states = {"": policy.state(), "agent_": policy.agent_state()}
     names = set()
     for prefix, state in states.items():
@@ -188,7 +201,27 @@ def save_policy(policy: LearnedPolicy, folder: Path) -> Path:
     for old in folder.glob("*weights-*.safetensors"):
         if old.name not in names:
             old.unlink()
+    for old in folder.glob(f"{BASE}-*"):
+        if old.name != policy.manifest.base_folder:
+            shutil.rmtree(old)
     return folder / MANIFEST
+
+
+def _carry_base(manifest: Manifest, folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Copy the scorer that the policy stands on into `folder`; the manifest by relative path."""
+    source, target = Path(manifest.base), folder / manifest.base_folder
+    if not target.is_dir() and source != target:
+        temporary = folder / f".{manifest.base_folder}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(source, temporary)
+        temporary.rename(target)
+    return record | _standing_on(manifest, manifest.base_folder)
+
+
+def _standing_on(manifest: Manifest, base: str) -> dict[str, Any]:
+    """Fields of a manifest whose base schedule is named `base`."""
+    env = {**manifest.config.get("env", {}), "base": base}
+    return {"base": base, "config": {**manifest.config, "env": env}}
 
 
 def _read_weights(folder: Path, name: str, sha256: str) -> dict[str, np.ndarray]:
@@ -225,6 +258,9 @@ def load_policy(path: Path, spaces: tuple[gym.Space, gym.Space] | None = None) -
                 "train again with this version"
             )
         manifest = Manifest(**record)
+        if manifest.base_folder:
+            base = (folder / Path(manifest.base_folder).name).resolve()
+            manifest = replace(manifest, **_standing_on(manifest, str(base)))
         state = _read_weights(folder, manifest.weights, manifest.sha256)
         agents = None
         if manifest.agent_weights:

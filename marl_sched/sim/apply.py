@@ -12,7 +12,7 @@ from marl_sched.jit import kernel, part
 from marl_sched.order import rows_by, rows_in_order
 from marl_sched.sim import columns as c
 from marl_sched.sim.holdings import drop_entries, give_back, take
-from marl_sched.sim.lifecycle import mark_spanning, run_at, suspend, unplace
+from marl_sched.sim.lifecycle import mark_spanning, restart_s, run_at, suspend, unplace
 from marl_sched.sim.placement import place
 from marl_sched.sim.progress import enter_phase, predict, refresh_rates, sync
 from marl_sched.sim.world import World
@@ -243,7 +243,7 @@ def charge_everybody(w: World, b: int) -> None:
         w.slot_f[b, c.SAFE_REMAINING_S, i] = w.slot_f[b, c.REMAINING_S, i]
         w.slot_f[b, c.RESUME_AT_S, i] = now
         predict(w, b, i)
-        cost = w.restart[w.slot_k[b, c.PROFILE, i], w.slot_k[b, c.LEVEL, i]]
+        cost = restart_s(w, b, w.slot_k[b, c.PROFILE, i], w.slot_k[b, c.LEVEL, i])
         w.slot_f[b, c.RESUME_AT_S, i] = now + cost
 
 

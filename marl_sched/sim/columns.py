@@ -35,7 +35,9 @@ ASKED_GPUS = 6  # by active jobs
 HELD_GPUS = 7
 NODE_EVENT_S = 8  # next event of a node, +inf without
 UP_GPUS = 9  # of nodes that are not down
-NUM_ENV_F = 10
+RESTART_SCALE = 10  # factor of restart costs in this episode
+ESTIMATE_POWER = 11  # exponent of the factors by which estimates are off in this episode
+NUM_ENV_F = 12
 
 # env_k (B, .): int64
 FIRST_JOB = 0

@@ -29,6 +29,8 @@ def start(w: World, b: int, first: int, end: int, stretch: float) -> None:
     w.env_f[b, :] = 0.0
     w.env_f[b, c.ORIGIN_S] = w.job_f[c.JOB_ARRIVAL_S, first]
     w.env_f[b, c.STRETCH] = stretch
+    w.env_f[b, c.RESTART_SCALE] = 1.0
+    w.env_f[b, c.ESTIMATE_POWER] = 1.0
     w.env_f[b, c.ROUND_AT_S] = np.inf
     w.env_k[b, :] = 0
     w.env_k[b, c.FIRST_JOB] = first

@@ -56,13 +56,20 @@ def arrival_of(w: World, b: int, job: int) -> float:
 
 
 @kernel
+def restart_s(w: World, b: int, profile: int, level: int) -> float:
+    """Seconds that a start at `level` costs in this episode."""
+    return float(w.restart[profile, level] * w.env_f[b, c.RESTART_SCALE])
+
+
+@kernel
 def take_up(w: World, b: int, job: int) -> None:
     """Put a job into the table of active jobs, waiting from now."""
     i = w.env_k[b, c.NUM_ACTIVE]
     now, arrival = w.env_f[b, c.NOW_S], arrival_of(w, b, job)
     profile = w.job_k[c.JOB_PROFILE, job]
     duration = w.job_f[c.JOB_DURATION_S, job]
-    estimate = duration * w.job_f[c.JOB_EST_FACTOR, job]
+    off_by = w.job_f[c.JOB_EST_FACTOR, job] ** w.env_f[b, c.ESTIMATE_POWER]
+    estimate = duration * off_by
     f = w.slot_f[b, :, i]
     f[c.ARRIVAL_S] = arrival
     f[c.DURATION_S] = duration
@@ -78,10 +85,10 @@ def take_up(w: World, b: int, job: int) -> None:
     f[c.FIRST_START_S] = np.nan
     f[c.EST_TOTAL_S] = estimate
     f[c.EST_REMAINING_S] = estimate
-    f[c.EST_FACTOR] = w.job_f[c.JOB_EST_FACTOR, job]
+    f[c.EST_FACTOR] = off_by
     f[c.RESTART_S] = 0.0
     if w.charge_first_start:
-        f[c.RESTART_S] = w.restart[profile, w.request_level[profile]]
+        f[c.RESTART_S] = restart_s(w, b, profile, w.request_level[profile])
     f[c.PRIORITY] = w.job_f[c.JOB_PRIORITY, job]
     f[c.DEADLINE_S] = arrival + w.job_f[c.JOB_DEADLINE_S, job]
     f[c.PRESSURE_AT_ARRIVAL_S] = w.env_f[b, c.PRESSURE_S]
@@ -192,10 +199,10 @@ def run_at(w: World, b: int, i: int, level: int) -> None:
     now = w.env_f[b, c.NOW_S]
     profile, before = w.slot_k[b, c.PROFILE, i], w.slot_k[b, c.LEVEL, i]
     f = w.slot_f[b]
-    cost = w.restart[profile, level]
+    cost = restart_s(w, b, profile, level)
     if np.isnan(f[c.FIRST_START_S, i]):
         f[c.FIRST_START_S, i] = now
-        f[c.RESTART_S, i] = w.restart[profile, w.request_level[profile]]
+        f[c.RESTART_S, i] = restart_s(w, b, profile, w.request_level[profile])
         if not w.charge_first_start:
             cost = 0.0
     else:

@@ -20,6 +20,7 @@ from marl_sched.schedulers.scorer import BIAS, FEATURES, HIDDEN, NUM_WEIGHTS, in
 from marl_sched.schedulers.scorer_file import ScorerRecord, load_scorer, save_scorer
 from marl_sched.training.records import Row, versions
 from marl_sched.training.sequences import Players, base_scheduler, draw
+from marl_sched.training.trainer import Candidate
 
 STATE = "es.npz"
 _WEIGHTS, _TRAINING, _VALIDATION = 1, 2, 3
@@ -117,6 +118,9 @@ class EvolutionStrategies:
     def candidate(self, iteration: int, is_base: bool) -> ScorerCandidate:
         return ScorerCandidate(self, self._ascent.theta, iteration)
 
+    def singles(self) -> dict[str, Candidate]:
+        return {}
+
     def validate(self, theta: np.ndarray) -> float:
         """JCT against the base on the validation sequences, percent of the geometric mean."""
         return _percent(_log_ratios(self._players.play(self._validation, theta[None]))[0])
@@ -161,6 +165,8 @@ class EvolutionStrategies:
 
 class ScorerCandidate:
     """The weights of a generation."""
+
+    cautious = False
 
     def __init__(self, es: EvolutionStrategies, theta: np.ndarray, iteration: int) -> None:
         self._es, self._theta, self._iteration = es, theta, iteration

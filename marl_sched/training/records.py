@@ -18,6 +18,7 @@ from typing import Any
 from marl_sched.config import Config, load_config, save_config
 from marl_sched.errors import UserError
 from marl_sched.files import write_text
+from marl_sched.schedulers.scorer_file import is_scorer, load_scorer
 
 Row = dict[str, Any]
 
@@ -46,11 +47,14 @@ COLUMNS = (
     "agent_return_mean",
     "agent_demand_mean",
     "agent_entropy",
+    "warm_start",
 )
 """Columns of metrics.csv; those of the other algorithm, or of learned agents without any, stay
 empty. `agent_return_mean` is over declarations in episodes that ended, `agent_demand_mean` is
 the most GPUs accepted per GPU requested in the trace, `agent_entropy` is of rows trained on. Of
-evolution strategies, `decisions` counts jobs played by all networks of all generations."""
+evolution strategies, `decisions` counts jobs played by all networks of all generations.
+`warm_start` is 1 in the iterations of a warm start and 0 after it, when `jct_vs_base_percent` is
+against the scorer that came out of it; `validation_percent` is against `env.base` throughout."""
 
 CHECKPOINTS_KEPT = 2
 
@@ -73,6 +77,8 @@ class RunFolder:
         self.metrics = out / "metrics.csv"
         self.checkpoints = out / "checkpoints"
         self.best = out / "best"
+        self.base = out / "base"
+        """The best scorer of a warm start, on which PPO or DQN act."""
 
     def prepare(self, config: Config, resume: bool, overwrite: bool) -> Path | None:
         """Make the folder ready; the checkpoint to continue from, if any.
@@ -120,10 +126,17 @@ class RunFolder:
             )
 
     def _clear(self) -> None:
-        for folder in (self.checkpoints, self.best):
+        for folder in (self.checkpoints, self.best, self.base):
             shutil.rmtree(folder, ignore_errors=True)
         for name in ("metrics.csv", "run.json", "config.yaml"):
             (self.out / name).unlink(missing_ok=True)
+
+    def warm_start(self) -> tuple[int, float] | None:
+        """Iteration and validation score of the warm start's best; None without one."""
+        if not is_scorer(str(self.base)):
+            return None
+        record = load_scorer(self.base)
+        return record.iteration, record.validation
 
     def latest_checkpoint(self) -> Path | None:
         found = self._all_checkpoints()
@@ -179,9 +192,12 @@ class RunFolder:
 
     def write_run(self, **facts: Any) -> None:
         """Merge facts into run.json."""
+        write_text(self.out / "run.json", json.dumps(self.read_run() | facts, indent=2) + "\n")
+
+    def read_run(self) -> dict[str, Any]:
+        """What run.json says; empty without one."""
         path = self.out / "run.json"
-        record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        write_text(path, json.dumps(record | facts, indent=2) + "\n")
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def now() -> str:

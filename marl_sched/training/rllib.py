@@ -9,12 +9,15 @@ from typing import Any
 import torch
 
 from marl_sched.config import Config
+from marl_sched.evaluation.learned import Score
 from marl_sched.models.policy import LearnedPolicy, Manifest, load_policy, save_policy
+from marl_sched.schedulers.scorer_file import FILE as SCORER_FILE
 from marl_sched.training.records import Row, versions
 from marl_sched.training.rollout import AGENT, SCHEDULER
 from marl_sched.training.runner import AGENT_SUMS, DEFAULT_ENV_CLASS, EPISODE_SUMS
+from marl_sched.training.trainer import Candidate
 
-Validate = Callable[..., float]
+Validate = Callable[..., Score | float]
 """(act, config) -> mean JCT of a policy against the base schedule on validation episodes, in
 percent; lower wins. With learned agents `demand`, how they declare, is given as third."""
 
@@ -35,19 +38,36 @@ class RLlibTrainer:
 
     Args:
         validate: scores a policy; None takes `marl_sched.evaluation.learned.validate`.
+        base_folder: name, in artefacts, of the folder of the scorer that `env.base` is; empty
+            where the base has a name of its own.
     """
 
-    def __init__(self, config: Config, env_class: str, validate: Validate | None) -> None:
+    def __init__(
+        self, config: Config, env_class: str, validate: Validate | None, base_folder: str = ""
+    ) -> None:
         # As many threads as the runners use: results depend on it in the last bits.
         torch.set_num_threads(1)
         self._config = config
-        self._validate = validate or _default_validate()
+        self._validate = validate or default_validate()
+        self._base_folder = base_folder
         self._algorithm = build_algorithm(config, env_class)
 
     def iterate(self) -> Row:
         return row_of(self._algorithm.train(), self._config)
 
     def candidate(self, iteration: int, is_base: bool) -> RLlibCandidate:
+        return self._candidate(iteration, is_base=is_base)
+
+    def singles(self) -> dict[str, Candidate]:
+        """Each of `env.algorithms`, where algorithms may be chosen at all."""
+        if self._config.env.actions == "edit":
+            return {}
+        names = enumerate(self._config.env.algorithms, start=1)
+        return {name: self._candidate(0, plays=action) for action, name in names}
+
+    def _candidate(
+        self, iteration: int, is_base: bool = False, plays: int | None = None
+    ) -> RLlibCandidate:
         config = self._config
         weights = self._algorithm.learner_group.get_weights()
         specs = self._algorithm.config.rl_module_spec.rl_module_specs
@@ -64,14 +84,15 @@ class RLlibTrainer:
             validation=None,
             config=config.model_dump(mode="json"),
             versions=versions(),
+            plays=plays,
+            base_folder=self._base_folder,
         )
         policy = LearnedPolicy.of_module(manifest, weights[SCHEDULER], weights.get(AGENT))
         return RLlibCandidate(policy, config, self._validate)
 
-    def best_in(self, folder: Path) -> tuple[int, float]:
-        manifest = load_policy(folder).manifest
-        assert manifest.validation is not None
-        return manifest.iteration, manifest.validation
+    def best_in(self, folder: Path) -> tuple[int, Score | float]:
+        policy = load_policy(folder)
+        return policy.manifest.iteration, score_policy(policy, self._config, self._validate)
 
     def save_to_path(self, path: str) -> None:
         self._algorithm.save_to_path(path)
@@ -86,21 +107,33 @@ class RLlibTrainer:
 class RLlibCandidate:
     """A network as it acts, greedily."""
 
+    cautious = True
+
     def __init__(self, policy: LearnedPolicy, config: Config, validate: Validate) -> None:
         self._policy = policy
         self._config = config
         self._validate = validate
 
-    def score(self) -> float:
-        if self._policy.demand is None:
-            return self._validate(self._policy.act, self._config)
-        return self._validate(self._policy.act, self._config, self._policy.demand)
+    def score(self) -> Score | float:
+        return score_policy(self._policy, self._config, self._validate)
 
     def save(self, folder: Path, score: float) -> None:
         save_policy(self._policy.with_validation(score), folder)
+        # Of the warm start; as long as it is there, the folder is the scorer's.
+        (folder / SCORER_FILE).unlink(missing_ok=True)
 
 
-def _default_validate() -> Validate:
+def score_policy(policy: LearnedPolicy, config: Config, validate: Validate) -> Score | float:
+    """What `validate` says of a policy, on the base schedule that it stands on."""
+    if policy.manifest.base_folder:
+        env = config.env.model_copy(update={"base": policy.manifest.base})
+        config = config.model_copy(update={"env": env})
+    if policy.demand is None:
+        return validate(policy.act, config)
+    return validate(policy.act, config, policy.demand)
+
+
+def default_validate() -> Validate:
     from marl_sched.evaluation.learned import validate
 
     return validate

@@ -8,49 +8,21 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from marl_sched.config import Config
+from marl_sched.evaluation.learned import Score
 from marl_sched.training.records import Row, RunFolder, git_commit, now, versions
 from marl_sched.training.runner import DEFAULT_ENV_CLASS
 from marl_sched.training.session import ray_session
+from marl_sched.training.trainer import Candidate, Trainer, as_score
 
 if TYPE_CHECKING:
     from marl_sched.training.rllib import Validate
 
 Progress = Callable[[Row], None]
 
-
-class Candidate(Protocol):
-    """A scheduler that may turn out to be the best of a run."""
-
-    def score(self) -> float:
-        """Mean JCT against the base schedule on validation, percent; lower wins."""
-
-    def save(self, folder: Path, score: float) -> None:
-        """Write it, with its score on record; a reader sees all old or all new files."""
-
-
-class Trainer(Protocol):
-    """What learns: an RLlib algorithm, or evolution strategies."""
-
-    def iterate(self) -> Row:
-        """Learn for one iteration; its columns of metrics.csv, `decisions` so far among them."""
-
-    def candidate(self, iteration: int, is_base: bool) -> Candidate:
-        """What has been learned so far; `is_base`: the base schedule instead."""
-
-    def best_in(self, folder: Path) -> tuple[int, float]:
-        """Iteration and validation score of what a candidate has saved."""
-
-    def save_to_path(self, path: str) -> None:
-        """Write all that the run goes on from into the folder `path`."""
-
-    def restore_from_path(self, path: str) -> None:
-        """Go on from there."""
-
-    def stop(self) -> None:
-        """Let go of processes."""
+_WARM = ("iteration", "validation_percent")
 
 
 @dataclass(frozen=True)
@@ -64,6 +36,19 @@ class TrainResult:
     best_iteration: int
     """0 when no trained network beat the base schedule on validation."""
     best_validation: float
+    warm_start_validation: float | None = None
+    """Of the best scorer of the warm start; None without one."""
+
+
+class Clock:
+    """Time spent on a run, in this process and before it was resumed."""
+
+    def __init__(self) -> None:
+        self.earlier_s = 0.0
+        self._begun_s = time.monotonic()
+
+    def elapsed_s(self) -> float:
+        return self.earlier_s + time.monotonic() - self._begun_s
 
 
 def train(
@@ -81,7 +66,11 @@ def train(
 
     Leaves in `out`: config.yaml, run.json, metrics.csv, checkpoints/iter_N (the last two) and
     best/, the policy that was best on validation. The base schedule is validated first, as
-    iteration 0: what is in best/ is never worse on validation than the base.
+    iteration 0, and after it each single algorithm of `meta`: what is in best/ is never worse on
+    validation than those. A network of PPO or DQN takes the place of another scheduler where it
+    is better by more than the standard error of the difference.
+
+    With `training.warm_start`, evolution strategies come first; see `training.warm_start`.
 
     Args:
         config: the whole experiment.
@@ -112,7 +101,9 @@ def train(
             finished=None,
             **({"resumed": now()} if checkpoint else {"started": now()}),
         )
-        run = _Run(config, folder, _trainer(config, env_class, validate), progress)
+        clock = Clock()
+        trainer = _trainer(config, env_class, validate, folder, clock)
+        run = _Run(config, folder, trainer, clock, progress)
         try:
             run.start(checkpoint)
             run.loop()
@@ -131,11 +122,11 @@ def _looking_ahead(config: Config) -> Config:
 
 def _check(config: Config, env_class: str) -> None:
     """End here on a bad trace, cluster or base, with nothing written."""
-    if config.training.algo == "es":
+    if config.training.algo == "es" or config.training.warm_start > 0:
         from marl_sched.training.sequences import check
 
         check(config)
-    else:
+    if config.training.algo != "es":
         from marl_sched.training.common import spaces_of
 
         spaces_of(config, env_class)
@@ -149,11 +140,17 @@ def _session(config: Config, address: str | None) -> AbstractContextManager[None
     return ray_session(address, training.num_env_runners)
 
 
-def _trainer(config: Config, env_class: str, validate: Validate | None) -> Trainer:
+def _trainer(
+    config: Config, env_class: str, validate: Validate | None, folder: RunFolder, clock: Clock
+) -> Trainer:
     if config.training.algo == "es":
         from marl_sched.training.es import EvolutionStrategies
 
         return EvolutionStrategies(config)
+    if config.training.warm_start > 0:
+        from marl_sched.training.warm_start import WarmStarted
+
+        return WarmStarted(config, env_class, folder.base, clock.elapsed_s)
     from marl_sched.training.rllib import RLlibTrainer
 
     return RLlibTrainer(config, env_class, validate)
@@ -163,7 +160,12 @@ class _Run:
     """The state of a run between two iterations."""
 
     def __init__(
-        self, config: Config, folder: RunFolder, trainer: Trainer, progress: Progress | None
+        self,
+        config: Config,
+        folder: RunFolder,
+        trainer: Trainer,
+        clock: Clock,
+        progress: Progress | None,
     ) -> None:
         self._config = config
         self._folder = folder
@@ -172,30 +174,31 @@ class _Run:
         self._iteration = 0
         self._decisions = 0
         self._best_iteration = 0
-        self._best_validation = float("inf")
-        self._earlier_s = 0.0  # spent before the checkpoint
-        self._begun_s = time.monotonic()
+        self._best: Score | None = None
+        self._clock = clock
 
     @property
-    def _elapsed_s(self) -> float:
-        return self._earlier_s + time.monotonic() - self._begun_s
+    def _best_validation(self) -> float:
+        return float("inf") if self._best is None else self._best.percent
 
     def start(self, checkpoint: Path | None) -> None:
         """Go on from `checkpoint`, or validate the base schedule as iteration 0."""
         if checkpoint is None:
             self._folder.metrics.unlink(missing_ok=True)
             row: Row = {"iteration": 0, "decisions": 0}
-            self._validate(row, is_base=True)
-            row["elapsed_s"] = self._elapsed_s
+            self._keep(row, self._trainer.candidate(0, True))
+            self._validate_singles()
+            row["elapsed_s"] = self._clock.elapsed_s()
             self._folder.append(row)
             self._report(row)
             return
         self._trainer.restore_from_path(str(checkpoint.resolve()))
         saved = json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))
         self._iteration, self._decisions = saved["iteration"], saved["decisions"]
-        self._earlier_s = saved["elapsed_s"]
+        self._clock.earlier_s = saved["elapsed_s"]
         # best/ may be newer than the checkpoint: what it holds is what counts.
-        self._best_iteration, self._best_validation = self._trainer.best_in(self._folder.best)
+        self._best_iteration, best = self._trainer.best_in(self._folder.best)
+        self._best = as_score(best)
         self._folder.drop_rows_after(self._iteration)
 
     def loop(self) -> None:
@@ -204,8 +207,8 @@ class _Run:
             row = self._iterate()
             last = self._over()
             if last or self._iteration % every.validation_every == 0:
-                self._validate(row)
-            row["elapsed_s"] = self._elapsed_s
+                self._keep(row, self._trainer.candidate(self._iteration, False))
+            row["elapsed_s"] = self._clock.elapsed_s()
             self._folder.append(row)
             if last or self._iteration % every.checkpoint_every == 0:
                 self._checkpoint()
@@ -226,16 +229,41 @@ class _Run:
         limits = self._config.training
         if limits.iterations is not None and self._iteration >= limits.iterations:
             return True
-        return limits.minutes is not None and self._elapsed_s >= 60 * limits.minutes
+        return limits.minutes is not None and self._clock.elapsed_s() >= 60 * limits.minutes
 
-    def _validate(self, row: Row, *, is_base: bool = False) -> None:
+    def _keep(self, row: Row, candidate: Candidate) -> None:
         """Score what has been learned so far, and keep it where it is the best yet."""
-        candidate = self._trainer.candidate(self._iteration, is_base)
-        score = float(candidate.score())
-        row["validation_percent"] = score
-        if score < self._best_validation:
-            self._best_iteration, self._best_validation = self._iteration, score
-            candidate.save(self._folder.best, score)
+        score = as_score(candidate.score())
+        row["validation_percent"] = score.percent
+        best = self._best
+        if best is None:
+            better = True
+        elif candidate.cautious:
+            better = score.clearly_beats(best)
+        else:
+            better = score.percent < best.percent
+        if better:
+            self._save(candidate, score)
+
+    def _save(self, candidate: Candidate, score: Score) -> None:
+        self._best_iteration, self._best = self._iteration, score
+        candidate.save(self._folder.best, score.percent)
+
+    def _validate_singles(self) -> None:
+        """Keep the best single algorithm instead of the base, where it is clearly better."""
+        singles = self._trainer.singles()
+        if not singles:
+            return
+        assert self._best is not None
+        scores = {name: as_score(one.score()) for name, one in singles.items()}
+        best = min(scores, key=lambda name: scores[name].percent)
+        wins = scores[best].clearly_beats(self._best)
+        if wins:
+            self._save(singles[best], scores[best])
+        self._folder.write_run(
+            singles_validation={name: score.percent for name, score in scores.items()},
+            best_single=best if wins else self._config.env.base,
+        )
 
     def _checkpoint(self) -> None:
         self._folder.save_checkpoint(
@@ -243,7 +271,7 @@ class _Run:
             {
                 "iteration": self._iteration,
                 "decisions": self._decisions,
-                "elapsed_s": self._elapsed_s,
+                "elapsed_s": self._clock.elapsed_s(),
                 "best_iteration": self._best_iteration,
                 "best_validation": self._best_validation,
             },
@@ -252,24 +280,26 @@ class _Run:
     def _report(self, row: Row) -> None:
         if self._progress is None:
             return
-        minutes = self._config.training.minutes
+        minutes, spent_s = self._config.training.minutes, self._clock.elapsed_s()
         self._progress(
             row
             | {
                 "best_validation_percent": self._best_validation,
                 "best_iteration": self._best_iteration,
-                "seconds_left": max(0.0, 60 * minutes - self._elapsed_s) if minutes else None,
+                "seconds_left": max(0.0, 60 * minutes - spent_s) if minutes else None,
             }
         )
 
     def finish(self) -> TrainResult:
+        warm = self._folder.warm_start()
         result = TrainResult(
             self._folder.out,
             self._iteration,
             self._decisions,
-            self._elapsed_s,
+            self._clock.elapsed_s(),
             self._best_iteration,
             self._best_validation,
+            None if warm is None else warm[1],
         )
         self._folder.write_run(
             finished=now(),
@@ -278,6 +308,7 @@ class _Run:
             elapsed_s=round(result.elapsed_s, 3),
             best_iteration=result.best_iteration,
             best_validation=result.best_validation,
+            **({} if warm is None else {"warm_start": dict(zip(_WARM, warm, strict=True))}),
         )
         return result
 

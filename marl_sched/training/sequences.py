@@ -15,6 +15,7 @@ import numpy as np
 
 from marl_sched.config import Config
 from marl_sched.envs.batched import episode_jobs, load_part, make_world
+from marl_sched.envs.conditions import draw_conditions
 from marl_sched.errors import UserError
 from marl_sched.evaluation.simulate import play_episode
 from marl_sched.schedulers import Scheduler, get_scheduler, make_scorer
@@ -84,7 +85,7 @@ def check(config: Config) -> None:
 
 
 def draw(config: Config, part: str, rng: np.random.Generator, count: int) -> list[Sequence]:
-    """Sequences under conditions drawn as `training.es` and `env.train_load` say."""
+    """Sequences under conditions drawn as `training.es` and `envs.conditions` say."""
     es, traces = config.training.es, _traces(config)
     clusters = list(dict.fromkeys((config.cluster, *es.clusters)))
     drawn = []
@@ -94,7 +95,8 @@ def draw(config: Config, part: str, rng: np.random.Generator, count: int) -> lis
         jobs = load_part(settings := _settings(config, trace, cluster), part)
         number = episode_jobs(settings, jobs)
         first = int(rng.integers(0, len(jobs) - number + 1))
-        low, high = np.log(es.restart_scale)
+        load = jobs.offered_load(Cluster.parse(cluster).num_gpus)
+        met = draw_conditions(config, load, _home_load(config, trace, load), rng)
         drawn.append(
             Sequence(
                 part=part,
@@ -102,22 +104,20 @@ def draw(config: Config, part: str, rng: np.random.Generator, count: int) -> lis
                 cluster=cluster,
                 first=first,
                 end=first + number,
-                stretch=_stretch(config, jobs.offered_load(Cluster.parse(cluster).num_gpus), rng),
-                restart_scale=float(np.exp(rng.uniform(low, high))) * config.sim.restart_scale,
-                estimate_noise=float(rng.uniform(*es.estimate_noise)),
+                stretch=met.stretch,
+                restart_scale=met.restart_scale * config.sim.restart_scale,
+                estimate_noise=met.estimate_noise,
                 seed=int(rng.integers(2**31)),
             )
         )
     return drawn
 
 
-def _stretch(config: Config, own_load: float, rng: np.random.Generator) -> float:
-    bounds = config.env.train_load
-    if bounds is None:
-        load = config.workload.load
-    else:
-        load = float(rng.uniform(*bounds))
-    return 1.0 if load is None or not 0 < own_load < np.inf else own_load / load
+def _home_load(config: Config, trace: str | None, load: float) -> float | None:
+    """The load that the run is for: as configured, else the jobs' own where it is their trace."""
+    if config.workload.load is not None:
+        return config.workload.load
+    return load if trace == config.workload.trace else None
 
 
 def play(config: Config, sequence: Sequence, networks: np.ndarray) -> np.ndarray:

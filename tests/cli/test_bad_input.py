@@ -131,6 +131,11 @@ CASES = {
     "train: unknown algorithm": (["train", "--algo", "a3c", "--out", "@run"], ["a3c", "ppo"]),
     "train: unknown agents": (["train", "--agents", "kind", "--out", "@run"], ["kind", "learned"]),
     "train: bad resume": (["train", "--resume", "maybe", "--out", "@run"], ["maybe", "auto"]),
+    "train: unknown preset": (["train", "--preset", "quick", "--out", "@run"], ["quick", "fast"]),
+    "train: warm start of itself": (
+        ["train", "--algo", "es", "--set", "training.warm_start=0.5", "--out", "@run"],
+        ["warm_start", "PPO and DQN"],
+    ),
     "train: no end": (
         ["train", "--set", "training.minutes=null", "--out", "@run"], ["minutes", "iterations"],
     ),

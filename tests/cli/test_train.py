@@ -125,6 +125,33 @@ def test_a_scorer_s_folder_is_a_scheduler(
         assert refused.code == 2 and "SHA-256" in refused.err.splitlines()[-1]
 
 
+def test_the_fast_preset_says_what_each_stage_gained(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, ray_local: None
+) -> None:
+    out = tmp_path / "run"
+    fast = ("--algo", "ppo", "--preset", "fast", "--set", "training.es.pairs=2")
+    seen = train(capsys, out, 4, *fast)
+    assert seen.code == 0, seen.err
+    printed = " ".join(seen.err.split())
+    assert "training PPO (scorer, then edit) on synthetic" in printed
+    assert "% of elastic_index:tuned" in printed and "of that the warm start" in printed
+    rows = metrics(out)
+    assert [row["warm_start"] for row in rows] == ["", "1", "1", "1", "0"]
+    assert float(rows[0]["validation_percent"]) == 0.0
+    record = json.loads((out / "run.json").read_text())
+    assert record["best_validation"] <= record["warm_start"]["validation_percent"] <= 0.0
+    # Both against the base, on the same episodes.
+    assert record["baselines_validation"]["elastic_index:tuned"] == 0.0
+    assert record["baselines_validation"]["fcfs"] > 0.0
+    kept = json.loads((out / "evaluation.json").read_text())
+    assert str(out) in kept["schedulers"]
+    simulated = call(capsys, "simulate", "--scheduler", out / "base", "--cluster", "2x4", "--json")
+    assert simulated.code == 0 and json.loads(simulated.out)["num_finished"] == 6000
+    resumed = train(capsys, out, 5, *fast, "--resume", "auto")
+    assert resumed.code == 0, resumed.err
+    assert [row["warm_start"] for row in metrics(out)] == ["", "1", "1", "1", "0", "0"]
+
+
 def test_the_same_seed_gives_the_same_curve(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, ray_local: None
 ) -> None:

@@ -19,7 +19,8 @@ UP = 1 + len(ALGORITHMS)
 
 
 def config(actions: str = "full", cluster: str = "3x4", **env: Any) -> Config:
-    """A game on synthetic jobs; `env` overrides settings of that section."""
+    """A game on synthetic jobs at configured restart costs and noise; `env` overrides settings of
+    that section."""
     return validate_config(
         {
             "seed": 3,
@@ -31,6 +32,8 @@ def config(actions: str = "full", cluster: str = "3x4", **env: Any) -> Config:
                 "job_slots": 8,
                 "max_edits": 3,
                 "jobs_per_episode": 24,
+                "train_restart_scale": None,
+                "train_estimate_noise": None,
             }
             | env,
         }
@@ -43,7 +46,9 @@ def traced(trace: Path, cluster: str, **env: Any) -> Config:
         {
             "cluster": cluster,
             "workload": {"trace": str(trace), "estimate_noise": 0.0, "split": [0.34, 0.33, 0.33]},
-            "env": {"algorithms": list(ALGORITHMS), "job_slots": 4, "train_load": None} | env,
+            "env": {"algorithms": list(ALGORITHMS), "job_slots": 4, "train_load": None}
+            | {"train_restart_scale": None}
+            | env,
         }
     )
 

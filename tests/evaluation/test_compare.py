@@ -13,7 +13,7 @@ from marl_sched.envs.batched import BatchedSchedulingEnv, Episode, load_part
 from marl_sched.evaluation import compare as compare_module
 from marl_sched.evaluation import learned as learned_module
 from marl_sched.evaluation.compare import compare, job_overlap, part_episodes, run_classic
-from marl_sched.evaluation.learned import run_learned, validate
+from marl_sched.evaluation.learned import Score, run_learned, validate
 from marl_sched.evaluation.metrics import job_results
 from marl_sched.evaluation.simulate import simulate
 from marl_sched.evaluation.statistics import bootstrap, bootstrap_ratio, resamples
@@ -137,7 +137,7 @@ def test_a_classic_run_is_a_simulation_of_each_episode() -> None:
 def test_a_learned_scheduler_that_commits_is_the_base_schedule() -> None:
     settings = judged()
     episodes = part_episodes(settings, "test", 5)
-    base = run_classic(settings, "test", get_scheduler("elastic_index"), episodes)
+    base = run_classic(settings, "test", get_scheduler("elastic_index:tuned"), episodes)
     assert run_learned(settings, "test", commit, episodes) == base
 
 
@@ -147,13 +147,25 @@ def test_validation_rewards_shorter_completion_times() -> None:
     def first_edit(obs: Mapping[str, np.ndarray]) -> np.ndarray:
         return np.array([np.flatnonzero(mask)[-1] for mask in obs["mask"]])
 
-    score = validate(first_edit, settings)
+    score = validate(first_edit, settings).percent
     episodes = part_episodes(settings, "validation", settings.training.validation_episodes)
     ours = run_learned(settings, "validation", first_edit, episodes)
-    base = run_classic(settings, "validation", get_scheduler("elastic_index"), episodes)
+    base = run_classic(settings, "validation", get_scheduler("elastic_index:tuned"), episodes)
     total = sum(run["avg_jct_s"] for run in ours) / sum(run["avg_jct_s"] for run in base)
     assert score == pytest.approx(100 * (total - 1))
     assert abs(score) > 0.1
+
+
+def test_a_score_is_clearly_lower_by_more_than_the_error_of_the_difference() -> None:
+    base = Score(np.zeros(4))
+    assert Score(np.array([-1.0, -1.2, -0.8, -1.0])).clearly_beats(base)
+    wide = Score(np.array([-3.0, 2.0, -3.0, 2.0]))  # mean -0.5, standard error 1.44
+    assert wide.percent == -0.5 and not wide.clearly_beats(base)
+    # What both have in common is no error.
+    assert Score(wide.episodes - 0.1).clearly_beats(wide) and not wide.clearly_beats(wide)
+    # Episodes that share jobs count for less.
+    some = np.array([-2.0, 0.0, -2.0, 0.0])  # standard error 0.58
+    assert Score(some).clearly_beats(base) and not Score(some, overlap=4.0).clearly_beats(base)
 
 
 def test_episodes_spread_over_the_part() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +76,38 @@ def test_acts_legally_on_any_number_of_slots(algo: str) -> None:
         actions = policy.act(obs)
         assert actions.dtype == np.int64
         assert (obs["mask"][np.arange(50), actions] == 1).all()
+
+
+def test_an_algorithm_is_played_where_it_may_be() -> None:
+    obs = arrays()
+    obs["mask"][:7, 2] = 0
+    actions = make_policy("dqn", plays=2).act(obs)
+    assert (actions[:7] == 0).all() and set(actions[7:]) <= {0, 2} and 2 in actions
+    assert (obs["mask"][np.arange(50), actions] == 1).all()
+
+
+def test_carries_the_scorer_that_it_stands_on(tmp_path: Path) -> None:
+    scorer, best = tmp_path / "base", tmp_path / "run" / "best"
+    scorer.mkdir()
+    (scorer / "file").write_text("weights")
+    config = {"env": {"base": str(scorer), "actions": "edit"}}
+    policy = make_policy("ppo", base=str(scorer), base_folder="base-4", config=config)
+    save_policy(replaced(policy, base_folder="base-3"), best)
+    save_policy(policy, best)
+    assert sorted(p.name for p in best.glob("base-*")) == ["base-4"]
+    assert str(tmp_path) not in (best / "manifest.json").read_text()
+    shutil.rmtree(scorer)
+    moved = best.parent.rename(tmp_path / "moved")
+    manifest = load_policy(moved).manifest
+    assert (Path(manifest.base) / "file").read_text() == "weights"
+    assert manifest.config == {"env": {"base": manifest.base, "actions": "edit"}}
+    # Saved again elsewhere, it takes its base along.
+    save_policy(load_policy(moved), tmp_path / "copy")
+    assert (tmp_path / "copy" / "base-4" / "file").is_file()
+
+
+def replaced(policy: LearnedPolicy, **changes: object) -> LearnedPolicy:
+    return LearnedPolicy(replace(policy.manifest, **changes), policy.state())  # type: ignore[arg-type]
 
 
 def test_the_base_commits_whatever_the_weights() -> None:

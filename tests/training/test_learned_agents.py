@@ -59,7 +59,8 @@ def changed(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> bool
 def ray_and_run(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of four iterations, validated so that its last network is kept."""
     out = tmp_path_factory.mktemp("learned")
-    scores = iter([0.0, -1.0, -2.0])
+    singles = [1.0] * len(settings(4).env.algorithms)
+    scores = iter([0.0, *singles, -1.0, -2.0])
     train(settings(4), out, validate=lambda act, config, *demand: next(scores))
     return out
 
@@ -96,10 +97,12 @@ def test_the_artefact_declares_and_is_evaluated(ray_and_run: Path) -> None:
     validate(policy.act, config, demand)
     assert sum(map(len, asked)) > 20
     # One GPU for everybody is another game than honest agents play.
-    least = validate(policy.act, config, lambda obs: np.zeros(len(obs["mask"]), dtype=np.int64))
+    least = validate(
+        policy.act, config, lambda obs: np.zeros(len(obs["mask"]), dtype=np.int64)
+    ).percent
     honest = config.model_copy(update={"env": config.env.model_copy(update={"agents": "honest"})})
     few = len(asked)
-    assert validate(policy.act, honest, demand) != least and len(asked) == few
+    assert validate(policy.act, honest, demand).percent != least and len(asked) == few
 
     weights_file = ray_and_run / "best" / "agent-weights-4.safetensors"
     data = weights_file.read_bytes()
@@ -116,7 +119,7 @@ def test_the_base_is_kept_with_honest_agents(tmp_path: Path) -> None:
     policy = load_policy(tmp_path)
     assert policy.manifest.is_base and policy.demand is None
     assert policy.agent_state() is not None
-    assert validate(policy.act, settings(2), policy.demand) == pytest.approx(0.0, abs=1e-9)
+    assert validate(policy.act, settings(2), policy.demand).percent == pytest.approx(0.0, abs=1e-9)
 
 
 @pytest.mark.ray

@@ -13,6 +13,7 @@ import torch
 
 from marl_sched.config import Config, load_config
 from marl_sched.errors import UserError
+from marl_sched.evaluation.learned import Score
 from marl_sched.models.policy import load_policy
 from marl_sched.training.records import RunFolder
 from marl_sched.training.rllib import build_algorithm
@@ -192,11 +193,51 @@ def test_kl_coefficient_and_target_counter_survive(tmp_path: Path) -> None:
 
 def test_never_below_the_base_on_validation(tmp_path: Path) -> None:
     scores = iter([0.0, 5.0, 3.0, 8.0])
-    result = run(settings("ppo", 4), tmp_path, validate=lambda act, config: next(scores))
+    result = run(
+        settings("ppo", 4, "env.actions=edit"), tmp_path, validate=lambda act, config: next(scores)
+    )
     assert (result.best_iteration, result.best_validation) == (0, 0.0)
     policy = load_policy(tmp_path)
     assert policy.manifest.is_base
     assert (policy.act(FakeBatchedEnv(settings("ppo", 1), 50, seed=3).reset()) == 0).all()
+
+
+def by_action(percent: dict[int, float], network: float) -> Callable[..., Score]:
+    """A validation that knows what each single action is worth, over three episodes."""
+
+    def validate(act: Any, config: Config) -> Score:
+        obs = FakeBatchedEnv(config, 200, seed=1).reset()
+        taken = set(act(obs).tolist())
+        mean = percent[taken.pop()] if len(taken) == 1 else network
+        return Score(mean + np.array([-0.3, 0.0, 0.3]) * np.sign(mean))
+
+    return validate
+
+
+@pytest.mark.parametrize("algo", ["ppo", "dqn"])
+def test_the_best_single_algorithm_is_kept_where_nothing_learned_beats_it(
+    tmp_path: Path, algo: str
+) -> None:
+    names = ["elastic_index:tuned,p=0.6", "afs", "equi"]
+    config = settings(algo, 2, f"env.algorithms={names}".replace("'", '"'))
+    worth = {0: 0.0, 1: 1.0, 2: -5.0, 3: -4.9}
+    result = run(config, tmp_path, validate=by_action(worth, network=-5.1))
+    assert (result.best_iteration, result.best_validation) == (0, -5.0)
+    policy = load_policy(tmp_path)
+    assert policy.manifest.plays == 2 and not policy.manifest.is_base
+    assert (policy.act(FakeBatchedEnv(config, 50, seed=3).reset()) == 2).all()
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["best_single"] == "afs"
+    assert record["singles_validation"] == {
+        name: pytest.approx(worth[1 + a]) for a, name in enumerate(names)
+    }
+
+
+def test_a_single_algorithm_has_to_be_clearly_better_than_the_base(tmp_path: Path) -> None:
+    config = settings("ppo", 1, "env.algorithms=[afs]")
+    run(config, tmp_path, validate=by_action({0: 0.0, 1: -0.1}, network=1.0))
+    assert load_policy(tmp_path).manifest.is_base
+    assert json.loads((tmp_path / "run.json").read_text())["best_single"] == config.env.base
 
 
 def test_an_existing_run_is_not_replaced_by_accident(tmp_path: Path) -> None:
