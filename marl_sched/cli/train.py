@@ -177,7 +177,14 @@ def _run_with_progress(
         from marl_sched.training.run import train as run
 
         show = _Reporter(settings, progress, task)
-        run(settings, out, address=address, resume=resume, progress=show)
+        run(
+            settings,
+            out,
+            address=address,
+            resume=resume,
+            progress=show,
+            command=o.command_line(),
+        )
 
 
 class _Reporter:
