@@ -288,8 +288,18 @@ class ESSettings(_Section):
     """Sequences of jobs that every network of a generation is played on."""
     traces: tuple[str, ...] = ()
     """Traces to train on besides the workload's own; `synthetic` is the generator."""
+    suite: str | None = None
+    """Suite of `evaluate` whose clusters are trained on besides: their training parts, at any load;
+    `--suite training`."""
+    data: str | None = None
+    """Folder of the public traces that the suite names."""
     clusters: tuple[str, ...] = ()
-    """Clusters to train on besides the configured one. Jobs that do not fit are left out."""
+    """Clusters to train on besides those configured. Jobs that do not fit are left out."""
+    averaging: Fraction = 0.9
+    """What is validated and kept is a running mean of the generations: the share of it that stays
+    in each. 0: the last one alone."""
+    tune_index: bool = True
+    """Train the index's own parameters along with the network."""
     without: tuple[str, ...] = ()
     """Features of `schedulers.scorer` that the network must not use; for ablations."""
 

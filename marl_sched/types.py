@@ -28,6 +28,7 @@ Flags1: TypeAlias = Annotated[np.ndarray, "bool", 1]
 Flags2: TypeAlias = Annotated[np.ndarray, "bool", 2]
 Words4: TypeAlias = Annotated[np.ndarray, "uint64", 4]
 Bytes2: TypeAlias = Annotated[np.ndarray, "int8", 2]
+Singles1: TypeAlias = Annotated[np.ndarray, "float32", 1]
 Singles2: TypeAlias = Annotated[np.ndarray, "float32", 2]
 Singles3: TypeAlias = Annotated[np.ndarray, "float32", 3]
 """Arrays that kernels read as fields of a record: their element type and number of axes."""

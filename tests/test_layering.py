@@ -12,13 +12,14 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "marl_sched"
 
-_BASE = {"errors", "files", "types", "config"}
+_BASE = {"errors", "files", "types", "config", "artefact"}
 _KERNELS = {"jit", "linking", "records"}
 _RULES = {"perf", "workload", "sim", "schedulers"}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
+    "artefact": {"errors", "files"},
     "types": {"errors"},
     "config": {"errors", "files"},
     "presets": {"errors"},
@@ -39,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "models": _BASE | _KERNELS,
     "evaluation": _BASE | _RULES | {"envs", "models"},
     "training": _BASE | _RULES | {"envs", "models", "evaluation"},
+    "export": _BASE | _RULES | {"envs", "models", "evaluation"},
     "tuning": _BASE | _RULES | {"envs", "models", "evaluation", "training"},
     "live": _BASE | {"perf", "schedulers", "models", "projection", "sharing"},
 }

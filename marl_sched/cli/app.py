@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import typer
 
-from marl_sched.cli import evaluate, reproduce, settings, simulate, trace, train, tune_baseline
+from marl_sched.cli import (
+    evaluate,
+    export,
+    reproduce,
+    settings,
+    simulate,
+    trace,
+    train,
+    tune_baseline,
+)
 
 app = typer.Typer(
     name="marl-sched",
@@ -16,6 +25,8 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("tune-baseline")(tune_baseline.tune_baseline)
+app.command("export")(export.export)
+app.command("model-card")(export.model_card)
 app.command("simulate")(simulate.simulate)
 app.command("settings")(settings.settings)
 app.add_typer(trace.app, name="trace")

@@ -19,8 +19,8 @@ def evaluate(
     scheduler: Annotated[
         list[str] | None,
         typer.Option(
-            help="A run's folder, or a classic scheduler's name (NAME:tuned for its tuned "
-            "parameters); may be repeated.",
+            help="A run's folder, `pretrained`, or a classic scheduler's name (NAME:tuned for its "
+            "tuned parameters); may be repeated.",
             show_default="of a suite: the tuned baselines",
         ),
     ] = None,
@@ -149,15 +149,23 @@ class Entrants:
     @property
     def base(self) -> dict[str, Any] | None:
         """Settings of the first trained scheduler; None without one."""
-        from marl_sched.schedulers.scorer_file import load_scorer
+        from marl_sched.schedulers.scorer_file import PRETRAINED, load_scorer
 
         for name in self.names:
             if name in self.learned:
                 config: dict[str, Any] = self.learned[name].manifest.config
                 return config
-            if name in self.scorers:
-                return load_scorer(Path(name)).config
+            # What it was trained on is not here: the built-in workload, as for classic ones.
+            if name in self.scorers and name != PRETRAINED:
+                return load_scorer(name).config
         return None
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the weights of each trained scheduler."""
+        from marl_sched.schedulers.scorer_file import weights_digest
+
+        found = {name: weights_digest(name) for name in self.scorers}
+        return found | {name: policy.manifest.sha256 for name, policy in self.learned.items()}
 
     def agents(self, name: str) -> str:
         """How agents declare their demand under scheduler `name`."""
@@ -209,8 +217,8 @@ def _load(name: str) -> Any:
 
     if not Path(name).exists():
         raise UserError(
-            f"--scheduler {name!r}: neither a classic scheduler ({', '.join(REGISTRY)}) nor the "
-            "folder of a training run"
+            f"--scheduler {name!r}: neither a classic scheduler ({', '.join(REGISTRY)}) nor "
+            "`pretrained` nor the folder of a training run"
         )
     from marl_sched.models.policy import load_policy
 

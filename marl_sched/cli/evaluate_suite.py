@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,15 +41,22 @@ def evaluate_suite(
         with tables.status(cell.name) as shown:
             folder = None if out is None else out / "cells"
             report = play_cell(run, ready, folder, partial(_show, shown, cell.name))
+        report["weights_sha256"] = entrants.digests()
         report["agents"] = {who: entrants.agents(who) for who in entrants.names}
         reports.append(report)
         if not as_json:
             tables.print_comparison(f"{cell.name} ({resolved.cluster})", report)
     over = overview(reports)
-    whole = {"suite": name, "what": suite.what, "cells": reports, "overview": over}
+    command = o.command_line()
+    whole = {
+        "suite": name,
+        "what": suite.what,
+        "command": command,
+        "cells": reports,
+        "overview": over,
+    }
     text = json.dumps(whole)
     if out is not None:
-        command = "marl-sched " + shlex.join(sys.argv[1:])
         write_text(out / "report.json", text + "\n")
         write_text(out / "report.md", markdown(whole, command))
     if as_json:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,6 +85,11 @@ def _check_schedulers(config: Config) -> None:
                 get_scheduler(name)
             except UserError as error:
                 raise UserError(f"setting {key}: {error}") from None
+
+
+def command_line() -> str:
+    """The command that is being run, for records of how something came about."""
+    return "marl-sched " + shlex.join(sys.argv[1:])
 
 
 def workload_options(

@@ -148,10 +148,11 @@ def _caption(report: dict[str, Any]) -> str:
 
 
 def print_schedulers() -> None:
-    """The registry of classic schedulers."""
-    from marl_sched.schedulers import REGISTRY
+    """The registry of classic schedulers, and the trained one that ships."""
+    from marl_sched.schedulers import REGISTRY, get_scheduler
+    from marl_sched.schedulers.scorer_file import PRETRAINED
 
-    for scheduler in REGISTRY.values():
+    for scheduler in (*REGISTRY.values(), get_scheduler(PRETRAINED)):
         words = [scheduler.kind]
         words += ["preemptive"] if scheduler.preemptive else ["not preemptive"]
         words += ["elastic"] if scheduler.elastic else []

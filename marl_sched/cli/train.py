@@ -49,6 +49,13 @@ def train(
     skip_bad_rows: o.SkipBadRows = False,
     config: o.ConfigFile = None,
     set_: o.Settings = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(help="Train a scorer on the clusters of a suite too, with --data: training."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the public traces that the suite names.")
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(help="Settings by name, which options and --set override: fast."),
@@ -75,12 +82,16 @@ def train(
         "training__num_gpus_per_learner": num_gpus_per_learner,
         "training__minutes": minutes,
         "training__iterations": iterations,
+        "training__es__suite": suite,
+        "training__es__data": None if data is None else str(data.absolute()),
         "env__agents": agents,
     }
     settings = o.resolve(config=config, settings=set_, **given)
     if preset is not None:
         page = preset_settings(preset, settings.training.algo)
         settings = o.resolve(config=config, settings=set_, base=page, **given)
+    if settings.training.es.suite is not None and not _has_scorer(settings):
+        raise UserError("--suite: only a scorer is trained on several clusters; take --algo es")
     if iterations is not None and minutes is None:
         # A count alone is a reproducible run: no clock ends it.
         ends = settings.training.model_copy(update={"minutes": None})
@@ -117,8 +128,10 @@ def _describe(settings: Config, part: Any) -> str:
     es = settings.training.es
     what: str = settings.env.actions
     if _has_scorer(settings):
-        more = [(es.traces, "traces"), (es.clusters, "clusters")]
-        named = [f"{len(names)} other {kind}" for names, kind in more if names]
+        from marl_sched.training.sequences import sources
+
+        more = [(len(sources(settings)) - 1, "workloads"), (len(es.clusters), "cluster sizes")]
+        named = [f"{count} other {kind}" for count, kind in more if count]
         scorer = " and ".join(("scorer", *named))
         what = scorer if settings.training.algo == "es" else f"{scorer}, then {what}"
     return (
@@ -203,7 +216,14 @@ def _run_with_progress(
         from marl_sched.training.run import train as run
 
         show = _Reporter(settings, progress, task)
-        return run(settings, out, address=address, resume=resume, progress=show)
+        return run(
+            settings,
+            out,
+            address=address,
+            resume=resume,
+            progress=show,
+            command=o.command_line(),
+        )
 
 
 class _Reporter:

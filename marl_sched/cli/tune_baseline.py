@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,8 +70,7 @@ def tune_baseline(
     with tables.status(f"tuning {name}") as shown:
         court = Court(scheduler, cells, journal)
         tuned = tune(court, budget, cells[0].config.seed, partial(_show, shown, name))
-    command = "marl-sched " + shlex.join(sys.argv[1:])
-    found = as_yaml(scheduler, tuned, command)
+    found = as_yaml(scheduler, tuned, o.command_line())
     if out is not None:
         write_text(out, yaml.safe_dump(found, sort_keys=False))
     if as_json:

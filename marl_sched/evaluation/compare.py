@@ -15,6 +15,9 @@ from marl_sched.evaluation.simulate import play_episode
 from marl_sched.evaluation.statistics import bootstrap, bootstrap_ratio, resamples
 from marl_sched.schedulers import Scheduler
 
+TUNED_INDEX = "elastic_index:tuned"
+"""What a learned scheduler is also compared with, wherever it takes part."""
+
 
 def part_episodes(config: Config, part: str, episodes: int) -> list[Episode]:
     """The episodes of a part of the workload on which schedulers are judged."""
@@ -102,11 +105,13 @@ def compare(
 
     best = min(classic, key=lambda name: jcts(name).mean()) if classic else None
     report["best_classic"] = best
-    report["vs_best_classic"] = {}
-    if best is not None:
-        for name in runs:
-            ratio = bootstrap_ratio(jcts(name), jcts(best), draws)
-            report["vs_best_classic"][name] = {"avg_jct_percent": ratio.as_dict()}
+
+    def versus(other: str) -> dict[str, Any]:
+        ratios = {name: bootstrap_ratio(jcts(name), jcts(other), draws) for name in runs}
+        return {name: {"avg_jct_percent": ratio.as_dict()} for name, ratio in ratios.items()}
+
+    report["vs_best_classic"] = {} if best is None else versus(best)
+    report["vs_tuned_index"] = versus(TUNED_INDEX) if TUNED_INDEX in runs else {}
     if limits is not None:
         report["vs_lower_bound"] = limits.ratios(runs, overlap, seed)
     return report | {"episodes": len(next(iter(runs.values()))), "overlap": overlap}

@@ -6,8 +6,6 @@ executed when it is read.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -17,19 +15,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 from torch import nn
 
+from marl_sched import artefact
 from marl_sched.errors import UserError
-from marl_sched.files import replacing, write_text
 from marl_sched.models.agent import AgentNetwork, AgentSizes
 from marl_sched.models.forward import Forward
 from marl_sched.models.network import ActionNetwork, DuelingNetwork, NetworkSizes
 
 FORMAT = "marl_sched.policy/1"
-MANIFEST = "manifest.json"
-BEST = "best"
 BASE = "base"
 """First word of the folder of the scorer that a policy stands on."""
 
@@ -128,7 +122,11 @@ class LearnedPolicy:
             return np.zeros(len(obs["mask"]), dtype=np.int64)  # commit
         if self.manifest.plays is not None:  # where it may be taken, else commit
             return self.manifest.plays * obs["mask"][:, self.manifest.plays].astype(np.int64)
-        return self._forward(obs).argmax(axis=-1)
+        return self.scores(obs).argmax(axis=-1)
+
+    def scores(self, obs: Arrays) -> np.ndarray:
+        """(B, M) float32, the network's own masked logits or Q values, whoever acts."""
+        return self._forward(obs)
 
     def check(
         self,
@@ -190,21 +188,15 @@ def save_policy(policy: LearnedPolicy, folder: Path) -> Path:
     for prefix, state in states.items():
         if state is None:
             continue
-        data = save(state)
         name = f"{prefix.replace('_', '-')}weights-{policy.manifest.iteration}.safetensors"
-        with replacing(folder / name) as temporary:
-            temporary.write_bytes(data)
+        digest = artefact.write_weights(folder / name, state)
         names.add(name)
-        record |= {f"{prefix}weights": name, f"{prefix}sha256": hashlib.sha256(data).hexdigest()}
-    # The manifest is the switch: older weights go only once it names the new ones.
-    write_text(folder / MANIFEST, json.dumps(record, indent=2) + "\n")
-    for old in folder.glob("*weights-*.safetensors"):
-        if old.name not in names:
-            old.unlink()
+        record |= {f"{prefix}weights": name, f"{prefix}sha256": digest}
+    written = artefact.write_manifest(folder, record, names)
     for old in folder.glob(f"{BASE}-*"):
         if old.name != policy.manifest.base_folder:
             shutil.rmtree(old)
-    return folder / MANIFEST
+    return written
 
 
 def _carry_base(manifest: Manifest, folder: Path, record: dict[str, Any]) -> dict[str, Any]:
@@ -224,16 +216,6 @@ def _standing_on(manifest: Manifest, base: str) -> dict[str, Any]:
     return {"base": base, "config": {**manifest.config, "env": env}}
 
 
-def _read_weights(folder: Path, name: str, sha256: str) -> dict[str, np.ndarray]:
-    data = (folder / name).read_bytes()
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise UserError(
-            f"{folder / name}: does not match its manifest's SHA-256; the file is damaged: copy "
-            "it again or train again"
-        )
-    return load(data)
-
-
 def load_policy(path: Path, spaces: tuple[gym.Space, gym.Space] | None = None) -> LearnedPolicy:
     """Read the policy of a run's folder, or of its `best` folder.
 
@@ -244,41 +226,22 @@ def load_policy(path: Path, spaces: tuple[gym.Space, gym.Space] | None = None) -
     Raises:
         UserError: when it is no such folder, is damaged, or does not fit.
     """
-    folder = path / BEST if (path / BEST / MANIFEST).is_file() else path
-    if not (folder / MANIFEST).is_file():
-        raise UserError(
-            f"{path}: no trained scheduler here (no {BEST}/{MANIFEST}); give the folder that "
-            "`marl-sched train --out` wrote"
-        )
-    try:
-        record = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if record.get("format") != FORMAT or record.get("algo") not in _NETWORKS:
-            raise UserError(
-                f"{folder / MANIFEST}: format {record.get('format')!r} is not {FORMAT!r}; "
-                "train again with this version"
-            )
+    folder = artefact.find(path, "scheduler", "marl-sched train")
+    with artefact.readable(folder, "scheduler"):
+        record = artefact.read_manifest(folder, FORMAT)
         manifest = Manifest(**record)
         if manifest.base_folder:
             base = (folder / Path(manifest.base_folder).name).resolve()
             manifest = replace(manifest, **_standing_on(manifest, str(base)))
-        state = _read_weights(folder, manifest.weights, manifest.sha256)
-        agents = None
-        if manifest.agent_weights:
-            agents = _read_weights(folder, manifest.agent_weights, manifest.agent_sha256)
-        policy = LearnedPolicy(manifest, state, agents)
-    except (
-        OSError,
-        json.JSONDecodeError,
-        AttributeError,
-        TypeError,
-        KeyError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(
-            f"{folder}: not a readable trained scheduler ({reason}); copy it again or train again"
-        ) from None
+        states = [
+            artefact.arrays_of(artefact.read_verified(folder, name, digest))
+            for name, digest in (
+                (manifest.weights, manifest.sha256),
+                (manifest.agent_weights, manifest.agent_sha256),
+            )
+            if name
+        ]
+        policy = LearnedPolicy(manifest, *states)
     if spaces is not None:
         try:
             policy.check(*spaces)

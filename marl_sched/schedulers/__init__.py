@@ -23,7 +23,7 @@ from marl_sched.schedulers.gavel import (
     MaxSumThroughput,
     MinTotalDuration,
 )
-from marl_sched.schedulers.scorer_file import is_scorer, load_scorer
+from marl_sched.schedulers.scorer_file import PRETRAINED, is_scorer, load_scorer
 from marl_sched.schedulers.sia import Sia
 from marl_sched.schedulers.tuned import tuned_params
 from marl_sched.types import Allocation, ClusterView, NodeView
@@ -250,10 +250,10 @@ _SCHEDULERS = (
 REGISTRY: dict[str, Scheduler] = {scheduler.name: scheduler for scheduler in _SCHEDULERS}
 
 
-def learned_scorer(folder: str) -> Scheduler:
-    """The rule in a folder that `marl-sched train --algo es` wrote, by the folder's name."""
-    record = load_scorer(Path(folder))
-    return make_scorer(record.params, record.weights, folder)
+def learned_scorer(name: str) -> Scheduler:
+    """The rule that ships as `pretrained`, or in a folder that `train --algo es` wrote."""
+    record = load_scorer(name)
+    return make_scorer(record.params, record.weights, name)
 
 
 def make_scorer(
@@ -264,8 +264,8 @@ def make_scorer(
 
 
 def get_scheduler(name: str) -> Scheduler:
-    """The scheduler `NAME` or `NAME:param=value,param=value`; `NAME:tuned` as tuned by us; or that
-    of a trained scorer's folder.
+    """The scheduler `NAME` or `NAME:param=value,param=value`; `NAME:tuned` as tuned by us;
+    `pretrained`; or that of a trained scorer's folder.
 
     Raises:
         UserError: for an unknown name or parameter, naming the known ones; for a damaged folder.
@@ -274,7 +274,15 @@ def get_scheduler(name: str) -> Scheduler:
     if head not in REGISTRY and is_scorer(name):
         return learned_scorer(name)
     if head not in REGISTRY:
-        raise UserError(f"unknown scheduler {head!r}; known: {', '.join(REGISTRY)}")
+        known = ", ".join((*REGISTRY, PRETRAINED))
+        if head == PRETRAINED:
+            raise UserError(f"scheduler {name!r}: {PRETRAINED} takes no parameters")
+        if Path(name).is_dir():
+            raise UserError(
+                f"scheduler {name!r}: that folder holds no scorer of `marl-sched train --algo es`; "
+                f"`evaluate` plays runs of PPO and DQN; known by name: {known}"
+            )
+        raise UserError(f"unknown scheduler {head!r}; known: {known}")
     given: dict[str, float] = {}
     for part in filter(None, tail.split(",")):
         if part.strip() == "tuned":

@@ -1,21 +1,30 @@
-"""A trained scorer on disk: one JSON file, nothing in which is executed when it is read."""
+"""A trained scorer on disk: `manifest.json` and one safetensors file, see `marl_sched.artefact`."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from marl_sched import artefact
 from marl_sched.errors import UserError
-from marl_sched.files import write_text
 from marl_sched.schedulers.scorer import FEATURES, HIDDEN, NUM_INDEX_PARAMS, NUM_WEIGHTS
 
-FORMAT = "marl_sched.scorer/1"
-FILE = "scorer.json"
-BEST = "best"
+FORMAT = "marl_sched.scorer/2"
+FORMER_FILE = "scorer.json"
+"""What the first format consisted of."""
+
+PRETRAINED = "pretrained"
+"""Name of the scorer that ships with the package."""
+
+PRETRAINED_FOLDER = Path(__file__).parent / PRETRAINED
+
+_TENSOR = "weights"
+_COMMAND = "marl-sched train --algo es"
 
 
 @dataclass(frozen=True)
@@ -34,64 +43,106 @@ class ScorerRecord:
     features: tuple[str, ...] = FEATURES
     hidden: int = HIDDEN
     format: str = FORMAT
+    algo: str = "es"
+    command: str = ""
+    """That trained it; empty where nobody noted it."""
+    git_commit: str | None = None
+    """Of the source tree that trained it."""
 
 
-def save_scorer(record: ScorerRecord, folder: Path) -> Path:
-    """Write `folder/scorer.json`, whole or not at all."""
-    data = asdict(record) | {"sha256": _digest(record)}
-    write_text(folder / FILE, json.dumps(data, indent=1) + "\n")
-    return folder / FILE
+def save_scorer(
+    record: ScorerRecord,
+    folder: Path,
+    weights: str | None = None,
+    others: Mapping[str, str] | None = None,
+) -> Path:
+    """Write `folder/manifest.json` and its weights; a reader sees all old or all new files.
+
+    Args:
+        weights: name of the safetensors file; None takes one of the iteration's own, as is right
+            where the next one replaces it while others read.
+        others: SHA-256 of further files in the folder that belong to the scorer.
+    """
+    name = weights or f"weights-{record.iteration}.safetensors"
+    manifest = {"format": record.format, "algo": record.algo} | asdict(record)
+    del manifest["weights"]
+    array = np.asarray(record.weights, np.float64)
+    digest = artefact.write_weights(folder / name, {_TENSOR: array})
+    manifest["files"] = {name: digest, **(others or {})}
+    return artefact.write_manifest(folder, manifest, {name})
 
 
-def _digest(record: ScorerRecord) -> str:
-    """Of the numbers that decide, as they are written."""
-    text = json.dumps([record.params, list(record.weights), list(record.features)])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _file_in(folder: Path) -> Path | None:
-    found = (folder / BEST / FILE, folder / FILE)
-    return next((path for path in found if path.is_file()), None)
+def path_of(name: str | Path) -> Path:
+    """Where the scorer called `name` lies."""
+    return PRETRAINED_FOLDER if str(name) == PRETRAINED else Path(name)
 
 
 def is_scorer(name: str) -> bool:
-    """Whether `name` is the folder of a scorer, or of a run that trained one."""
-    return bool(name) and _file_in(Path(name)) is not None
+    """Whether `name` is the folder of a scorer, or of a run that trained one, or `pretrained`."""
+    if not name:
+        return False
+    path = path_of(name)
+    folder = artefact.folder_of(path)
+    if folder is None:
+        return _former_file(path) is not None
+    # Of a damaged one too, so that reading it can say what is wrong.
+    return FORMAT.partition("/")[0].encode() in (folder / artefact.MANIFEST).read_bytes()
 
 
-def load_scorer(folder: Path) -> ScorerRecord:
-    """Read the scorer of a run's folder, or of its `best` folder.
+def _former_file(path: Path) -> Path | None:
+    found = (path / artefact.BEST / FORMER_FILE, path / FORMER_FILE)
+    return next((file for file in found if file.is_file()), None)
+
+
+def find_scorer(name: str | Path) -> Path:
+    """The folder of the artefact.
+
+    Raises:
+        UserError: where there is none, or one of the first format.
+    """
+    path = path_of(name)
+    former = _former_file(path) if artefact.folder_of(path) is None else None
+    if former is not None:
+        raise UserError(f"{former}: a scorer of the first format, which is no longer read; train "
+                        "again with this version")  # fmt: skip
+    return artefact.find(path, "scorer", _COMMAND)
+
+
+def load_scorer(name: str | Path) -> ScorerRecord:
+    """Read the scorer of a run's folder, or of its `best` folder, or the one called `pretrained`.
 
     Raises:
         UserError: when there is none, or it is damaged or of another version.
     """
-    path = _file_in(folder)
-    if path is None:
-        raise UserError(
-            f"{folder}: no trained scorer here (no {BEST}/{FILE}); give the folder that "
-            "`marl-sched train --algo es --out` wrote"
-        )
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data.get("format") != FORMAT:
-            raise UserError(f"{path}: format {data.get('format')!r} is not {FORMAT!r}; train again")
-        digest = data.pop("sha256")
+    folder = find_scorer(name)
+    with artefact.readable(folder, "scorer"):
+        data = artefact.read_manifest(folder, FORMAT)
+        files = dict(data.pop("files"))
+        read = {file: artefact.read_verified(folder, file, files[file]) for file in files}
+        arrays = artefact.arrays_of(read[_weights_among(files)])
+        weights = tuple(arrays[_TENSOR].tolist())
         params = {str(key): float(value) for key, value in data.pop("params").items()}
-        weights = tuple(float(value) for value in data.pop("weights"))
         features = tuple(data.pop("features"))
         record = ScorerRecord(params=params, weights=weights, features=features, **data)
-    except UserError:
-        raise
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(
-            f"{path}: not a readable scorer ({reason}); copy it again or train again"
-        ) from None
-    _check(path, record, digest)
+    _check(folder, record)
     return record
 
 
-def _check(path: Path, record: ScorerRecord, digest: Any) -> None:
+def weights_digest(name: str | Path) -> str:
+    """SHA-256 of the weights of a scorer, by its manifest: the same wherever it was copied to."""
+    folder = find_scorer(name)
+    with artefact.readable(folder, "scorer"):
+        files = artefact.read_manifest(folder, FORMAT)["files"]
+        return str(files[_weights_among(files)])
+
+
+def _weights_among(files: dict[str, str]) -> str:
+    (name,) = (file for file in files if file.endswith(".safetensors"))
+    return name
+
+
+def _check(folder: Path, record: ScorerRecord) -> None:
+    path = folder / artefact.MANIFEST
     if record.features != FEATURES or record.hidden != HIDDEN:
         raise UserError(
             f"{path}: its network sees other features or has {record.hidden} units; train again "
@@ -101,10 +152,7 @@ def _check(path: Path, record: ScorerRecord, digest: Any) -> None:
     if sizes != (NUM_INDEX_PARAMS, NUM_WEIGHTS):
         raise UserError(
             f"{path}: {sizes[0]} parameters and {sizes[1]} weights instead of {NUM_INDEX_PARAMS} "
-            f"and {NUM_WEIGHTS}; copy it again or train again"
+            f"and {NUM_WEIGHTS}; train again with this version"
         )
-    if digest != _digest(record) or not all(map(isfinite, record.weights)):
-        raise UserError(
-            f"{path}: its numbers do not match their SHA-256; the file is damaged: copy it again "
-            "or train again"
-        )
+    if not all(map(isfinite, record.weights)):
+        raise UserError(f"{path}: weights that are no numbers; train again")

@@ -1,4 +1,4 @@
-"""Evolution strategies on the weights of the residual scorer.
+"""Evolution strategies on the residual scorer: its network, and the index below it.
 
     gradient = 1 / (2 n sigma) sum_i (u_i+ - u_i-) e_i
 
@@ -6,6 +6,10 @@ e_i are n perturbations, u the ranks, in [-1/2, 1/2], of the fitness -log(J / J_
 networks theta +- sigma e_i; J is the mean JCT, and the logs are averaged over sequences that all
 networks share. Source: Salimans et al., "Evolution Strategies as a Scalable Alternative to
 Reinforcement Learning", 2017; the base schedule as control variate is ours.
+
+What is validated and kept is the running mean of theta (Polyak and Juditsky, "Acceleration of
+stochastic approximation by averaging", SIAM J. Control Optim. 1992): one generation's theta is
+noisier than what a generation gains.
 """
 
 from __future__ import annotations
@@ -16,10 +20,17 @@ import numpy as np
 
 from marl_sched.config import Config
 from marl_sched.errors import UserError
-from marl_sched.schedulers.scorer import BIAS, FEATURES, HIDDEN, NUM_WEIGHTS, initial_weights
+from marl_sched.schedulers.scorer import (
+    BIAS,
+    FEATURES,
+    HIDDEN,
+    NUM_INDEX_PARAMS,
+    NUM_WEIGHTS,
+    initial_weights,
+)
 from marl_sched.schedulers.scorer_file import ScorerRecord, load_scorer, save_scorer
 from marl_sched.training.records import Row, versions
-from marl_sched.training.sequences import Players, base_scheduler, draw
+from marl_sched.training.sequences import Players, base_scheduler, draw, scorer_of
 from marl_sched.training.trainer import Candidate
 
 STATE = "es.npz"
@@ -86,9 +97,12 @@ class EvolutionStrategies:
         self._config = config
         self._es = config.training.es
         self._players = Players(config)
-        self._free = free_weights(self._es.without)
-        first = initial_weights([config.seed, _WEIGHTS]) * self._free
+        shifts = np.full(NUM_INDEX_PARAMS, float(self._es.tune_index))
+        self._free = np.concatenate([shifts, free_weights(self._es.without)])
+        network = initial_weights([config.seed, _WEIGHTS])
+        first = np.concatenate([np.zeros(NUM_INDEX_PARAMS), network]) * self._free
         self._ascent = Ascent(first, self._es.lr, self._es.half_life)
+        self._average = first
         self._jobs = 0
         self._validation = draw(
             config,
@@ -107,6 +121,9 @@ class EvolutionStrategies:
         log_ratios = _log_ratios(self._players.play(sequences, networks))
         gradient = gradient_of(-log_ratios[1:], noise, es.sigma)
         self._ascent.step(gradient)
+        # The mean of all so far, until that is longer than the window.
+        share = max(1.0 - es.averaging, 1.0 / self._ascent.steps)
+        self._average = self._average + share * (self._ascent.theta - self._average)
         self._jobs += len(networks) * sum(s.end - s.first for s in sequences)
         return {
             "decisions": self._jobs,
@@ -116,7 +133,7 @@ class EvolutionStrategies:
         }
 
     def candidate(self, iteration: int, is_base: bool) -> ScorerCandidate:
-        return ScorerCandidate(self, self._ascent.theta, iteration)
+        return ScorerCandidate(self, self._average, iteration)
 
     def singles(self) -> dict[str, Candidate]:
         return {}
@@ -126,9 +143,10 @@ class EvolutionStrategies:
         return _percent(_log_ratios(self._players.play(self._validation, theta[None]))[0])
 
     def record(self, theta: np.ndarray, iteration: int, score: float) -> ScorerRecord:
+        scorer = scorer_of(base_scheduler(self._config), theta)
         return ScorerRecord(
-            params=base_scheduler(self._config).params,
-            weights=tuple(theta.tolist()),
+            params=scorer.params,
+            weights=scorer.weights,
             iteration=iteration,
             validation=score,
             config=self._config.model_dump(mode="json"),
@@ -145,6 +163,7 @@ class EvolutionStrategies:
         np.savez(
             folder / STATE,
             theta=ascent.theta,
+            average=self._average,
             mean=ascent.mean,
             square=ascent.square,
             steps=ascent.steps,
@@ -157,6 +176,7 @@ class EvolutionStrategies:
             ascent.theta, ascent.mean, ascent.square = (
                 saved[name] for name in ("theta", "mean", "square")
             )
+            self._average = saved["average"]
             ascent.steps, self._jobs = int(saved["steps"]), int(saved["jobs"])
 
     def stop(self) -> None:

@@ -11,7 +11,6 @@ import torch
 from marl_sched.config import Config
 from marl_sched.evaluation.learned import Score
 from marl_sched.models.policy import LearnedPolicy, Manifest, load_policy, save_policy
-from marl_sched.schedulers.scorer_file import FILE as SCORER_FILE
 from marl_sched.training.records import Row, versions
 from marl_sched.training.rollout import AGENT, SCHEDULER
 from marl_sched.training.runner import AGENT_SUMS, DEFAULT_ENV_CLASS, EPISODE_SUMS
@@ -119,8 +118,6 @@ class RLlibCandidate:
 
     def save(self, folder: Path, score: float) -> None:
         save_policy(self._policy.with_validation(score), folder)
-        # Of the warm start; as long as it is there, the folder is the scorer's.
-        (folder / SCORER_FILE).unlink(missing_ok=True)
 
 
 def score_policy(policy: LearnedPolicy, config: Config, validate: Validate) -> Score | float:

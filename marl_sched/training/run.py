@@ -61,6 +61,7 @@ def train(
     progress: Progress | None = None,
     validate: Validate | None = None,
     env_class: str = DEFAULT_ENV_CLASS,
+    command: str = "",
 ) -> TrainResult:
     """Train until the configured minutes or iterations are over.
 
@@ -84,6 +85,7 @@ def train(
         validate: scores PPO's and DQN's policies; None takes
             `marl_sched.evaluation.learned.validate`.
         env_class: `package.module:Class` of their batched environment.
+        command: that asked for it, for run.json.
 
     Raises:
         UserError: when `out` holds another run, or no cluster answers at `address`.
@@ -95,6 +97,7 @@ def train(
         checkpoint = folder.prepare(config, resume, overwrite)
         folder.write_run(
             seed=config.seed,
+            command=command,
             algo=config.training.algo,
             versions=versions(),
             git_commit=git_commit(),

@@ -6,8 +6,9 @@ generation meet the same jobs, cluster, restart costs and size estimates.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,22 @@ from marl_sched.envs.batched import episode_jobs, load_part, make_world
 from marl_sched.envs.conditions import draw_conditions
 from marl_sched.errors import UserError
 from marl_sched.evaluation.simulate import play_episode
+from marl_sched.evaluation.suites import get_suite
 from marl_sched.schedulers import Scheduler, get_scheduler, make_scorer
+from marl_sched.schedulers.scorer import NUM_INDEX_PARAMS
 from marl_sched.sim import columns as c
 from marl_sched.types import Cluster
 
 SYNTHETIC = "synthetic"
 """Name of the generator among `training.es.traces`."""
+
+SHIFT = 4.0
+"""Scale of the index's parameters beside the network's weights: a perturbation of 0.05 moves them
+by a fifth, as a factor or as log-odds."""
+
+_ODDS = ("p", "trust")
+_EXTREME = 0.02
+"""Shares that begin nearer to 0 or 1 could hardly move."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,7 @@ class Sequence:
 
     part: str
     trace: str | None
+    tenants: tuple[str, ...]
     cluster: str
     first: int
     end: int
@@ -57,22 +69,69 @@ def base_scheduler(config: Config) -> Scheduler:
     return base
 
 
-def _settings(config: Config, trace: str | None, cluster: str) -> Config:
-    """The experiment on another trace and cluster, at the trace's own load."""
-    own = trace == config.workload.trace and cluster == config.cluster
+def scorer_of(base: Scheduler, theta: np.ndarray) -> Scheduler:
+    """The scorer of `theta`, (NUM_INDEX_PARAMS + NUM_WEIGHTS,) float64; the base with zeros.
+
+    The first entries shift the index's parameters: shares by log-odds, all others by a factor.
+    """
+    shifts = SHIFT * theta[:NUM_INDEX_PARAMS]
+    params = {}
+    for (name, value), shift in zip(base.params.items(), shifts.tolist(), strict=True):
+        if shift == 0.0:
+            params[name] = value
+        elif name in _ODDS:
+            share = min(max(value, _EXTREME), 1.0 - _EXTREME)
+            params[name] = 1.0 / (1.0 + (1.0 - share) / share * math.exp(-shift))
+        else:
+            params[name] = value * math.exp(shift)
+    return make_scorer(params, theta[NUM_INDEX_PARAMS:].tolist())
+
+
+@dataclass(frozen=True)
+class Source:
+    """Jobs to train on, and the cluster that they fill."""
+
+    trace: str | None
+    tenants: tuple[str, ...]
+    cluster: str
+
+
+def _own(config: Config) -> Source:
+    return Source(config.workload.trace, tuple(config.workload.tenants), config.cluster)
+
+
+def sources(config: Config) -> list[Source]:
+    """The run's own workload, those of `training.es.traces`, and the cells of its suite."""
+    es, own = config.training.es, _own(config)
+    found = [own]
+    for name in es.traces:
+        trace = None if name == SYNTHETIC else str(Path(name).absolute())
+        found.append(Source(trace, (), config.cluster))
+    if es.suite is not None:
+        if es.data is None:
+            raise UserError(
+                f"setting training.es.suite={es.suite!r}: say where its traces are with --data, "
+                "the folder that `marl-sched trace fetch` fills"
+            )
+        for cell in get_suite(es.suite).cells:
+            work = cell.settings(Path(es.data))["workload"]
+            found.append(Source(work.get("trace"), cell.tenants, cell.cluster))
+    return list(dict.fromkeys(found))
+
+
+def _settings(config: Config, source: Source) -> Config:
+    """The experiment on other jobs and another cluster, at the jobs' own load."""
+    own = source == _own(config)
+    same = source.trace == config.workload.trace
     given = {
-        "trace": trace,
+        "trace": source.trace,
+        "tenants": source.tenants,
         "load": None,
-        "format": config.workload.format if trace == config.workload.trace else None,
+        "format": config.workload.format if same else None,
         "skip_bad_rows": config.workload.skip_bad_rows or not own,
     }
     workload = config.workload.model_copy(update=given)
-    return config.model_copy(update={"cluster": cluster, "workload": workload})
-
-
-def _traces(config: Config) -> list[str | None]:
-    more = (None if t == SYNTHETIC else str(Path(t).absolute()) for t in config.training.es.traces)
-    return list(dict.fromkeys((config.workload.trace, *more)))
+    return config.model_copy(update={"cluster": source.cluster, "workload": workload})
 
 
 def check(config: Config) -> None:
@@ -80,28 +139,29 @@ def check(config: Config) -> None:
     base_scheduler(config)
     for cluster in config.training.es.clusters:
         Cluster.parse(cluster)
-    for trace in _traces(config):
-        load_part(_settings(config, trace, config.cluster), "train")
+    for source in sources(config):
+        load_part(_settings(config, source), "train")
 
 
 def draw(config: Config, part: str, rng: np.random.Generator, count: int) -> list[Sequence]:
     """Sequences under conditions drawn as `training.es` and `envs.conditions` say."""
-    es, traces = config.training.es, _traces(config)
-    clusters = list(dict.fromkeys((config.cluster, *es.clusters)))
+    every = sources(config)
     drawn = []
     for _ in range(count):
-        trace = traces[rng.integers(len(traces))]
-        cluster = clusters[rng.integers(len(clusters))]
-        jobs = load_part(settings := _settings(config, trace, cluster), part)
+        source = every[rng.integers(len(every))]
+        clusters = list(dict.fromkeys((source.cluster, *config.training.es.clusters)))
+        source = replace(source, cluster=clusters[rng.integers(len(clusters))])
+        jobs = load_part(settings := _settings(config, source), part)
         number = episode_jobs(settings, jobs)
         first = int(rng.integers(0, len(jobs) - number + 1))
-        load = jobs.offered_load(Cluster.parse(cluster).num_gpus)
-        met = draw_conditions(config, load, _home_load(config, trace, load), rng)
+        load = jobs.offered_load(Cluster.parse(source.cluster).num_gpus)
+        met = draw_conditions(config, load, _home_load(config, source, load), rng)
         drawn.append(
             Sequence(
                 part=part,
-                trace=trace,
-                cluster=cluster,
+                trace=source.trace,
+                tenants=source.tenants,
+                cluster=source.cluster,
                 first=first,
                 end=first + number,
                 stretch=met.stretch,
@@ -113,30 +173,31 @@ def draw(config: Config, part: str, rng: np.random.Generator, count: int) -> lis
     return drawn
 
 
-def _home_load(config: Config, trace: str | None, load: float) -> float | None:
+def _home_load(config: Config, source: Source, load: float) -> float | None:
     """The load that the run is for: as configured, else the jobs' own where it is their trace."""
     if config.workload.load is not None:
         return config.workload.load
-    return load if trace == config.workload.trace else None
+    same = (source.trace, source.tenants) == (config.workload.trace, config.workload.tenants)
+    return load if same else None
 
 
-def play(config: Config, sequence: Sequence, networks: np.ndarray) -> np.ndarray:
-    """Sum of the JCTs of a sequence, s, by the base schedule and then by each network.
+def play(config: Config, sequence: Sequence, members: np.ndarray) -> np.ndarray:
+    """Sum of the JCTs of a sequence, s, by the base schedule and then by each scorer.
 
     Args:
-        networks: (M, NUM_WEIGHTS) float64.
+        members: (M, D) float64, see `scorer_of`.
 
     Returns:
         (1 + M,) float64.
     """
-    settings = _settings(config, sequence.trace, sequence.cluster)
+    settings = _settings(config, Source(sequence.trace, sequence.tenants, sequence.cluster))
     jobs = load_part(settings, sequence.part).slice(sequence.first, sequence.end)
     noise = settings.workload.model_copy(update={"estimate_noise": sequence.estimate_noise})
     sim = settings.sim.model_copy(update={"restart_scale": sequence.restart_scale})
     met = settings.model_copy(update={"workload": noise, "sim": sim, "seed": sequence.seed})
     world = make_world(met, jobs, 1, len(jobs))
     base = base_scheduler(config)
-    rules = [base, *(make_scorer(base.params, network.tolist()) for network in networks)]
+    rules = [base, *(scorer_of(base, theta) for theta in members)]
     sums = np.empty(len(rules))
     for m, rule in enumerate(rules):
         play_episode(world, 0, 0, len(jobs), sequence.stretch, rule)
@@ -159,13 +220,13 @@ class Players:
 
             self._task = ray.remote(num_cpus=1, max_retries=3)(play).remote
 
-    def play(self, sequences: list[Sequence], networks: np.ndarray) -> np.ndarray:
+    def play(self, sequences: list[Sequence], members: np.ndarray) -> np.ndarray:
         """(S, 1 + M) float64, `play` of each sequence."""
         if self._task is None:
-            return np.stack([play(self._config, s, networks) for s in sequences])
+            return np.stack([play(self._config, s, members) for s in sequences])
         import ray
 
-        config, given = ray.put(self._config), ray.put(networks)
+        config, given = ray.put(self._config), ray.put(members)
         todo = list(enumerate(sequences))
         running: dict[Any, int] = {}
         done: dict[int, np.ndarray] = {}

@@ -12,7 +12,7 @@ from marl_sched.config import Config, load_config
 from marl_sched.errors import UserError
 from marl_sched.evaluation.compare import part_episodes, run_classic
 from marl_sched.schedulers import get_scheduler
-from marl_sched.schedulers.scorer import FEATURES, HIDDEN
+from marl_sched.schedulers.scorer import FEATURES, HIDDEN, NUM_INDEX_PARAMS, NUM_WEIGHTS
 from marl_sched.schedulers.scorer_file import load_scorer
 from marl_sched.training import sequences
 from marl_sched.training.es import Ascent, centred_ranks, free_weights, gradient_of, perturbed
@@ -110,7 +110,7 @@ def test_a_network_played_is_the_scheduler_saved() -> None:
     """With a last layer of zero each network's sum is the base's."""
     config = settings(1)
     sequence = sequences.draw(config, "train", np.random.default_rng(0), 1)[0]
-    sums = sequences.play(config, sequence, np.zeros((2, free_weights(()).size)))
+    sums = sequences.play(config, sequence, np.zeros((2, NUM_INDEX_PARAMS + NUM_WEIGHTS)))
     assert sums[0] > 0 and (sums == sums[0]).all()
 
 

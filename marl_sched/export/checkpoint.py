@@ -1,0 +1,158 @@
+"""What can be exported: a run's folder, its `best` folder, or one of RLlib's checkpoints."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from marl_sched.artefact import readable
+from marl_sched.config import load_config
+from marl_sched.errors import UserError
+from marl_sched.models.policy import LearnedPolicy, Manifest, load_policy
+from marl_sched.schedulers import Scheduler, make_scorer
+from marl_sched.schedulers.scorer_file import (
+    ScorerRecord,
+    is_scorer,
+    load_scorer,
+    path_of,
+    weights_digest,
+)
+
+RLLIB = "rllib_checkpoint.json"
+"""Marks the folder of an RLlib algorithm's checkpoint."""
+
+_MODULE = Path("learner_group/learner/rl_module/scheduler")
+_PREFIXES = {"ppo": "policy.", "dqn": "q_net."}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained scheduler and where it comes from."""
+
+    trained: ScorerRecord | LearnedPolicy
+    digest: str
+    """SHA-256 of its weights; empty for RLlib's checkpoints, which state none."""
+    run: dict[str, Any]
+    """What the run's run.json says; empty without one."""
+
+    @property
+    def algo(self) -> str:
+        trained = self.trained
+        return trained.algo if isinstance(trained, ScorerRecord) else trained.manifest.algo
+
+    @property
+    def rule(self) -> Scheduler:
+        """Of a scorer."""
+        assert isinstance(self.trained, ScorerRecord)
+        return make_scorer(self.trained.params, self.trained.weights)
+
+    def notices(self) -> list[str]:
+        """What whoever exports it should know."""
+        trained = self.trained
+        if isinstance(trained, ScorerRecord):
+            if trained.iteration == 0:
+                return ["note: nothing did better than the index on validation, so this network "
+                        "corrects nothing; train longer"]  # fmt: skip
+            return []
+        found = []
+        if trained.manifest.is_base:
+            found.append(
+                "note: no network did better than the base schedule on validation, so the file's "
+                f"`action` is always commit: {trained.manifest.base}; train longer"
+            )
+        if trained.agent_state() is not None:
+            found.append("note: only the scheduler's network is exported, not the agents'")
+        return found
+
+    def facts(self) -> dict[str, Any]:
+        """Its provenance, and what a user of the network must know, for a manifest."""
+        trained = self.trained
+        found: dict[str, Any] = {"algo": self.algo}
+        if isinstance(trained, ScorerRecord):
+            found |= {"params": trained.params, "features": list(trained.features)}
+            record: Any = trained
+        else:
+            record = trained.manifest
+            names = ("sizes", "actions", "algorithms", "base", "is_base")
+            found |= {name: getattr(record, name) for name in names}
+        return found | {
+            "iteration": record.iteration,
+            "validation": record.validation,
+            "weights_sha256": self.digest,
+            "command": self.run.get("command") or getattr(record, "command", ""),
+            "git_commit": self.run.get("git_commit") or getattr(record, "git_commit", None),
+            "versions": record.versions,
+            "config": record.config,
+        }
+
+
+def load_checkpoint(path: Path, trust: bool = False) -> Checkpoint:
+    """Read what `path` holds.
+
+    Args:
+        trust: also where that takes unpickling, which runs whatever code is in the file.
+
+    Raises:
+        UserError: where there is no trained scheduler, or it is damaged, or only a pickle and not
+            trusted.
+    """
+    if is_scorer(str(path)):
+        record = load_scorer(path)
+        return Checkpoint(record, weights_digest(path), _run_of(path_of(path)))
+    if (path / RLLIB).is_file():
+        if not trust:
+            raise UserError(
+                f"{path}: a checkpoint of RLlib, which is made of pickles, and reading those runs "
+                "whatever code is in them; export the run's folder, which has its best scheduler "
+                "as plain numbers, or add --trust if you know who wrote this one"
+            )
+        return Checkpoint(_from_rllib(path), "", _run_of(path))
+    if (path / "es.npz").is_file():
+        raise UserError(
+            f"{path}: a checkpoint of evolution strategies, to go on training from; export the "
+            "run's folder, which has its best scorer"
+        )
+    policy = load_policy(path)
+    return Checkpoint(policy, policy.manifest.sha256, _run_of(path))
+
+
+def _run_of(path: Path) -> dict[str, Any]:
+    """run.json of the run that `path` is of, or lies in."""
+    path = path.resolve()
+    for folder in (path, path.parent, path.parent.parent):
+        if (folder / "run.json").is_file():
+            with readable(folder, "run"):
+                return dict(json.loads((folder / "run.json").read_text(encoding="utf-8")))
+    return {}
+
+
+def _from_rllib(path: Path) -> LearnedPolicy:
+    """The acting network of an RLlib checkpoint, by unpickling."""
+    folder = path / _MODULE
+    try:
+        state = pickle.loads((folder / "module_state.pkl").read_bytes())
+        _, given = pickle.loads((folder / "class_and_ctor_args.pkl").read_bytes())[
+            "ctor_args_and_kwargs"
+        ]
+        sizes = given["model_config"]["sizes"]
+        algo = next(a for a, p in _PREFIXES.items() if any(name.startswith(p) for name in state))
+        progress = json.loads((path / "progress.json").read_text(encoding="utf-8"))
+        config_file = path.resolve().parent.parent / "config.yaml"
+        config = load_config(config_file if config_file.is_file() else None)
+        env = config.env
+        manifest = Manifest(
+            algo, sizes, env.actions, list(env.algorithms), env.base, False,
+            progress["iteration"], None, config.model_dump(mode="json"),
+        )  # fmt: skip
+        return LearnedPolicy.of_module(manifest, state)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a damaged pickle raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        raise UserError(
+            f"{path}: not a readable checkpoint of a marl-sched run ({reason}); export the run's "
+            "folder instead"
+        ) from None

@@ -1,0 +1,110 @@
+"""What the network of a scorer sees, as arrays: for a network that runs elsewhere than here."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from marl_sched.jit import part
+from marl_sched.schedulers.elastic_index import remaining_s, write_index
+from marl_sched.schedulers.filling import fill_by_score
+from marl_sched.schedulers.scorer import (
+    GLOBAL_FEATURES,
+    JOB_FEATURES,
+    LEVEL_FEATURES,
+    NUM_INDEX_PARAMS,
+    add_residual,
+    list_levels,
+    write_features,
+)
+from marl_sched.types import ClusterView, Floats1, Floats2, Ints1, Singles1, Singles2
+
+
+class ScorerInputs(NamedTuple):
+    """Features of a decision on J jobs, with R levels that they may still be given."""
+
+    globals: np.ndarray  # (G,) float32, `GLOBAL_FEATURES`
+    jobs: np.ndarray  # (J, F) float32, `JOB_FEATURES`
+    levels: np.ndarray  # (R, E) float32, `LEVEL_FEATURES`
+    owner: np.ndarray  # (R,) int64, the job of each level
+    step: np.ndarray  # (R,) int64, the level of the job that it leaves
+    table: np.ndarray  # (J, L) float64, the index's scores; of the R levels alone
+
+
+@part
+def list_inputs(
+    v: ClusterView, params: Floats1, table: Floats2, gains: Floats2, owner: Ints1, step: Ints1
+) -> int:
+    """Fill table and gains (J, L), owner and step (J * L,); the number R of levels."""
+    n = v.job.size
+    work, weight, left_s = np.empty(n), np.empty(n), remaining_s(v, params[4])
+    write_index(v, params, left_s, work, weight, gains, table)
+    return list_levels(v, table, owner, step)
+
+
+@part
+def write_inputs(
+    v: ClusterView,
+    params: Floats1,
+    shared: Singles1,
+    jobs: Singles2,
+    levels: Singles2,
+    owner: Ints1,
+    step: Ints1,
+    gains: Floats2,
+) -> None:
+    """Fill the first three from the others; see `ScorerInputs`."""
+    n = v.job.size
+    work, weight, left_s = np.empty(n), np.empty(n), remaining_s(v, params[4])
+    write_index(v, params, left_s, work, weight, gains, np.empty(gains.shape))
+    write_features(v, left_s, work, weight, gains, owner, step, shared, jobs, levels)
+
+
+@part
+def write_scores(v: ClusterView, params: Floats1, table: Floats2) -> None:
+    """Fill table (J, L) with the scores by which `scorer` itself decides."""
+    n = v.job.size
+    gains = np.empty(table.shape)
+    work, weight, left_s = np.empty(n), np.empty(n), remaining_s(v, params[4])
+    write_index(v, params, left_s, work, weight, gains, table)
+    add_residual(v, params[NUM_INDEX_PARAMS:], left_s, work, weight, gains, table)
+
+
+@part
+def write_target(v: ClusterView, table: Floats2, target: Ints1) -> None:
+    """Fill target (J,) with the levels that the scores in table (J, L) lead to."""
+    target[:] = 0
+    fill_by_score(v, table, target, v.capacity.copy())
+
+
+def inputs_of(view: ClusterView, params: np.ndarray) -> ScorerInputs:
+    """The features of a decision, and the scores of the index below the network."""
+    shape = view.job.size, view.sizes.shape[1]
+    table, gains = np.empty(shape), np.empty(shape)
+    owner, step = np.empty((2, table.size), dtype=np.int64)
+    count = list_inputs(view, params, table, gains, owner, step)
+    made = ScorerInputs(
+        globals=np.empty(len(GLOBAL_FEATURES), np.float32),
+        jobs=np.empty((shape[0], len(JOB_FEATURES)), np.float32),
+        levels=np.empty((count, len(LEVEL_FEATURES)), np.float32),
+        owner=owner[:count],
+        step=step[:count],
+        table=table,
+    )
+    write_inputs(view, params, made.globals, made.jobs, made.levels, made.owner, made.step, gains)
+    return made
+
+
+def scores_of(view: ClusterView, params: np.ndarray) -> np.ndarray:
+    """(J, L) float64, the scorer's own scores of the levels of `inputs_of`."""
+    table = np.empty((view.job.size, view.sizes.shape[1]))
+    write_scores(view, params, table)
+    return table
+
+
+def levels_by(view: ClusterView, table: np.ndarray) -> np.ndarray:
+    """(J,) int64, the levels that scores (J, L) lead to."""
+    target = np.zeros(view.job.size, dtype=np.int64)
+    write_target(view, table, target)
+    return target
