@@ -14,7 +14,9 @@ from marl_sched.cli import options as o
 def simulate(
     scheduler: Annotated[
         str,
-        typer.Option(help="NAME or NAME:param=value (`list` names them), `pretrained`, or an ES run's folder."),
+        typer.Option(
+            help="NAME or NAME:param=value (`list` names them), `pretrained`, or an ES run's folder."
+        ),
     ] = "elastic_index",
     trace: o.Trace = None,
     format: o.Format = None,

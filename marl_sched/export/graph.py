@@ -83,9 +83,7 @@ class GraphBuilder:
         import onnx
         from onnx import helper
 
-        graph = helper.make_graph(
-            self.nodes, self.name, self.inputs, self.outputs, self.constants
-        )
+        graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, self.constants)
         opsets = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(
             graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="marl_sched"
@@ -186,9 +184,7 @@ def _action_scores(
     occupied = g.add("Slice", jobs, first, second, g.constant([2], np.int64))  # (B,K,1)
     embedded = dense(dense(jobs, "encoder.job.0"), "encoder.job.2")
     shown = g.add("Mul", embedded, occupied)
-    count = g.add(
-        "Max", g.total("ReduceSum", occupied, 1, keep=False), g.constant(1.0, np.float32)
-    )
+    count = g.add("Max", g.total("ReduceSum", occupied, 1, keep=False), g.constant(1.0, np.float32))
     mean = g.add("Div", g.total("ReduceSum", shown, 1, keep=False), count)
     highest = g.total("ReduceMax", shown, 1, keep=False)
     context = g.add("Concat", mean, highest, *plain, axis=-1)

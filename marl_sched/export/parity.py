@@ -79,9 +79,7 @@ def _settings(base: dict[str, Any] | None, cluster: str, slots: int, seed: int) 
     )  # fmt: skip
 
 
-def observations(
-    policy: LearnedPolicy, count: int, seed: int
-) -> Iterator[dict[str, np.ndarray]]:
+def observations(policy: LearnedPolicy, count: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
     """`count` observations, {name: (B, ..)} at a time, of play that is half greedy, half random."""
     rng = np.random.default_rng(seed)
     for (cluster, slots), wanted in zip(CLUSTERS, _parts(count), strict=True):
@@ -181,4 +179,3 @@ def corrected(view: ClusterView, rule: Scheduler, session: Any) -> np.ndarray:
     (residual,) = session.run(["residual"], given)
     table: np.ndarray = inputs.table + residual[0]
     return table
-

@@ -19,7 +19,8 @@ WEIGHTS, ONNX = "weights.safetensors", "scorer.onnx"
 
 LARGEST_BYTES = 2 * 1024**2
 
-_ABSOLUTE = re.compile(r"(?<![\w./])/(?:[^/\s,\]'\"]+/)*?([^/\s,\]'\"]+(?:/[^/\s,\]'\"]+)?)(?![^\s,\]'\"])")
+_NAME = r"[^/\s,\]'\"]+"
+_ABSOLUTE = re.compile(rf"(?<![\w./~])/(?:{_NAME}/)*?({_NAME}(?:/{_NAME})?)(?=[\s,\]'\"]|$)")
 
 
 def write_pretrained(
