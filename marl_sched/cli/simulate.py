@@ -15,7 +15,7 @@ def simulate(
     scheduler: Annotated[
         str,
         typer.Option(
-            help="NAME or NAME:param=value (`list` names them), `pretrained`, or an ES run."
+            help="NAME or NAME:param=value, `pretrained` (`list` names them), or an ES run."
         ),
     ] = "elastic_index",
     trace: o.Trace = None,

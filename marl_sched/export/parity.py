@@ -67,12 +67,16 @@ def _parts(count: int) -> list[int]:
 
 
 def _settings(base: dict[str, Any] | None, cluster: str, slots: int, seed: int) -> Config:
-    """The game that a network was trained on, with the built-in workload on `cluster`."""
+    """The game that a network was trained on, with the built-in workload on `cluster`.
+
+    Edits and algorithms are both legal, so that no output goes without comparison.
+    """
     return load_config(
         overrides=[
             "workload.trace=null", "workload.format=null", "workload.tenants=[]",
             "workload.synthetic.num_jobs=1000", "workload.load=1.1", f"cluster={cluster}",
             f"seed={seed}", f"env.job_slots={slots}", "env.agents=honest", "env.credit=shadow",
+            "env.actions=full",
             "env.jobs_per_episode=200",
         ],
         defaults=base,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -122,9 +123,18 @@ def test_other_observation_size_names_both(tmp_path: Path) -> None:
 
 
 def test_no_checkpoint_there(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(UserError, match="no trained scheduler here"):
-            load_policy(path)
+    with pytest.raises(UserError, match="no trained scheduler here"):
+        load_policy(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        load_policy(tmp_path / "missing")
+
+
+def test_a_pickle_is_not_read(tmp_path: Path) -> None:
+    folder = tmp_path / "iter_3" / "learner"
+    folder.mkdir(parents=True)
+    (folder / "state.pkl").write_bytes(pickle.dumps("code"))
+    with pytest.raises(UserError, match=r"holds a pickle \(learner/state.pkl\)"):
+        load_policy(tmp_path / "iter_3")
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
@@ -134,7 +144,10 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     weights = tmp_path / "weights-7.safetensors"
     data = weights.read_bytes()
     weights.write_bytes(data[:-4] + b"0000")
-    with pytest.raises(UserError, match="SHA-256"):
+    with pytest.raises(UserError, match="weights-7.safetensors: does not match the SHA-256"):
+        load_policy(tmp_path)
+    weights.unlink()
+    with pytest.raises(UserError, match="weights-7.safetensors: cannot be read"):
         load_policy(tmp_path)
     weights.write_bytes(data)
     for text in ("{", "[]", "{}", json.dumps({**json.loads(whole), "format": "other/9"})):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,16 @@ import pytest
 from marl_sched.errors import UserError
 from marl_sched.schedulers import REGISTRY, Scheduler, get_scheduler, make_scorer
 from marl_sched.schedulers.scorer import BIAS, FEATURES, HIDDEN, LAST, NUM_WEIGHTS, initial_weights
-from marl_sched.schedulers.scorer_file import FILE, ScorerRecord, load_scorer, save_scorer
+from marl_sched.schedulers.scorer_file import (
+    FORMAT,
+    FORMER_FILE,
+    PRETRAINED_FOLDER,
+    ScorerRecord,
+    is_scorer,
+    load_scorer,
+    save_scorer,
+    weights_digest,
+)
 from tests.schedulers.views import JobRow, make_view, random_view
 
 BASE = REGISTRY["elastic_index"]
@@ -115,29 +127,92 @@ def test_a_saved_scorer_is_a_scheduler(tmp_path: Path) -> None:
     assert BIAS < LAST < NUM_WEIGHTS
 
 
-def test_other_and_damaged_files_are_refused(tmp_path: Path) -> None:
+def test_the_manifest_has_the_digest_of_every_file(tmp_path: Path) -> None:
+    save_scorer(record(iteration=3), tmp_path)
     save_scorer(record(), tmp_path)
-    path = tmp_path / FILE
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["manifest.json", "weights-7.safetensors"]
+    digest = hashlib.sha256((tmp_path / "weights-7.safetensors").read_bytes()).hexdigest()
+    assert manifest["files"] == {"weights-7.safetensors": digest}
+    assert weights_digest(tmp_path) == digest
+    assert manifest["format"] == FORMAT and manifest["algo"] == "es"
+    assert manifest["params"] == BASE.params and manifest["features"] == list(FEATURES)
+
+
+def test_other_and_damaged_manifests_are_refused(tmp_path: Path) -> None:
+    save_scorer(record(), tmp_path)
+    path = tmp_path / "manifest.json"
     text = path.read_text()
     data = json.loads(text)
     bad = {
-        "SHA-256": json.dumps(data | {"weights": [0.5, *data["weights"][1:]]}),
-        "weights instead of": json.dumps(data | {"weights": data["weights"][1:]}),
+        "weights instead of": json.dumps(data | {"params": {}}),
         "other features": json.dumps(data | {"features": ["age"]}),
-        "is not 'marl_sched.scorer/1'": json.dumps(data | {"format": "pickle"}),
-        "not a readable scorer": text[:200],
+        "is not 'marl_sched.scorer/2'": json.dumps(data | {"format": "marl_sched.scorer/9"}),
+        "not a readable trained scorer": text[:200],
         "unexpected keyword": json.dumps(data | {"code": "x"}),
+        "cannot be read": json.dumps(data | {"files": {"other.safetensors": "0"}}),
     }
     for words, content in bad.items():
         path.write_text(content)
         with pytest.raises(UserError, match=words) as error:
             get_scheduler(str(tmp_path))
-        assert str(path) in str(error.value) and "\n" not in str(error.value)
+        assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
     path.write_text("[]")
-    with pytest.raises(UserError, match="not a readable scorer"):
+    with pytest.raises(UserError, match="not a readable trained scorer"):
         load_scorer(tmp_path)
+    with pytest.raises(UserError, match="holds no scorer"):
+        get_scheduler(str(tmp_path))
     path.unlink()
     with pytest.raises(UserError, match="no trained scorer"):
         load_scorer(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        load_scorer(tmp_path / "none")
     with pytest.raises(UserError, match="unknown scheduler"):
-        get_scheduler(str(tmp_path))
+        get_scheduler(str(tmp_path / "none"))
+
+
+def test_damaged_weights_are_named(tmp_path: Path) -> None:
+    save_scorer(record(), tmp_path, others={"more.onnx": hashlib.sha256(b"x").hexdigest()})
+    (tmp_path / "more.onnx").write_bytes(b"x")
+    load_scorer(tmp_path)
+    for name in ("weights-7.safetensors", "more.onnx"):
+        whole = (tmp_path / name).read_bytes()
+        for damaged in (whole[:-1], bytes([whole[0] ^ 1]) + whole[1:], b""):
+            (tmp_path / name).write_bytes(damaged)
+            with pytest.raises(UserError, match=f"{name}: does not match the SHA-256"):
+                load_scorer(tmp_path)
+        (tmp_path / name).write_bytes(whole)
+
+
+def test_the_first_format_is_refused(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "best"):
+        folder.mkdir(exist_ok=True)
+        (folder / FORMER_FILE).write_text("{}")
+        assert is_scorer(str(tmp_path))
+        with pytest.raises(UserError, match=rf"{FORMER_FILE}.*train again"):
+            get_scheduler(str(tmp_path))
+
+
+def test_a_pickle_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "weights.pkl").write_bytes(pickle.dumps("code"))
+    with pytest.raises(UserError, match=r"holds a pickle \(weights.pkl\)"):
+        load_scorer(tmp_path)
+    save_scorer(record(), tmp_path)
+    with pytest.raises(UserError, match=r"holds a pickle \(weights.pkl\)"):
+        load_scorer(tmp_path)
+
+
+def test_what_ships_is_whole_and_small() -> None:
+    rule = get_scheduler("pretrained")
+    assert rule.name == "pretrained" and len(rule.weights) == NUM_WEIGHTS
+    names = {path.name for path in PRETRAINED_FOLDER.iterdir()}
+    manifest = json.loads((PRETRAINED_FOLDER / "manifest.json").read_text())
+    assert set(manifest["files"]) == {"weights.safetensors", "scorer.onnx"}
+    assert names >= {*manifest["files"], "manifest.json", "MODEL_CARD.md"}
+    assert sum(path.stat().st_size for path in PRETRAINED_FOLDER.iterdir()) <= 2 * 1024**2
+    card = (PRETRAINED_FOLDER / "MODEL_CARD.md").read_text()
+    assert weights_digest("pretrained") in card
+    for text in (card, json.dumps(manifest)):
+        assert not re.search(r"(/home/|/root/|/work/|/tmp/|/Users/)", text)
+    with pytest.raises(UserError, match="takes no parameters"):
+        get_scheduler("pretrained:p=0.5")

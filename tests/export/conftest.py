@@ -1,0 +1,49 @@
+"""Small trained schedulers that fit the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from marl_sched.config import load_config
+from marl_sched.envs.batched import spec_spaces
+from marl_sched.models.network import ActionNetwork, DuelingNetwork, NetworkSizes
+from marl_sched.models.policy import LearnedPolicy, Manifest, save_policy
+from marl_sched.schedulers.scorer_file import save_scorer
+from tests.schedulers.test_scorer import record
+
+
+def policy_of(algo: str) -> LearnedPolicy:
+    """Random weights for the default game."""
+    config = load_config()
+    sizes = NetworkSizes.of_spaces(*spec_spaces(config))
+    network = ActionNetwork(sizes) if algo == "ppo" else DuelingNetwork(sizes)
+    state = {name: value.detach().numpy() for name, value in network.state_dict().items()}
+    manifest = Manifest(
+        algo=algo,
+        sizes=sizes.as_dict(),
+        actions=config.env.actions,
+        algorithms=list(config.env.algorithms),
+        base=config.env.base,
+        is_base=False,
+        iteration=7,
+        validation=-1.5,
+        config=config.model_dump(mode="json"),
+    )
+    return LearnedPolicy(manifest, state)
+
+
+@pytest.fixture
+def game_policy() -> LearnedPolicy:
+    return policy_of("ppo")
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """A folder with a run of each algorithm, as far as export looks at it."""
+    for algo in ("ppo", "dqn"):
+        save_policy(policy_of(algo), tmp_path / algo / "best")
+    config = load_config().model_dump(mode="json")
+    save_scorer(record(config=config), tmp_path / "es" / "best")
+    return tmp_path
