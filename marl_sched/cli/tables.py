@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from marl_sched.errors import UserError
+from marl_sched.evaluation.metrics import FALLBACK
 
 out = Console()
 notices = Console(stderr=True)
@@ -41,6 +42,7 @@ _LABELS = {
     "lost_gpu_s": "lost work",
     "gpu_useful_fraction": "GPUs useful",
     "num_deadlines_missed": "deadlines missed",
+    "fallback_fraction": "decisions left to the index",
 }
 
 COMPARED = {
@@ -140,6 +142,11 @@ def _caption(report: dict[str, Any]) -> str:
         least = min(ratio["mean"] for ratio in bound["avg_jct_ratio"].values())
         text += f"; lowest mean JCT: {least:.2f} x the bound of any schedule"
         text += f" ({bound['episodes']} episodes)"
+    for name, metrics in report["schedulers"].items():
+        if FALLBACK in metrics and metrics[FALLBACK]["mean"] > 0.0:
+            share = 100.0 * metrics[FALLBACK]["mean"]
+            text += f"; {_shortened(name)} left {share:.1f} % of its decisions to the index, in "
+            text += "states unlike those of its training"
     others = {n: kind for n, kind in report.get("agents", {}).items() if kind != "honest"}
     if others:
         kinds = ", ".join(sorted(set(others.values())))

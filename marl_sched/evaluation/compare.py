@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from marl_sched.evaluation.metrics import job_results
 from marl_sched.evaluation.simulate import play_episode
 from marl_sched.evaluation.statistics import bootstrap, bootstrap_ratio, resamples
 from marl_sched.schedulers import Scheduler
+from marl_sched.schedulers.guard import tally_of
 
 TUNED_INDEX = "elastic_index:tuned"
 """What a learned scheduler is also compared with, wherever it takes part."""
@@ -60,11 +62,13 @@ class Arena:
         """Metrics of `scheduler` on each of `episodes`; None: on all."""
         world, summaries = self._world, []
         for episode in self.episodes if episodes is None else episodes:
-            play_episode(world, 0, episode.first, episode.end, episode.stretch, scheduler)
+            params = play_episode(world, 0, episode.first, episode.end, episode.stretch, scheduler)
             jobs = self.workload.slice(episode.first, episode.end)
-            summaries.append(
-                job_results(jobs, int(world.total[0]), world.result[0], world.account[0]).summary()
-            )
+            results = job_results(jobs, int(world.total[0]), world.result[0], world.account[0])
+            if scheduler.guarded:
+                fraction = tally_of(params).fallback_fraction
+                results = replace(results, fallback_fraction=fraction)
+            summaries.append(results.summary())
         return summaries
 
 

@@ -14,6 +14,9 @@ from marl_sched.workload.jobs import Workload
 STATUSES = ("finished", "failed", "cancelled")
 """How a job may end, by number from 1."""
 
+FALLBACK = "fallback_fraction"
+"""Metric of trained scorers alone."""
+
 TIMES = (
     "avg_jct_s", "p50_jct_s", "p99_jct_s", "makespan_s", "avg_queueing_delay_s",
     "avg_first_wait_s", "avg_slowdown", "avg_finish_time_fairness", "gpu_allocated_fraction",
@@ -52,6 +55,8 @@ class JobResults:
     idle_gpu_s: float
     events: np.ndarray | None = None
     """(E, 6) float64, the event log where one was kept; columns `columns.LOG_*`."""
+    fallback_fraction: float | None = None
+    """Share of decisions that a trained scorer left to the index; None for other schedulers."""
 
     @property
     def jct_s(self) -> np.ndarray:
@@ -74,6 +79,7 @@ class JobResults:
             "overhead_gpu_s": float(self.overhead_gpu_s.sum()),
             "lost_gpu_s": float(self.lost_gpu_s.sum()),
             "num_deadlines_missed": int(missed[done].sum()),
+            **({} if self.fallback_fraction is None else {FALLBACK: self.fallback_fraction}),
         }
 
     def _times(self, done: np.ndarray) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from marl_sched.config import SimConfig, WorkloadConfig
@@ -10,6 +12,7 @@ from marl_sched.errors import UserError
 from marl_sched.evaluation.metrics import JobResults, job_results
 from marl_sched.perf.profiles import build_profiles
 from marl_sched.schedulers import Scheduler
+from marl_sched.schedulers.guard import tally_of
 from marl_sched.sim.kernels import FULL, STUCK, start
 from marl_sched.sim.node_events import read_node_events
 from marl_sched.sim.simulation import Simulation, stuck_message
@@ -83,8 +86,8 @@ def run(
     simulation: Simulation, scheduler: Scheduler, workload: Workload, num_gpus: int
 ) -> JobResults:
     """Run a simulation that has just begun to its end."""
+    params = scheduler.param_array
     if scheduler.compiled:
-        params = scheduler.param_array
         while (status := play(simulation.world, 0, scheduler.number, params)) == FULL:
             simulation.make_room()
         if status == STUCK:
@@ -97,7 +100,10 @@ def run(
         simulation.drain_log()
     world = simulation.world
     events = np.concatenate(simulation.events) if simulation.events else None
-    return job_results(workload, num_gpus, world.result[0], world.account[0], events)
+    results = job_results(workload, num_gpus, world.result[0], world.account[0], events)
+    if scheduler.guarded:
+        results = replace(results, fallback_fraction=tally_of(params).fallback_fraction)
+    return results
 
 
 def check_rules(scheduler: Scheduler, sim: SimConfig) -> None:
@@ -115,11 +121,17 @@ def check_rules(scheduler: Scheduler, sim: SimConfig) -> None:
 
 def play_episode(
     world: World, b: int, first: int, end: int, stretch: float, scheduler: Scheduler
-) -> None:
-    """Run `scheduler` over jobs [first, end) in environment `b`, whose results are then whole."""
+) -> np.ndarray:
+    """Run `scheduler` over jobs [first, end) in environment `b`, whose results are then whole.
+
+    Returns:
+        Its parameters (.,) float64: a scorer notes in them how often it fell back, see `tally_of`.
+    """
+    params = scheduler.param_array
     start(world, b, first, end, stretch)
-    if play(world, b, scheduler.number, scheduler.param_array) == STUCK:
+    if play(world, b, scheduler.number, params) == STUCK:
         raise UserError(
             f"scheduler {scheduler.name!r} leaves jobs waiting on an idle cluster: it cannot "
             "serve this workload; choose another one"
         )
+    return params

@@ -12,7 +12,7 @@ from marl_sched.artefact import readable
 from marl_sched.config import load_config
 from marl_sched.errors import UserError
 from marl_sched.models.policy import LearnedPolicy, Manifest, load_policy
-from marl_sched.schedulers import Scheduler, make_scorer
+from marl_sched.schedulers import Scheduler, scorer_of_record
 from marl_sched.schedulers.scorer_file import (
     ScorerRecord,
     is_scorer,
@@ -47,7 +47,7 @@ class Checkpoint:
     def rule(self) -> Scheduler:
         """Of a scorer."""
         assert isinstance(self.trained, ScorerRecord)
-        return make_scorer(self.trained.params, self.trained.weights)
+        return scorer_of_record(self.trained, "scorer")
 
     def notices(self) -> list[str]:
         """What whoever exports it should know."""

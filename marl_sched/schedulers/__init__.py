@@ -23,7 +23,8 @@ from marl_sched.schedulers.gavel import (
     MaxSumThroughput,
     MinTotalDuration,
 )
-from marl_sched.schedulers.scorer_file import PRETRAINED, is_scorer, load_scorer
+from marl_sched.schedulers.guard import Guard
+from marl_sched.schedulers.scorer_file import PRETRAINED, ScorerRecord, is_scorer, load_scorer
 from marl_sched.schedulers.sia import Sia
 from marl_sched.schedulers.tuned import tuned_params
 from marl_sched.types import Allocation, ClusterView, NodeView
@@ -86,6 +87,11 @@ class Scheduler:
         """Whether it may take GPUs from a running job."""
         kept = (*dispatch.QUEUES, *dispatch.WAITING, *_NOT_PREEMPTIVE)
         return self.elastic or self.rule not in kept
+
+    @property
+    def guarded(self) -> bool:
+        """Whether it is a scorer, which falls back on the index in states it was not trained on."""
+        return self.rule is dispatch.scorer
 
     @property
     def param_array(self) -> np.ndarray:
@@ -252,15 +258,29 @@ REGISTRY: dict[str, Scheduler] = {scheduler.name: scheduler for scheduler in _SC
 
 def learned_scorer(name: str) -> Scheduler:
     """The rule that ships as `pretrained`, or in a folder that `train --algo es` wrote."""
-    record = load_scorer(name)
-    return make_scorer(record.params, record.weights, name)
+    return scorer_of_record(load_scorer(name), name)
+
+
+def scorer_of_record(record: ScorerRecord, name: str) -> Scheduler:
+    """The rule of a trained scorer, guarded as its record says."""
+    guard = Guard(record.fallback, record.seen)
+    return make_scorer(record.params, record.weights, name, guard)
 
 
 def make_scorer(
-    params: dict[str, float], weights: Sequence[float], name: str = "scorer"
+    params: dict[str, float],
+    weights: Sequence[float],
+    name: str = "scorer",
+    guard: Guard | None = None,
 ) -> Scheduler:
-    """The elastic index with `params`, corrected by a network of `weights`; see `scorer`."""
-    return Scheduler(name, dispatch.scorer, elastic=True, params=params, weights=tuple(weights))
+    """The elastic index with `params`, corrected by a network of `weights`; see `scorer`.
+
+    Args:
+        guard: None: the network decides everywhere.
+    """
+    tail = (Guard(params) if guard is None else guard).array
+    learned = (*weights, *tail.tolist())
+    return Scheduler(name, dispatch.scorer, elastic=True, params=params, weights=learned)
 
 
 def get_scheduler(name: str) -> Scheduler:
@@ -277,7 +297,7 @@ def get_scheduler(name: str) -> Scheduler:
         known = ", ".join((*REGISTRY, PRETRAINED))
         if head == PRETRAINED:
             raise UserError(f"scheduler {name!r}: {PRETRAINED} takes no parameters")
-        if Path(name).is_dir():
+        if name and Path(name).is_dir():
             raise UserError(
                 f"scheduler {name!r}: that folder holds no scorer of `marl-sched train --algo es`; "
                 f"`evaluate` plays runs of PPO and DQN; known by name: {known}"

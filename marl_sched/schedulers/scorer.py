@@ -51,6 +51,13 @@ NUM_INDEX_PARAMS = 5
 NUM_WEIGHTS = (len(FEATURES) + 2) * HIDDEN
 """First layer (F, H) row by row, its bias (H,), last layer (H,)."""
 
+NUM_GUARD = NUM_INDEX_PARAMS + 2 * len(GLOBAL_FEATURES)
+"""Behind the weights: parameters of the index to fall back on, then the least and the highest value
+of each global feature that counts as known."""
+NUM_TALLY = 2 + 2 * len(GLOBAL_FEATURES)
+"""Behind those, what the rule notes: decisions that the network was asked for, those among them
+that fell back, then the least and the highest value met of each global feature."""
+
 NUM_GLOBAL, NUM_JOB, NUM_LEVEL = map(len, (GLOBAL_FEATURES, JOB_FEATURES, LEVEL_FEATURES))
 BIAS = len(FEATURES) * HIDDEN
 LAST = BIAS + HIDDEN
@@ -242,16 +249,43 @@ def residuals(
 
 
 @kernel
+def is_known(shared: np.ndarray, guard: np.ndarray, tally: np.ndarray) -> bool:
+    """Whether all global features lie where training has been; noted in the tally.
+
+    Args:
+        guard: (NUM_GUARD,) float64.
+        tally: (NUM_TALLY,) float64, updated.
+    """
+    known = True
+    low, high = guard[NUM_INDEX_PARAMS : NUM_INDEX_PARAMS + NUM_GLOBAL], guard[-NUM_GLOBAL:]
+    least, most = tally[2 : 2 + NUM_GLOBAL], tally[-NUM_GLOBAL:]
+    for f in range(NUM_GLOBAL):
+        known &= low[f] <= shared[f] <= high[f]
+        least[f] = min(least[f], shared[f])
+        most[f] = max(most[f], shared[f])
+    tally[0] += 1.0
+    tally[1] += 0.0 if known else 1.0
+    return known
+
+
+@kernel
 def add_residual(
     v: ClusterView,
-    net: np.ndarray,
+    learned: np.ndarray,
     left_s: np.ndarray,
     work: np.ndarray,
     weight: np.ndarray,
     gains: np.ndarray,
     table: np.ndarray,
-) -> None:
-    """Add the network's output to each score in table (A, L) that a job may still be given."""
+) -> bool:
+    """Add the network's output to each score in table (A, L) that a job may still be given.
+
+    Args:
+        learned: network, guard and tally.
+
+    Returns:
+        False, and nothing is added, where the guard does not know such a state.
+    """
     n, most = v.job.size, table.size
     owner, step = np.empty(most, dtype=np.int64), np.empty(most, dtype=np.int64)
     count = list_levels(v, table, owner, step)
@@ -260,9 +294,29 @@ def add_residual(
     job = np.empty((n, NUM_JOB), dtype=np.float32)
     level = np.empty((count, NUM_LEVEL), dtype=np.float32)
     write_features(v, left_s, work, weight, gains, owner, step, shared, job, level)
-    out = residuals(net.astype(np.float32), shared, job, level, owner)
+    tail = learned[NUM_WEIGHTS:]
+    if not is_known(shared, tail[:NUM_GUARD], tail[NUM_GUARD:]):
+        return False
+    net = learned[:NUM_WEIGHTS].astype(np.float32)
+    out = residuals(net, shared, job, level, owner)
     for r in range(count):
         table[owner[r], step[r]] += out[r]
+    return True
+
+
+@kernel
+def write_scores(v: ClusterView, params: np.ndarray, table: np.ndarray) -> None:
+    """Fill table (A, L) with the scores by which `scorer` hands out levels; `params` as there."""
+    n = v.job.size
+    gains = np.empty(table.shape)
+    work, weight, left_s = np.empty(n), np.empty(n), remaining_s(v, params[4])
+    write_index(v, params, left_s, work, weight, gains, table)
+    learned = params[NUM_INDEX_PARAMS:]
+    if all_fit(v, table) or add_residual(v, learned, left_s, work, weight, gains, table):
+        return
+    fallback = learned[NUM_WEIGHTS : NUM_WEIGHTS + NUM_INDEX_PARAMS]
+    left_s = remaining_s(v, fallback[4])
+    write_index(v, fallback, left_s, work, weight, gains, table)
 
 
 @part
@@ -271,18 +325,17 @@ def scorer(v: ClusterView, params: Floats1, target: Ints1) -> None:
 
     score(i, k -> k+1) = index score + w . tanh(W x(i, k) + c)
 
-    With w = 0 it is `elastic_index` exactly, which is where training starts. Preemptive and
-    elastic. Source: ours; residual policy learning after Silver et al., 2018 (arXiv 1812.06298).
+    With w = 0 it is `elastic_index` exactly, which is where training starts. In a state unlike
+    those of training (`is_known`) the index that training started from decides alone. Preemptive
+    and elastic. Source: ours; residual policy learning after Silver et al., 2018 (arXiv
+    1812.06298).
 
     Args:
-        params: (p, h, g, b, trust), then the network as `NUM_WEIGHTS` says.
+        params: (p, h, g, b, trust), the network as `NUM_WEIGHTS` says, guard and tally, which
+            the rule writes.
     """
-    n = v.job.size
-    gains, table = np.empty((n, v.sizes.shape[1])), np.empty((n, v.sizes.shape[1]))
-    work, weight, left_s = np.empty(n), np.empty(n), remaining_s(v, params[4])
-    write_index(v, params, left_s, work, weight, gains, table)
-    if not all_fit(v, table):
-        add_residual(v, params[NUM_INDEX_PARAMS:], left_s, work, weight, gains, table)
+    table = np.empty((v.job.size, v.sizes.shape[1]))
+    write_scores(v, params, table)
     target[:] = 0
     fill_by_score(v, table, target, v.capacity.copy())
 

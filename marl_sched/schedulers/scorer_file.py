@@ -12,6 +12,7 @@ import numpy as np
 
 from marl_sched import artefact
 from marl_sched.errors import UserError
+from marl_sched.schedulers.guard import Ranges, problem_of
 from marl_sched.schedulers.scorer import FEATURES, HIDDEN, NUM_INDEX_PARAMS, NUM_WEIGHTS
 
 FORMAT = "marl_sched.scorer/2"
@@ -39,6 +40,10 @@ class ScorerRecord:
     validation: float
     """Mean JCT against the base on validation sequences, percent; negative = shorter."""
     config: dict[str, Any]
+    fallback: dict[str, float]
+    """Parameters of the index that decides alone in states unlike those of training."""
+    seen: Ranges | None = None
+    """Of the global features, in training; None: no state counts as unknown."""
     versions: dict[str, str] = field(default_factory=dict)
     features: tuple[str, ...] = FEATURES
     hidden: int = HIDDEN
@@ -122,8 +127,14 @@ def load_scorer(name: str | Path) -> ScorerRecord:
         arrays = artefact.arrays_of(read[_weights_among(files)])
         weights = tuple(arrays[_TENSOR].tolist())
         params = {str(key): float(value) for key, value in data.pop("params").items()}
+        fallback = {str(key): float(value) for key, value in data.pop("fallback").items()}
+        seen = data.pop("seen")
+        if seen is not None:
+            seen = {str(name): (float(low), float(high)) for name, (low, high) in seen.items()}
         features = tuple(data.pop("features"))
-        record = ScorerRecord(params=params, weights=weights, features=features, **data)
+        record = ScorerRecord(
+            params=params, weights=weights, fallback=fallback, seen=seen, features=features, **data
+        )
     _check(folder, record)
     return record
 
@@ -154,5 +165,8 @@ def _check(folder: Path, record: ScorerRecord) -> None:
             f"{path}: {sizes[0]} parameters and {sizes[1]} weights instead of {NUM_INDEX_PARAMS} "
             f"and {NUM_WEIGHTS}; train again with this version"
         )
+    problem = problem_of(record.fallback, record.seen)
+    if problem:
+        raise UserError(f"{path}: {problem}; train again with this version")
     if not all(map(isfinite, record.weights)):
         raise UserError(f"{path}: weights that are no numbers; train again")

@@ -62,8 +62,8 @@ def write_inputs(
 
 
 @part
-def write_scores(v: ClusterView, params: Floats1, table: Floats2) -> None:
-    """Fill table (J, L) with the scores by which `scorer` itself decides."""
+def write_table(v: ClusterView, params: Floats1, table: Floats2) -> None:
+    """Fill table (J, L) with the corrected scores by which `scorer` decides where it has to."""
     n = v.job.size
     gains = np.empty(table.shape)
     work, weight, left_s = np.empty(n), np.empty(n), remaining_s(v, params[4])
@@ -99,7 +99,7 @@ def inputs_of(view: ClusterView, params: np.ndarray) -> ScorerInputs:
 def scores_of(view: ClusterView, params: np.ndarray) -> np.ndarray:
     """(J, L) float64, the scorer's own scores of the levels of `inputs_of`."""
     table = np.empty((view.job.size, view.sizes.shape[1]))
-    write_scores(view, params, table)
+    write_table(view, params, table)
     return table
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from marl_sched.config import Config
 from marl_sched.errors import UserError
+from marl_sched.schedulers.guard import Ranges
 from marl_sched.schedulers.scorer import (
     BIAS,
     FEATURES,
@@ -118,7 +119,7 @@ class EvolutionStrategies:
         sequences = draw(self._config, "train", rng, es.sequences)
         noise = rng.standard_normal((es.pairs, theta.size)) * self._free
         networks = np.concatenate([theta[None], perturbed(theta, noise, es.sigma)])
-        log_ratios = _log_ratios(self._players.play(sequences, networks))
+        log_ratios = _log_ratios(self._players.play(sequences, networks)[0])
         gradient = gradient_of(-log_ratios[1:], noise, es.sigma)
         self._ascent.step(gradient)
         # The mean of all so far, until that is longer than the window.
@@ -138,15 +139,20 @@ class EvolutionStrategies:
     def singles(self) -> dict[str, Candidate]:
         return {}
 
-    def validate(self, theta: np.ndarray) -> float:
-        """JCT against the base on the validation sequences, percent of the geometric mean."""
-        return _percent(_log_ratios(self._players.play(self._validation, theta[None]))[0])
+    def validate(self, theta: np.ndarray) -> tuple[float, Ranges]:
+        """JCT against the base on the validation sequences, percent of the geometric mean, and
+        the states that it met there."""
+        sums, met = self._players.play(self._validation, theta[None])
+        return _percent(_log_ratios(sums)[0]), met
 
-    def record(self, theta: np.ndarray, iteration: int, score: float) -> ScorerRecord:
-        scorer = scorer_of(base_scheduler(self._config), theta)
+    def record(self, theta: np.ndarray, iteration: int, score: float, seen: Ranges) -> ScorerRecord:
+        base = base_scheduler(self._config)
+        scorer = scorer_of(base, theta)
         return ScorerRecord(
             params=scorer.params,
-            weights=scorer.weights,
+            weights=scorer.weights[:NUM_WEIGHTS],
+            fallback=base.params,
+            seen=seen,
             iteration=iteration,
             validation=score,
             config=self._config.model_dump(mode="json"),
@@ -190,12 +196,17 @@ class ScorerCandidate:
 
     def __init__(self, es: EvolutionStrategies, theta: np.ndarray, iteration: int) -> None:
         self._es, self._theta, self._iteration = es, theta, iteration
+        self._seen: Ranges | None = None
 
     def score(self) -> float:
-        return self._es.validate(self._theta)
+        score, self._seen = self._es.validate(self._theta)
+        return score
 
     def save(self, folder: Path, score: float) -> None:
-        save_scorer(self._es.record(self._theta, self._iteration, score), folder)
+        if self._seen is None:  # scored by somebody else
+            self.score()
+        assert self._seen is not None
+        save_scorer(self._es.record(self._theta, self._iteration, score, self._seen), folder)
 
 
 def _log_ratios(sums: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from marl_sched.errors import UserError
 from marl_sched.evaluation.simulate import play_episode
 from marl_sched.evaluation.suites import get_suite
 from marl_sched.schedulers import Scheduler, get_scheduler, make_scorer
+from marl_sched.schedulers.guard import Ranges, merged, tally_of
 from marl_sched.schedulers.scorer import NUM_INDEX_PARAMS
 from marl_sched.sim import columns as c
 from marl_sched.types import Cluster
@@ -181,14 +182,14 @@ def _home_load(config: Config, source: Source, load: float) -> float | None:
     return load if same else None
 
 
-def play(config: Config, sequence: Sequence, members: np.ndarray) -> np.ndarray:
+def play(config: Config, sequence: Sequence, members: np.ndarray) -> tuple[np.ndarray, Ranges]:
     """Sum of the JCTs of a sequence, s, by the base schedule and then by each scorer.
 
     Args:
         members: (M, D) float64, see `scorer_of`.
 
     Returns:
-        (1 + M,) float64.
+        (1 + M,) float64, and what the first scorer met.
     """
     settings = _settings(config, Source(sequence.trace, sequence.tenants, sequence.cluster))
     jobs = load_part(settings, sequence.part).slice(sequence.first, sequence.end)
@@ -198,11 +199,11 @@ def play(config: Config, sequence: Sequence, members: np.ndarray) -> np.ndarray:
     world = make_world(met, jobs, 1, len(jobs))
     base = base_scheduler(config)
     rules = [base, *(scorer_of(base, theta) for theta in members)]
-    sums = np.empty(len(rules))
+    sums, params = np.empty(len(rules)), []
     for m, rule in enumerate(rules):
-        play_episode(world, 0, 0, len(jobs), sequence.stretch, rule)
+        params.append(play_episode(world, 0, 0, len(jobs), sequence.stretch, rule))
         sums[m] = world.cost[0, c.COST_COMPLETION]
-    return sums
+    return sums, tally_of(params[1]).met
 
 
 class Players:
@@ -220,16 +221,22 @@ class Players:
 
             self._task = ray.remote(num_cpus=1, max_retries=3)(play).remote
 
-    def play(self, sequences: list[Sequence], members: np.ndarray) -> np.ndarray:
-        """(S, 1 + M) float64, `play` of each sequence."""
+    def play(self, sequences: list[Sequence], members: np.ndarray) -> tuple[np.ndarray, Ranges]:
+        """(S, 1 + M) float64, `play` of each sequence, and what the first scorer met in all."""
+        played = self._played(sequences, members)
+        return np.stack([sums for sums, _ in played]), merged([met for _, met in played])
+
+    def _played(
+        self, sequences: list[Sequence], members: np.ndarray
+    ) -> list[tuple[np.ndarray, Ranges]]:
         if self._task is None:
-            return np.stack([play(self._config, s, members) for s in sequences])
+            return [play(self._config, s, members) for s in sequences]
         import ray
 
         config, given = ray.put(self._config), ray.put(members)
         todo = list(enumerate(sequences))
         running: dict[Any, int] = {}
-        done: dict[int, np.ndarray] = {}
+        done: dict[int, tuple[np.ndarray, Ranges]] = {}
         while todo or running:
             while todo and len(running) < self._at_once:
                 at, sequence = todo.pop(0)
@@ -237,4 +244,4 @@ class Players:
             ready, _ = ray.wait(list(running))
             for reference in ready:
                 done[running.pop(reference)] = ray.get(reference)
-        return np.stack([done[at] for at in range(len(sequences))])
+        return [done[at] for at in range(len(sequences))]

@@ -114,6 +114,7 @@ def record(**changes: object) -> ScorerRecord:
     weights = initial_weights(4)
     weights[LAST:] = 0.3
     given = {"params": BASE.params, "weights": tuple(weights.tolist()), "iteration": 7}
+    given |= {"fallback": BASE.params}
     return ScorerRecord(**{**given, "validation": -1.5, "config": {}, **changes})  # type: ignore[arg-type]
 
 
@@ -123,7 +124,7 @@ def test_a_saved_scorer_is_a_scheduler(tmp_path: Path) -> None:
         assert load_scorer(folder) == record()
         rule = get_scheduler(str(folder))
         assert rule.name == str(folder) and rule.kind == "levels"
-        np.testing.assert_array_equal(rule.param_array[5:], record().weights)
+        np.testing.assert_array_equal(rule.param_array[5 : 5 + NUM_WEIGHTS], record().weights)
     assert BIAS < LAST < NUM_WEIGHTS
 
 

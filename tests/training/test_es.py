@@ -11,8 +11,15 @@ import pytest
 from marl_sched.config import Config, load_config
 from marl_sched.errors import UserError
 from marl_sched.evaluation.compare import part_episodes, run_classic
+from marl_sched.evaluation.suites import get_suite
 from marl_sched.schedulers import get_scheduler
-from marl_sched.schedulers.scorer import FEATURES, HIDDEN, NUM_INDEX_PARAMS, NUM_WEIGHTS
+from marl_sched.schedulers.scorer import (
+    FEATURES,
+    GLOBAL_FEATURES,
+    HIDDEN,
+    NUM_INDEX_PARAMS,
+    NUM_WEIGHTS,
+)
 from marl_sched.schedulers.scorer_file import load_scorer
 from marl_sched.training import sequences
 from marl_sched.training.es import Ascent, centred_ranks, free_weights, gradient_of, perturbed
@@ -110,7 +117,7 @@ def test_a_network_played_is_the_scheduler_saved() -> None:
     """With a last layer of zero each network's sum is the base's."""
     config = settings(1)
     sequence = sequences.draw(config, "train", np.random.default_rng(0), 1)[0]
-    sums = sequences.play(config, sequence, np.zeros((2, NUM_INDEX_PARAMS + NUM_WEIGHTS)))
+    sums, _ = sequences.play(config, sequence, np.zeros((2, NUM_INDEX_PARAMS + NUM_WEIGHTS)))
     assert sums[0] > 0 and (sums == sums[0]).all()
 
 
@@ -136,3 +143,56 @@ def test_bad_settings_end_before_anything_is_written(
     with pytest.raises(UserError, match=words):
         train(settings(1, override), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_index_below_is_trained_too(tmp_path: Path) -> None:
+    theta = np.zeros(NUM_INDEX_PARAMS + NUM_WEIGHTS)
+    base = get_scheduler("elastic_index:tuned")
+    assert sequences.scorer_of(base, theta).params == base.params
+    theta[:NUM_INDEX_PARAMS] = 0.1
+    moved = sequences.scorer_of(base, theta).params
+    for name in ("h", "g", "b"):
+        assert moved[name] == pytest.approx(base.params[name] * np.exp(0.4))
+    odds = [p["p"] / (1.0 - p["p"]) for p in (base.params, moved)]
+    assert odds[1] == pytest.approx(odds[0] * np.exp(0.4))
+    for tuned in (True, False):
+        out = tmp_path / str(tuned)
+        train(settings(2, f"training.es.tune_index={str(tuned).lower()}"), out)
+        shifts = np.load(out / "checkpoints" / "iter_2" / "es.npz")["theta"][:NUM_INDEX_PARAMS]
+        assert bool(shifts.any()) is tuned
+
+
+def test_the_mean_of_generations_is_kept(tmp_path: Path) -> None:
+    train(settings(3, "training.es.averaging=1"), tmp_path / "mean")
+    thetas = [np.load(tmp_path / "mean" / "checkpoints" / f"iter_{n}" / "es.npz") for n in (2, 3)]
+    train(settings(1), tmp_path / "one")
+    first = np.load(tmp_path / "one" / "checkpoints" / "iter_1" / "es.npz")["theta"]
+    mean = (first + thetas[0]["theta"] + thetas[1]["theta"]) / 3.0
+    np.testing.assert_allclose(thetas[1]["average"], mean, rtol=1e-12, atol=1e-15)
+
+
+def test_what_is_kept_knows_the_states_it_met(tmp_path: Path) -> None:
+    train(settings(2), tmp_path)
+    record = load_scorer(tmp_path)
+    assert record.fallback == get_scheduler("elastic_index:tuned").params
+    assert record.seen is not None and set(record.seen) == set(GLOBAL_FEATURES)
+    assert all(low < high for low, high in record.seen.values())
+    config = settings(2)
+    runs = run_classic(
+        config, "validation", get_scheduler(str(tmp_path)), part_episodes(config, "validation", 3)
+    )
+    assert all(run["fallback_fraction"] < 0.2 for run in runs)
+
+
+def test_the_clusters_of_a_suite(shared_data: Path) -> None:
+    config = settings(1, "training.es.suite=training", f"training.es.data={shared_data}")
+    found = sequences.sources(config)
+    assert len(found) == 10 and found[0].trace is None
+    assert {source.tenants for source in found} > {("6c71a0",), ("b436b2",)}
+    drawn = sequences.draw(config, "train", np.random.default_rng(0), 40)
+    assert len({(s.trace, s.tenants) for s in drawn}) > 5
+    held_out = {(cell.trace, cell.tenants) for cell in get_suite("held-out").cells}
+    named = {(s.trace and str(Path(s.trace).relative_to(shared_data)), s.tenants) for s in found}
+    assert not held_out & named
+    with pytest.raises(UserError, match="--data"):
+        sequences.check(settings(1, "training.es.suite=training"))
