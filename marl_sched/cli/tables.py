@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from marl_sched.errors import UserError
-from marl_sched.evaluation.metrics import FALLBACK
+from marl_sched.evaluation.metrics import fallbacks
 
 out = Console()
 notices = Console(stderr=True)
@@ -142,11 +142,9 @@ def _caption(report: dict[str, Any]) -> str:
         least = min(ratio["mean"] for ratio in bound["avg_jct_ratio"].values())
         text += f"; lowest mean JCT: {least:.2f} x the bound of any schedule"
         text += f" ({bound['episodes']} episodes)"
-    for name, metrics in report["schedulers"].items():
-        if FALLBACK in metrics and metrics[FALLBACK]["mean"] > 0.0:
-            share = 100.0 * metrics[FALLBACK]["mean"]
-            text += f"; {_shortened(name)} left {share:.1f} % of its decisions to the index, in "
-            text += "states unlike those of its training"
+    for name, share in fallbacks(report).items():
+        text += f"; {_shortened(name)} left {100.0 * share:.1f} % of its decisions to the index, "
+        text += "in states unlike those of its training"
     others = {n: kind for n, kind in report.get("agents", {}).items() if kind != "honest"}
     if others:
         kinds = ", ".join(sorted(set(others.values())))

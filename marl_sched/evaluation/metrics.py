@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -166,3 +167,9 @@ def job_results(
         idle_gpu_s=float(account[c.IDLE_GPU_S]),
         events=events,
     )
+
+
+def fallbacks(report: dict[str, Any]) -> dict[str, float]:
+    """Trained scorers of a comparison that left decisions to the index, and which share."""
+    found = {name: metrics.get(FALLBACK) for name, metrics in report["schedulers"].items()}
+    return {name: share["mean"] for name, share in found.items() if share and share["mean"] > 0.0}

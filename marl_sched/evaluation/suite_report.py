@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from marl_sched.evaluation.metrics import fallbacks
+
 COLUMNS: dict[str, tuple[str, float, str]] = {
     "avg_jct_s": ("mean JCT, h", 3600.0, ".2f"),
     "p50_jct_s": ("p50, h", 3600.0, ".2f"),
@@ -79,6 +81,9 @@ def _cell(cell: dict[str, Any]) -> list[str]:
         ]
         row += [_interval(cell, name), _ratio(bound, name)]
         lines.append("| " + " | ".join(row) + " |")
+    for name, share in fallbacks(cell).items():
+        said = f"`{name}` left {100.0 * share:.1f} % of its decisions to the index, in states "
+        lines += ["", said + "unlike those of its training."]
     return lines
 
 

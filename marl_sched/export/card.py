@@ -9,6 +9,7 @@ from typing import Any
 
 from marl_sched.errors import UserError
 from marl_sched.evaluation.compare import TUNED_INDEX
+from marl_sched.evaluation.metrics import fallbacks
 from marl_sched.evaluation.suites import SUITES
 from marl_sched.schedulers.scorer_file import ScorerRecord, load_scorer, weights_digest
 from marl_sched.types import Cluster
@@ -115,6 +116,8 @@ def _training(record: ScorerRecord) -> list[str]:
     config = record.config
     es, work = config["training"]["es"], config["workload"]
     traces = [work["trace"] or "the built-in generator", *es["traces"]]
+    if es.get("suite"):
+        traces.append(f"all clusters of suite `{es['suite']}`")
     tenants = f" (tenants {', '.join(work['tenants'])})" if work.get("tenants") else ""
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     found = (
@@ -180,6 +183,12 @@ def _counts(report: dict[str, Any], name: str) -> list[str]:
             f"- Against {against}: shorter in {len(shorter)} of {len(jcts)} cells, longer in "
             f"{len(longer)}{named}; in the others the interval holds 0."
         )
+    shares = [fallbacks(cell).get(name, 0.0) for cell in report["cells"]]
+    most = max(range(len(shares)), key=shares.__getitem__)
+    lines.append(
+        f"- Decisions left to the index, in states unlike those of training: at most "
+        f"{100.0 * shares[most]:.1f} % in a cell ({report['cells'][most]['cell']})."
+    )
     return lines
 
 

@@ -13,6 +13,10 @@ from marl_sched.schedulers.scorer import GLOBAL_FEATURES, NUM_GLOBAL, NUM_INDEX_
 MARGIN = 0.1
 """States count as known this far beyond those seen, as a share of each feature's range."""
 
+UNGUARDED = "log_active"
+"""More jobs than in training are no reason to fall back: all that depends on how many compete for a
+GPU is relative, and on larger clusters the network gains as much or more (docs/learning.md)."""
+
 Ranges = dict[str, tuple[float, float]]
 """Least and highest value of each of `GLOBAL_FEATURES`."""
 
@@ -33,6 +37,8 @@ class Guard:
         if self.seen is not None:
             low, high = np.array([self.seen[name] for name in GLOBAL_FEATURES]).T
             low, high = low - MARGIN * (high - low), high + MARGIN * (high - low)
+        at = GLOBAL_FEATURES.index(UNGUARDED)
+        low[at], high[at] = -np.inf, np.inf
         return np.concatenate([list(self.fallback.values()), low, high, EMPTY])
 
 
