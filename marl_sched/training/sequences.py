@@ -23,6 +23,7 @@ from marl_sched.evaluation.suites import get_suite
 from marl_sched.schedulers import Scheduler, get_scheduler, make_scorer
 from marl_sched.schedulers.scorer import NUM_INDEX_PARAMS
 from marl_sched.sim import columns as c
+from marl_sched.training.clusters import check_clusters
 from marl_sched.types import Cluster
 
 SYNTHETIC = "synthetic"
@@ -137,6 +138,7 @@ def _settings(config: Config, source: Source) -> Config:
 def check(config: Config) -> None:
     """Raise a `UserError` where the base, a trace or a cluster is not usable."""
     base_scheduler(config)
+    check_clusters(config)
     for cluster in config.training.es.clusters:
         Cluster.parse(cluster)
     for source in sources(config):
@@ -149,7 +151,8 @@ def draw(config: Config, part: str, rng: np.random.Generator, count: int) -> lis
     drawn = []
     for _ in range(count):
         source = every[rng.integers(len(every))]
-        clusters = list(dict.fromkeys((source.cluster, *config.training.es.clusters)))
+        others = (*config.env.train_clusters, *config.training.es.clusters)
+        clusters = list(dict.fromkeys((source.cluster, *others)))
         source = replace(source, cluster=clusters[rng.integers(len(clusters))])
         jobs = load_part(settings := _settings(config, source), part)
         number = episode_jobs(settings, jobs)
