@@ -125,7 +125,6 @@ def _describe(settings: Config, part: Any) -> str:
 
     cluster = Cluster.parse(settings.cluster)
     load = part.offered_load(cluster.num_gpus)
-    es = settings.training.es
     what: str = settings.env.actions
     if _has_scorer(settings):
         from marl_sched.training.sequences import sources
