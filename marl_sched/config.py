@@ -196,6 +196,10 @@ class EnvConfig(_Section):
     train_estimate_noise: tuple[NonNegative, NonNegative] | None = (0.5, 1.5)
     """Each training episode draws the noise of its size estimates here, unless they are exact
     (`workload.estimate_noise` 0)."""
+    train_clusters: tuple[str, ...] = ()
+    """Clusters to train on besides the configured one, also of other GPU types: evolution
+    strategies draw one for each sequence, env runners take them in turn. Jobs that do not fit are
+    left out."""
     agents: AgentBehaviour = "honest"
     """How deep-learning agents declare their demand."""
     demand_period_s: Positive = 7200.0
@@ -294,7 +298,7 @@ class ESSettings(_Section):
     data: str | None = None
     """Folder of the public traces that the suite names."""
     clusters: tuple[str, ...] = ()
-    """Clusters to train on besides those configured. Jobs that do not fit are left out."""
+    """Clusters that evolution strategies alone train on besides those of `env.train_clusters`."""
     averaging: Fraction = 0.9
     """What is validated and kept is a running mean of the generations: the share of it that stays
     in each. 0: the last one alone."""

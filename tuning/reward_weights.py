@@ -52,10 +52,13 @@ SETTINGS: dict[str, Any] = {
     "workload": {"load": 1.3, "synthetic": {"max_duration_s": 86400.0}},
     "env": {
         "actions": "meta",
+        "base": "elastic_index",
         "algorithms": ["elastic_index:p=0.2", "elastic_index:p=0.4", "elastic_index:h=0.1,b=1"],
         "job_slots": 16,
         "jobs_per_episode": 128,
         "train_load": [1.0, 1.5],
+        "train_restart_scale": None,
+        "train_estimate_noise": None,
     },
     "model": {"commit_bias": -1.0},
     "training": {

@@ -125,12 +125,12 @@ def _describe(settings: Config, part: Any) -> str:
 
     cluster = Cluster.parse(settings.cluster)
     load = part.offered_load(cluster.num_gpus)
-    es = settings.training.es
     what: str = settings.env.actions
     if _has_scorer(settings):
         from marl_sched.training.sequences import sources
 
-        more = [(len(sources(settings)) - 1, "workloads"), (len(es.clusters), "cluster sizes")]
+        clusters = {*settings.env.train_clusters, *settings.training.es.clusters}
+        more = [(len(sources(settings)) - 1, "workloads"), (len(clusters), "cluster sizes")]
         named = [f"{count} other {kind}" for count, kind in more if count]
         scorer = " and ".join(("scorer", *named))
         what = scorer if settings.training.algo == "es" else f"{scorer}, then {what}"

@@ -51,7 +51,8 @@ JOB_FEATURES = (
     "bid_down",  # index score of the last level given, less the price; / 2, in [-2, 2]
     "edited",  # moved in this round already
 )
-"""What is seen of each job; estimates carry their error."""
+"""What is seen of each job; estimates carry their error, as far as the index's `trust` corrects
+none of it."""
 
 CLUSTER_FEATURES = (
     "free_now",  # GPUs, share of R

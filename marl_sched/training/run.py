@@ -130,9 +130,11 @@ def _check(config: Config, env_class: str) -> None:
 
         check(config)
     if config.training.algo != "es":
+        from marl_sched.training.clusters import check_clusters
         from marl_sched.training.common import spaces_of
 
         spaces_of(config, env_class)
+        check_clusters(config)
 
 
 def _session(config: Config, address: str | None) -> AbstractContextManager[None]:

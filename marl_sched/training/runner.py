@@ -30,6 +30,7 @@ from ray.rllib.utils.metrics import (
 
 from marl_sched.config import Config
 from marl_sched.envs.agents import Declarations
+from marl_sched.training.clusters import on_runners_cluster
 from marl_sched.training.rollout import (
     AGENT,
     SCHEDULER,
@@ -86,7 +87,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         config = Config.model_validate(settings["config"])
         env_class = load_env_class(settings.get("env_class", DEFAULT_ENV_CLASS))
         self.env = env_class(
-            config,
+            on_runners_cluster(config, self.worker_index),
             num_envs=self.config.num_envs_per_env_runner,
             seed=worker_seed(self.config.seed or 0, self.worker_index, 0),
             part="train",

@@ -24,6 +24,7 @@ from marl_sched.schedulers import Scheduler, get_scheduler, make_scorer
 from marl_sched.schedulers.guard import Ranges, merged, tally_of
 from marl_sched.schedulers.scorer import NUM_INDEX_PARAMS
 from marl_sched.sim import columns as c
+from marl_sched.training.clusters import check_clusters
 from marl_sched.types import Cluster
 
 SYNTHETIC = "synthetic"
@@ -138,6 +139,7 @@ def _settings(config: Config, source: Source) -> Config:
 def check(config: Config) -> None:
     """Raise a `UserError` where the base, a trace or a cluster is not usable."""
     base_scheduler(config)
+    check_clusters(config)
     for cluster in config.training.es.clusters:
         Cluster.parse(cluster)
     for source in sources(config):
@@ -150,7 +152,8 @@ def draw(config: Config, part: str, rng: np.random.Generator, count: int) -> lis
     drawn = []
     for _ in range(count):
         source = every[rng.integers(len(every))]
-        clusters = list(dict.fromkeys((source.cluster, *config.training.es.clusters)))
+        others = (*config.env.train_clusters, *config.training.es.clusters)
+        clusters = list(dict.fromkeys((source.cluster, *others)))
         source = replace(source, cluster=clusters[rng.integers(len(clusters))])
         jobs = load_part(settings := _settings(config, source), part)
         number = episode_jobs(settings, jobs)

@@ -19,8 +19,8 @@ UP = 1 + len(ALGORITHMS)
 
 
 def config(actions: str = "full", cluster: str = "3x4", **env: Any) -> Config:
-    """A game on synthetic jobs at configured restart costs and noise; `env` overrides settings of
-    that section."""
+    """A game on synthetic jobs with the plain index as base, at the configured restart costs and
+    noise; `env` overrides settings of that section."""
     return validate_config(
         {
             "seed": 3,
@@ -32,6 +32,7 @@ def config(actions: str = "full", cluster: str = "3x4", **env: Any) -> Config:
                 "job_slots": 8,
                 "max_edits": 3,
                 "jobs_per_episode": 24,
+                "base": "elastic_index",
                 "train_restart_scale": None,
                 "train_estimate_noise": None,
             }
@@ -47,7 +48,7 @@ def traced(trace: Path, cluster: str, **env: Any) -> Config:
             "cluster": cluster,
             "workload": {"trace": str(trace), "estimate_noise": 0.0, "split": [0.34, 0.33, 0.33]},
             "env": {"algorithms": list(ALGORITHMS), "job_slots": 4, "train_load": None}
-            | {"train_restart_scale": None}
+            | {"base": "elastic_index", "train_restart_scale": None}
             | env,
         }
     )

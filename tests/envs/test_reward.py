@@ -36,7 +36,7 @@ CREDITS = pytest.mark.parametrize("credit", ["shadow", "lookahead"])
 
 @CREDITS
 @pytest.mark.parametrize("behaviour", ["honest", "greedy", "yielding"])
-@pytest.mark.parametrize("base", ["elastic_index", "fcfs"])
+@pytest.mark.parametrize("base", ["elastic_index", "elastic_index:tuned", "fcfs"])
 def test_committing_the_base_schedule_earns_exactly_nothing(
     base: str, behaviour: str, credit: str
 ) -> None:

@@ -137,7 +137,7 @@ def test_a_classic_run_is_a_simulation_of_each_episode() -> None:
 def test_a_learned_scheduler_that_commits_is_the_base_schedule() -> None:
     settings = judged()
     episodes = part_episodes(settings, "test", 5)
-    base = run_classic(settings, "test", get_scheduler("elastic_index:tuned"), episodes)
+    base = run_classic(settings, "test", get_scheduler(settings.env.base), episodes)
     assert run_learned(settings, "test", commit, episodes) == base
 
 
@@ -150,7 +150,7 @@ def test_validation_rewards_shorter_completion_times() -> None:
     score = validate(first_edit, settings).percent
     episodes = part_episodes(settings, "validation", settings.training.validation_episodes)
     ours = run_learned(settings, "validation", first_edit, episodes)
-    base = run_classic(settings, "validation", get_scheduler("elastic_index:tuned"), episodes)
+    base = run_classic(settings, "validation", get_scheduler(settings.env.base), episodes)
     total = sum(run["avg_jct_s"] for run in ours) / sum(run["avg_jct_s"] for run in base)
     assert score == pytest.approx(100 * (total - 1))
     assert abs(score) > 0.1

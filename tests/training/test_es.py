@@ -41,7 +41,7 @@ def settings(iterations: int, *more: str) -> Config:
             "training.checkpoint_every=1",
             "training.es.pairs=3",
             "training.es.sequences=3",
-            "training.es.clusters=[2x4]",
+            "env.train_clusters=[2x4]",
             "env.jobs_per_episode=40",
             "workload.synthetic.num_jobs=400",
             "cluster=4x4",
@@ -134,7 +134,7 @@ def test_features_left_out() -> None:
     [
         ("env.base=equi", "corrects the scores of elastic_index"),
         ("training.es.traces=[/nowhere.csv]", "/nowhere.csv"),
-        ("training.es.clusters=[big]", "big"),
+        ("env.train_clusters=[big]", "big"),
     ],
 )
 def test_bad_settings_end_before_anything_is_written(

@@ -10,6 +10,8 @@ import torch
 
 from marl_sched.config import load_config
 from marl_sched.envs import SchedulingEnv
+from marl_sched.envs.batched import BatchedSchedulingEnv, spec_spaces
+from marl_sched.training.clusters import on_runners_cluster
 from marl_sched.training.rllib import build_algorithm
 from marl_sched.training.rollout import SCHEDULER
 from marl_sched.training.runner import worker_seed
@@ -27,6 +29,18 @@ def build(algo: str, credit: str, num_envs: int) -> Any:
         ]
     )  # fmt: skip
     return build_algorithm(config)
+
+
+def test_runners_take_the_clusters_in_turn_at_one_load() -> None:
+    config = load_config(
+        overrides=["cluster=2x4", "env.train_clusters=[4x4:v100, 2x2]", "workload.load=0.7"]
+    )
+    taken = [on_runners_cluster(config, worker) for worker in range(5)]
+    assert [one.cluster for one in taken] == ["2x4", "2x4", "4x4:v100", "2x2", "2x4"]
+    for one in taken:
+        env = BatchedSchedulingEnv(one, 1, seed=0)
+        assert env.workload.offered_load(int(env.world.total[0])) == pytest.approx(0.7)
+        assert env.observation_space == spec_spaces(config)[0]
 
 
 @pytest.mark.parametrize(("algo", "credit"), [("ppo", "shadow"), ("dqn", "lookahead")])
