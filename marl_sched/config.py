@@ -297,8 +297,6 @@ class ESSettings(_Section):
     `--suite training`."""
     data: str | None = None
     """Folder of the public traces that the suite names."""
-    clusters: tuple[str, ...] = ()
-    """Clusters that evolution strategies alone train on besides those of `env.train_clusters`."""
     averaging: Fraction = 0.9
     """What is validated and kept is a running mean of the generations: the share of it that stays
     in each. 0: the last one alone."""

@@ -129,7 +129,7 @@ def _describe(settings: Config, part: Any) -> str:
     if _has_scorer(settings):
         from marl_sched.training.sequences import sources
 
-        clusters = {*settings.env.train_clusters, *settings.training.es.clusters}
+        clusters = set(settings.env.train_clusters)
         more = [(len(sources(settings)) - 1, "workloads"), (len(clusters), "cluster sizes")]
         named = [f"{count} other {kind}" for count, kind in more if count]
         scorer = " and ".join(("scorer", *named))

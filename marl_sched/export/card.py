@@ -134,7 +134,7 @@ def _training(record: ScorerRecord) -> list[str]:
         f"- Evolution strategies, seed {config['seed']}, {es['sequences']} sequences and "
         f"{es['pairs']} pairs of networks a generation; {found}.",
         f"- Data: training parts of {', '.join(map(str, traces))}{tenants}; clusters "
-        f"{', '.join(map(str, (config['cluster'], *es['clusters'])))}.",
+        f"{', '.join(map(str, (config['cluster'], *config['env']['train_clusters'])))}.",
         f"- Source: commit {record.git_commit or 'unknown'}; {versions or 'versions unknown'}.",
         "",
     ]

@@ -140,8 +140,6 @@ def check(config: Config) -> None:
     """Raise a `UserError` where the base, a trace or a cluster is not usable."""
     base_scheduler(config)
     check_clusters(config)
-    for cluster in config.training.es.clusters:
-        Cluster.parse(cluster)
     for source in sources(config):
         load_part(_settings(config, source), "train")
 
@@ -152,8 +150,7 @@ def draw(config: Config, part: str, rng: np.random.Generator, count: int) -> lis
     drawn = []
     for _ in range(count):
         source = every[rng.integers(len(every))]
-        others = (*config.env.train_clusters, *config.training.es.clusters)
-        clusters = list(dict.fromkeys((source.cluster, *others)))
+        clusters = list(dict.fromkeys((source.cluster, *config.env.train_clusters)))
         source = replace(source, cluster=clusters[rng.integers(len(clusters))])
         jobs = load_part(settings := _settings(config, source), part)
         number = episode_jobs(settings, jobs)
