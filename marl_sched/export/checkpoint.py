@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,9 @@ class Checkpoint:
 
     @property
     def rule(self) -> Scheduler:
-        """Of a scorer."""
+        """Of a scorer, whose network decides everywhere: what its guard does is not in the file."""
         assert isinstance(self.trained, ScorerRecord)
-        return scorer_of_record(self.trained, "scorer")
+        return scorer_of_record(replace(self.trained, seen=None), "scorer")
 
     def notices(self) -> list[str]:
         """What whoever exports it should know."""
@@ -73,6 +73,7 @@ class Checkpoint:
         found: dict[str, Any] = {"algo": self.algo}
         if isinstance(trained, ScorerRecord):
             found |= {"params": trained.params, "features": list(trained.features)}
+            found |= {"fallback": trained.fallback, "seen": trained.seen}
             record: Any = trained
         else:
             record = trained.manifest
