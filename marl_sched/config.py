@@ -281,14 +281,15 @@ class DQNSettings(_Section):
 class ESSettings(_Section):
     """Evolution strategies on the residual scorer, with the base schedule as control variate."""
 
-    pairs: Count = 24
+    pairs: Count = 48
     """Antithetic pairs of perturbed networks in a generation."""
-    sigma: Positive = 0.05
-    """Standard deviation of a perturbation."""
-    lr: Positive = 0.02
+    sigma: Positive = 0.1
+    """Standard deviation of a perturbation. Smaller ones drown in what any change at all does to a
+    sequence (docs/learning.md)."""
+    lr: Positive = 0.04
     """Adam's step at first; it is halved every `half_life` generations."""
-    half_life: Positive = 100.0
-    sequences: Count = 8
+    half_life: Positive = 60.0
+    sequences: Count = 4
     """Sequences of jobs that every network of a generation is played on."""
     traces: tuple[str, ...] = ()
     """Traces to train on besides the workload's own; `synthetic` is the generator."""
