@@ -281,15 +281,15 @@ class DQNSettings(_Section):
 class ESSettings(_Section):
     """Evolution strategies on the residual scorer, with the base schedule as control variate."""
 
-    pairs: Count = 48
+    pairs: Count = 96
     """Antithetic pairs of perturbed networks in a generation."""
     sigma: Positive = 0.1
     """Standard deviation of a perturbation. Smaller ones drown in what any change at all does to a
     sequence (docs/learning.md)."""
-    lr: Positive = 0.04
+    lr: Positive = 0.08
     """Adam's step at first; it is halved every `half_life` generations."""
-    half_life: Positive = 60.0
-    sequences: Count = 4
+    half_life: Positive = 40.0
+    sequences: Count = 2
     """Sequences of jobs that every network of a generation is played on."""
     traces: tuple[str, ...] = ()
     """Traces to train on besides the workload's own; `synthetic` is the generator."""
