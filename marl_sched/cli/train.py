@@ -297,9 +297,9 @@ def _say_what_was_gained(settings: Config, result: TrainResult, classic: dict[st
     if settings.training.algo != "es":
         best = min(against, key=lambda name: against[name])
         text += f". Best baseline there: {best} {against[best]:+.2f}"
-    single = folder.read_run().get("best_single")
-    if single is not None:
-        text += f". Best single algorithm: {single}"
+    record = folder.read_run()
+    if "best_single" in record:
+        text += f". Single algorithm clearly better than the base: {record['best_single']}"
     tables.notices.print(text, highlight=False)
 
 

@@ -181,6 +181,7 @@ class _Run:
         self._best_iteration = 0
         self._best: Score | None = None
         self._clock = clock
+        self._singles_known = False
 
     @property
     def _best_validation(self) -> float:
@@ -210,6 +211,8 @@ class _Run:
         every = self._config.training
         while not self._over():
             row = self._iterate()
+            if row.get("warm_start") == 0:
+                self._validate_singles()
             last = self._over()
             if last or self._iteration % every.validation_every == 0:
                 self._keep(row, self._trainer.candidate(self._iteration, False))
@@ -255,10 +258,14 @@ class _Run:
         candidate.save(self._folder.best, score.percent)
 
     def _validate_singles(self) -> None:
-        """Keep the best single algorithm instead of the base, where it is clearly better."""
-        singles = self._trainer.singles()
+        """Keep the best single algorithm instead of the base, where it is clearly better.
+
+        Once a process; after a warm start what is acted on is its scorer.
+        """
+        singles = {} if self._singles_known else self._trainer.singles()
         if not singles:
             return
+        self._singles_known = True
         assert self._best is not None
         scores = {name: as_score(one.score()) for name, one in singles.items()}
         best = min(scores, key=lambda name: scores[name].percent)
@@ -267,7 +274,7 @@ class _Run:
             self._save(singles[best], scores[best])
         self._folder.write_run(
             singles_validation={name: score.percent for name, score in scores.items()},
-            best_single=best if wins else self._config.env.base,
+            best_single=best if wins else None,
         )
 
     def _checkpoint(self) -> None:

@@ -34,7 +34,7 @@ class Trainer(Protocol):
         """What has been learned so far; `is_base`: the base schedule instead."""
 
     def singles(self) -> dict[str, Candidate]:
-        """Each algorithm that may be chosen, played throughout, by name."""
+        """Each algorithm that may be chosen now, played throughout, by name."""
 
     def best_in(self, folder: Path) -> tuple[int, Score | float]:
         """Iteration and validation score of what a candidate has saved."""

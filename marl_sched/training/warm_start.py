@@ -87,8 +87,7 @@ class WarmStarted:
         return made if self._then is not None else ScorerAsBase(self, made)
 
     def singles(self) -> dict[str, Candidate]:
-        """None: they are known when the run begins, with the warm start."""
-        return {}
+        return self._trainer.singles()
 
     def score_scorer(self, folder: Path) -> Score:
         """The score of the scorer in `folder`, committed throughout."""
