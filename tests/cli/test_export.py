@@ -16,7 +16,7 @@ import pytest
 from marl_sched.errors import UserError
 from marl_sched.schedulers import get_scheduler
 from tests.cli.program import call, files_in
-from tests.export.conftest import runs  # noqa: F401
+from tests.export.trained import policy_of, write_runs
 
 pytest.importorskip("onnx", reason="needs the extra `onnx`")
 pytest.importorskip("onnxruntime", reason="needs the extra `onnx`")
@@ -27,10 +27,16 @@ from marl_sched.export.onnx_file import load_onnx, manifest_path  # noqa: E402
 FEW = ("--observations", 30)
 
 
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """A folder with a run of each algorithm."""
+    return write_runs(tmp_path)
+
+
 @pytest.mark.parametrize("algo", ["ppo", "dqn", "es"])
 def test_a_run_becomes_an_onnx_file(
     algo: str,
-    runs: Path,  # noqa: F811
+    runs: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = runs / "out" / "x.onnx"
@@ -51,7 +57,7 @@ def test_a_run_becomes_an_onnx_file(
 
 
 def test_damaged_files_are_named(
-    runs: Path,  # noqa: F811
+    runs: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = runs / "x.onnx"
@@ -72,8 +78,6 @@ def test_damaged_files_are_named(
 
 def write_rllib(folder: Path) -> Path:
     """A checkpoint as far as export looks at it."""
-    from tests.export.conftest import policy_of
-
     policy = policy_of("ppo")
     module = folder / "learner_group" / "learner" / "rl_module" / "scheduler"
     module.mkdir(parents=True)
@@ -117,7 +121,7 @@ def test_pickles_are_read_only_when_trusted(
 
 
 def test_a_failed_check_leaves_no_file(
-    runs: Path,  # noqa: F811
+    runs: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -156,7 +160,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_one_line_and_nothing_written(
     case: str,
-    runs: Path,  # noqa: F811
+    runs: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name in ("empty", "foreign", "former", "iter_3", "d.onnx"):
@@ -177,7 +181,7 @@ def test_one_line_and_nothing_written(
 
 
 def test_without_the_libraries(
-    runs: Path,  # noqa: F811
+    runs: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -190,7 +194,7 @@ SMALL = ("--set", "workload.synthetic.num_jobs=400", "--cluster", "2x4")
 
 
 def test_a_run_becomes_what_ships_and_its_card_has_the_results(
-    runs: Path,  # noqa: F811
+    runs: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = runs / "es"
@@ -224,7 +228,7 @@ def test_a_run_becomes_what_ships_and_its_card_has_the_results(
 
 
 def test_results_of_other_weights_make_no_card(
-    runs: Path,  # noqa: F811
+    runs: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     cell = {"cell": "a", "weights_sha256": {"x": "0" * 64}, "schedulers": {}}

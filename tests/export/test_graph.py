@@ -9,6 +9,7 @@ from marl_sched.models.policy import LearnedPolicy
 from marl_sched.schedulers import make_scorer
 from marl_sched.schedulers.scorer import HIDDEN, LAST, NUM_WEIGHTS
 from marl_sched.schedulers.scorer_inputs import inputs_of, levels_by, scores_of
+from tests.export.trained import policy_of
 from tests.models.test_policy import arrays, make_policy
 from tests.schedulers.test_scorer import BASE, record
 from tests.schedulers.views import random_view
@@ -78,7 +79,8 @@ def test_parity_finds_another_network() -> None:
     assert found.max_abs_difference > 1e-3
 
 
-def test_parity_of_networks_finds_other_weights(game_policy: LearnedPolicy) -> None:
+def test_parity_of_networks_finds_other_weights() -> None:
+    game_policy = policy_of("ppo")
     session = session_of(network_graph(game_policy).SerializeToString())
     same = network_parity(game_policy, session, 60, 0)
     assert same.passed and same.observations == 60 and same.equal_actions == 1.0

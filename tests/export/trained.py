@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from marl_sched.config import load_config
 from marl_sched.envs.batched import spec_spaces
 from marl_sched.models.network import ActionNetwork, DuelingNetwork, NetworkSizes
@@ -34,16 +32,10 @@ def policy_of(algo: str) -> LearnedPolicy:
     return LearnedPolicy(manifest, state)
 
 
-@pytest.fixture
-def game_policy() -> LearnedPolicy:
-    return policy_of("ppo")
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Path:
-    """A folder with a run of each algorithm, as far as export looks at it."""
+def write_runs(folder: Path) -> Path:
+    """A run of each algorithm in `folder`, as far as export looks at it."""
     for algo in ("ppo", "dqn"):
-        save_policy(policy_of(algo), tmp_path / algo / "best")
+        save_policy(policy_of(algo), folder / algo / "best")
     config = load_config().model_dump(mode="json")
-    save_scorer(record(config=config), tmp_path / "es" / "best")
-    return tmp_path
+    save_scorer(record(config=config), folder / "es" / "best")
+    return folder
