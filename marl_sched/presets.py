@@ -23,9 +23,6 @@ _TUNED = [
 """What a trained scheduler has to beat: every rule that has been tuned, and three without
 parameters."""
 
-_SMALL_GENERATIONS = {"pairs": 16, "lr": 0.03}
-"""Less work a generation than by default, and longer steps: there are minutes, not hours."""
-
 _FAST: dict[str, Any] = {
     "env": {"actions": "edit"},
     "training": {
@@ -33,7 +30,6 @@ _FAST: dict[str, Any] = {
         "validation_every": 10,
         "validation_episodes": 64,
         "checkpoint_every": 5,
-        "es": _SMALL_GENERATIONS,
     },
     "evaluation": {"schedulers": _TUNED},
 }
