@@ -23,8 +23,14 @@ _TUNED = [
 """What a trained scheduler has to beat: every rule that has been tuned, and three without
 parameters."""
 
-_SMALL_GENERATIONS = {"pairs": 16, "lr": 0.03}
-"""Less work a generation than by default, and longer steps: there are minutes, not hours."""
+_SMALL_GENERATIONS = {
+    "pairs": 16,
+    "sequences": 8,
+    "sigma": 0.05,
+    "lr": 0.03,
+    "half_life": 100.0,
+}
+"""Those of the run in docs/learning.md: seconds a generation, as there are minutes and not hours."""
 
 _FAST: dict[str, Any] = {
     "env": {"actions": "edit"},
