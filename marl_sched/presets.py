@@ -30,7 +30,7 @@ _SMALL_GENERATIONS = {
     "lr": 0.03,
     "half_life": 100.0,
 }
-"""Those of the run in docs/learning.md: seconds a generation, as there are minutes and not hours."""
+"""Those of the run in docs/learning.md: seconds a generation, for runs of minutes."""
 
 _FAST: dict[str, Any] = {
     "env": {"actions": "edit"},
