@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from marl_sched.cli import (
+    cluster,
     evaluate,
     export,
     reproduce,
@@ -29,6 +30,7 @@ app.command("export")(export.export)
 app.command("model-card")(export.model_card)
 app.command("simulate")(simulate.simulate)
 app.command("settings")(settings.settings)
+app.add_typer(cluster.app, name="cluster")
 app.add_typer(trace.app, name="trace")
 app.add_typer(reproduce.app, name="reproduce")
 
