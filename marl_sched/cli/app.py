@@ -6,6 +6,7 @@ import typer
 
 from marl_sched.cli import (
     cluster,
+    doctor,
     evaluate,
     export,
     reproduce,
@@ -29,6 +30,7 @@ app.command("tune-baseline")(tune_baseline.tune_baseline)
 app.command("export")(export.export)
 app.command("model-card")(export.model_card)
 app.command("simulate")(simulate.simulate)
+app.command("doctor")(doctor.doctor)
 app.command("settings")(settings.settings)
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(trace.app, name="trace")

@@ -100,6 +100,20 @@ def validate(
         raise typer.Exit(2)
 
 
+@app.command("fetch")
+def fetch(
+    storage: Annotated[str, typer.Argument(help="What `train --storage` was given.")],
+    out: Annotated[Path, typer.Option(help="Folder to copy the run to.")] = Path("runs/fetched"),
+) -> None:
+    """Copy a run from where `train --storage` keeps it."""
+    from marl_sched.errors import UserError
+    from marl_sched.training.storage import Storage
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out}: is there already and not empty; choose another --out")
+    typer.echo(f"{out}: {Storage(storage).fetch(out)} files")
+
+
 def _read(path: Path) -> str:
     from marl_sched.errors import UserError
 

@@ -46,6 +46,10 @@ def train(
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to join; none: start a local one.")
     ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Keep --out there too: a shared path, s3://.. or gs://.."),
+    ] = None,
     skip_bad_rows: o.SkipBadRows = False,
     config: o.ConfigFile = None,
     set_: o.Settings = None,
@@ -103,9 +107,13 @@ def train(
         with tables.status("compiling the simulator (once on a machine, under a minute)"):
             _warm_up(settings)
         classic = _classic_on_validation(settings)
-        result = _run_with_progress(settings, out, address, resume == "auto", classic)
+        result = _run_with_progress(settings, out, address, storage, resume == "auto", classic)
         _say_what_was_gained(settings, result, classic)
         _judge(settings, out)
+        if storage is not None:
+            from marl_sched.training.storage import Storage
+
+            Storage(storage).finish(out)
 
 
 @contextmanager
@@ -194,7 +202,12 @@ def _say_classic(settings: Config, classic: dict[str, float]) -> str:
 
 
 def _run_with_progress(
-    settings: Config, out: Path, address: str | None, resume: bool, classic: dict[str, float]
+    settings: Config,
+    out: Path,
+    address: str | None,
+    storage: str | None,
+    resume: bool,
+    classic: dict[str, float],
 ) -> TrainResult:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -220,6 +233,7 @@ def _run_with_progress(
             settings,
             out,
             address=address,
+            storage=storage,
             resume=resume,
             progress=show,
             command=o.command_line(),

@@ -13,6 +13,12 @@ from marl_sched.clusters.located import Document, Problem, schema_problems, unkn
 CLOSED_PROVIDERS = ("aws", "gcp", "local")
 """Providers all of whose settings Ray's schema names, though it lets others pass."""
 
+LIBRARIES = {
+    "aws": ("botocore", "boto3"),
+    "gcp": ("googleapiclient", "google-api-python-client"),
+}
+"""Provider -> module that knows its machines, and the package which brings it."""
+
 
 def cluster_problems(document: Document) -> list[Problem]:
     """What is wrong with a file for `ray up`: Ray's own schema and checks, the cloud's own
@@ -72,8 +78,7 @@ def _machines(document: Document) -> list[Problem]:
 def unchecked(document: Document) -> str | None:
     """What could not be checked for want of a library; None: nothing."""
     kind = document.value.get("provider", {}).get("type")
-    module, package = {"aws": ("botocore", "boto3"),
-                       "gcp": ("googleapiclient", "google-api-python-client")}.get(kind, ("", ""))  # fmt: skip
+    module, package = LIBRARIES.get(kind, ("", ""))
     if not module:
         return None
     from importlib.util import find_spec

@@ -67,14 +67,14 @@ def _walk(node: yaml.Node, path: Path, lines: dict[Path, int]) -> Iterator[Probl
     """Note the lines below `node`; a key that is there twice is a problem."""
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            lines[*path, index] = item.start_mark.line + 1
+            lines[(*path, index)] = item.start_mark.line + 1
             yield from _walk(item, (*path, index), lines)
     elif isinstance(node, yaml.MappingNode):
         for key, item in node.value:
             name, line = key.value, key.start_mark.line + 1
             if (*path, name) in lines:
                 yield Problem(line, f"{dotted((*path, name))}: is there twice")
-            lines[*path, name] = line
+            lines[(*path, name)] = line
             yield from _walk(item, (*path, name), lines)
 
 
