@@ -37,6 +37,8 @@ class Storage:
         try:
             if "://" in uri:
                 self._fs, self._root = fs.FileSystem.from_uri(uri)
+                if not self._root.strip("/"):
+                    raise ValueError("names no folder")
             else:
                 self._fs, self._root = fs.LocalFileSystem(), str(Path(uri).resolve())
         except (OSError, ValueError) as error:
