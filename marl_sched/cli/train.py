@@ -34,7 +34,14 @@ def train(
     num_env_runners: Annotated[
         int | None, typer.Option(help="Ray workers that sample.", show_default="2")
     ] = None,
-    num_gpus_per_learner: Annotated[float | None, typer.Option(show_default="0")] = None,
+    num_learners: Annotated[
+        int | None,
+        typer.Option(help="Ray workers that learn; 0: the driver.", show_default="0"),
+    ] = None,
+    num_gpus_per_learner: Annotated[
+        float | None,
+        typer.Option(help="Taken where there are any, else CPUs.", show_default="0"),
+    ] = None,
     minutes: Annotated[float | None, typer.Option(show_default="8")] = None,
     iterations: Annotated[
         int | None, typer.Option(help="Stop after so many, without a time limit.")
@@ -83,6 +90,7 @@ def train(
     given |= {
         "training__algo": algo,
         "training__num_env_runners": num_env_runners,
+        "training__num_learners": num_learners,
         "training__num_gpus_per_learner": num_gpus_per_learner,
         "training__minutes": minutes,
         "training__iterations": iterations,

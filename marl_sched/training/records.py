@@ -66,6 +66,8 @@ _FREE_ON_RESUME = {
     "validation_episodes",
     "checkpoint_every",
     "num_env_runners",
+    "num_gpus_per_learner",
+    "learner_resource",
 }
 """Settings of `training` that a resumed run may change."""
 
