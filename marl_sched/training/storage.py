@@ -174,6 +174,14 @@ class Storage:
         for name in sorted(names, key=_order, reverse=True):
             if self._fs.get_file_info(self._at(name)).type != fs.FileType.NotFound:
                 self._fs.delete_file(self._at(name))
+            if not self._whole:
+                self._drop_empty(Path(self._at(name)).parent)
+
+    def _drop_empty(self, folder: Path) -> None:
+        """Remove folders that nothing is left in; object stores have none."""
+        while folder != Path(self._root) and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+            folder = folder.parent
 
     def _check_writable(self) -> None:
         try:

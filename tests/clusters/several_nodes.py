@@ -38,7 +38,7 @@ def placed(class_name: str) -> list[str]:
     return sorted(
         actor["Address"]["NodeID"]
         for actor in actors().values()
-        if actor["State"] == "ALIVE" and actor["ActorClassName"] == class_name
+        if actor["State"] == "ALIVE" and actor["ActorClassName"].endswith(class_name)
     )
 
 

@@ -70,6 +70,8 @@ def test_what_is_fetched_is_what_was_kept(uri: str, tmp_path: Path) -> None:
     assert Storage(uri).fetch(back) == 4
     assert contents(back) == contents(out)
     assert storage.latest_iteration(storage.files()) == 2
+    if "://" not in uri:
+        assert [path.name for path in Path(uri, "checkpoints").iterdir()] == ["iter_2"]
 
 
 def test_a_run_goes_on_from_the_newer_of_both(uri: str, tmp_path: Path) -> None:
