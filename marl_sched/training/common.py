@@ -84,7 +84,7 @@ def configure(
             num_learners=training.num_learners,
             num_gpus_per_learner=learner_gpus(config),
             num_cpus_per_learner="auto" if place is None else 0,
-            custom_resources_per_learner=None if place is None else {place: 1},
+            custom_resources_per_learner={} if place is None else {place: 1},
         )
         .fault_tolerance(restart_failed_env_runners=True, delay_between_env_runner_restarts_s=1.0)
         .debugging(seed=config.seed, log_level="ERROR")

@@ -58,8 +58,6 @@ class RolloutsToBatch(ConnectorV2):
     def __call__(
         self, *, rl_module: Any, batch: dict[str, Any], episodes: list[Rollout], **kwargs: Any
     ) -> dict[str, Any]:
-        # Of several learners, one may get the empty rest of a rollout.
-        episodes = [rollout for rollout in episodes if rollout.num_envs > 0]
         module_ids = sorted({name for rollout in episodes for name in rollout.modules})
         batches = {
             module_id: self._module_batch(
@@ -273,13 +271,14 @@ def ppo_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> PPOConfig:
     num_envs = common.num_sampling_envs(config)
     fragment = -(-settings.batch_size // num_envs)
     learners = max(1, config.training.num_learners)
-    per_learner = -(-fragment * num_envs // learners)
+    per_learner = fragment * num_envs // learners
     if learners > 1 and config.env.agents == "learned":
         raise UserError("--num-learners: learned agents need one learner; choose 0 or 1")
-    if learners > num_envs:
+    if config.training.num_envs_per_runner % learners:
+        # Equal shares, also when a runner is lost: learners step together or not at all.
         raise UserError(
-            f"--num-learners {learners}: there are {num_envs} environments to learn from; choose "
-            "fewer learners"
+            f"--num-learners {learners}: must divide training.num_envs_per_runner, "
+            f"{config.training.num_envs_per_runner}"
         )
     specs = {
         SCHEDULER: common.module_spec(

@@ -68,7 +68,7 @@ class Rollout:
         return self.num_steps * self.num_envs
 
     def __getitem__(self, decisions: builtins.slice) -> Rollout:
-        """The first environments that have `decisions.stop` decisions together, or more.
+        """The first environments, which have `decisions.stop` decisions together.
 
         RLlib cuts rollouts so to share them among learners: between environments, as what one
         of them earns later must stay with what it did before.
@@ -80,7 +80,10 @@ class Rollout:
         return self._envs(slice(self._cut(decisions.start), None))
 
     def _cut(self, decisions: int) -> int:
-        return min(self.num_envs, -(-decisions // self.num_steps))
+        envs, rest = divmod(decisions, self.num_steps)
+        if rest:
+            raise ValueError(f"{decisions} decisions are no whole number of environments")
+        return envs
 
     def _envs(self, chosen: builtins.slice) -> Rollout:
         if self.declarations is not None:
