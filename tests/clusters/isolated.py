@@ -42,6 +42,8 @@ def ray_environment(**more: str) -> Iterator[dict[str, str]]:
         yield {
             **{k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "RAY_JOB_ID")},
             "PYTHONPATH": str(ROOT),
+            # A job's `python` is the first that the head finds.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "RAY_TMPDIR": folder,
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
