@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -57,7 +57,7 @@ def render(
         for known in targets.TARGETS.values():
             typer.echo(f"{known.name:12}{known.path:32}{known.about}")
         return
-    given = {
+    given: dict[str, Any] = {
         "nodes": nodes, "cpus_per_node": cpus_per_node, "gpus_per_node": gpus_per_node,
         "minutes": minutes, "storage": storage, "image": image, "region": region,
         "project": project, "ami": ami, "machine": machine, "gpu_machine": gpu_machine,

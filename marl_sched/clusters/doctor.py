@@ -145,7 +145,7 @@ def _nodes(found: Findings, address: str) -> None:
         maybe_enable_token_auth_if_token_available,
     )
     from ray._private.state import GlobalState
-    from ray._raylet import GcsClient, GcsClientOptions
+    from ray._raylet import GcsClient, GcsClientOptions  # type: ignore[attr-defined]
 
     maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     state = GlobalState()

@@ -45,7 +45,7 @@ def parse(text: str) -> tuple[list[Document], list[Problem]]:
         for node in yaml.compose_all(text, Loader=yaml.SafeLoader):
             if node is None:
                 continue
-            lines = {(): node.start_mark.line + 1}
+            lines: dict[Path, int] = {(): node.start_mark.line + 1}
             problems += _walk(node, (), lines)
             documents.append(Document(_value(node), lines))
     except yaml.YAMLError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class ModuleRollout:
 
     def envs(self, chosen: slice) -> ModuleRollout:
         """Of some environments, where each row is one."""
-        arrays = {
+        arrays: dict[str, Any] = {
             f.name: None if (value := getattr(self, f.name)) is None else value[:, chosen]
             for f in fields(self)
             if f.name != "obs"
