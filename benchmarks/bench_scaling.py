@@ -157,6 +157,13 @@ def limits(figures: dict[str, Any]) -> dict[str, float]:
     }
 
 
+def planned_limits(figures: dict[str, Any]) -> list[float]:
+    """The limits of a run of the plan, in decisions per second."""
+    kinds = (f"{LEARNERS} CPU learners", "the driver's network", f"batch {PLANNED_BATCH:,}")
+    found = limits(figures)
+    return [per_s for name, per_s in found.items() if any(kind in name for kind in kinds)]
+
+
 def tables(figures: dict[str, Any], command: str) -> str:
     """What was measured, what fills up, and the plan, as Markdown."""
     runner = figures["runner_per_s"]
@@ -189,7 +196,8 @@ def tables(figures: dict[str, Any], command: str) -> str:
         f"| {name} | {per_s:,.0f} | {per_s / runner:,.1f} |"
         for name, per_s in limits(figures).items()
     ]
-    runners = most_runners(figures, PLANNED_BATCH)
+    # What one run can feed: the driver's time may allow more than the learners take.
+    runners = max(1, int(min(planned_limits(figures)) / runner))
     nodes_each = -(-(runners + LEARNERS) // CPUS)
     lines += [
         "",
