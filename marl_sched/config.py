@@ -324,7 +324,13 @@ class TrainingConfig(_Section):
     """Share of the minutes (or iterations) in which evolution strategies train the residual scorer
     first, as `training.es` says; its best on validation then is the schedule that PPO or DQN
     act on. Percentages stay against `env.base`."""
+    num_learners: Annotated[int, Field(ge=0)] = 0
+    """Processes that learn, of PPO each on its part of the batch; 0: the driver itself."""
     num_gpus_per_learner: NonNegative = 0.0
+    """Taken where the machine (with `num_learners` the cluster) has any GPU, else CPUs."""
+    learner_resource: str | None = None
+    """Custom Ray resource of which each learner takes one unit: learners go only to nodes that
+    have it (`ray start --resources '{"learner": 1}'`), and take no CPU there."""
     ppo: PPOSettings = PPOSettings()
     dqn: DQNSettings = DQNSettings()
     es: ESSettings = ESSettings()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from marl_sched.cli import (
+    cluster,
+    doctor,
     evaluate,
     export,
     reproduce,
@@ -28,7 +30,9 @@ app.command("tune-baseline")(tune_baseline.tune_baseline)
 app.command("export")(export.export)
 app.command("model-card")(export.model_card)
 app.command("simulate")(simulate.simulate)
+app.command("doctor")(doctor.doctor)
 app.command("settings")(settings.settings)
+app.add_typer(cluster.app, name="cluster")
 app.add_typer(trace.app, name="trace")
 app.add_typer(reproduce.app, name="reproduce")
 

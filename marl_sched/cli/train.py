@@ -34,7 +34,14 @@ def train(
     num_env_runners: Annotated[
         int | None, typer.Option(help="Ray workers that sample.", show_default="2")
     ] = None,
-    num_gpus_per_learner: Annotated[float | None, typer.Option(show_default="0")] = None,
+    num_learners: Annotated[
+        int | None,
+        typer.Option(help="Ray workers that learn; 0: the driver.", show_default="0"),
+    ] = None,
+    num_gpus_per_learner: Annotated[
+        float | None,
+        typer.Option(help="Taken where there are any, else CPUs.", show_default="0"),
+    ] = None,
     minutes: Annotated[float | None, typer.Option(show_default="8")] = None,
     iterations: Annotated[
         int | None, typer.Option(help="Stop after so many, without a time limit.")
@@ -45,6 +52,10 @@ def train(
     ] = "never",
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to join; none: start a local one.")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Keep --out there too: a shared path, s3://.. or gs://.."),
     ] = None,
     skip_bad_rows: o.SkipBadRows = False,
     config: o.ConfigFile = None,
@@ -79,6 +90,7 @@ def train(
     given |= {
         "training__algo": algo,
         "training__num_env_runners": num_env_runners,
+        "training__num_learners": num_learners,
         "training__num_gpus_per_learner": num_gpus_per_learner,
         "training__minutes": minutes,
         "training__iterations": iterations,
@@ -103,9 +115,13 @@ def train(
         with tables.status("compiling the simulator (once on a machine, under a minute)"):
             _warm_up(settings)
         classic = _classic_on_validation(settings)
-        result = _run_with_progress(settings, out, address, resume == "auto", classic)
+        result = _run_with_progress(settings, out, address, storage, resume == "auto", classic)
         _say_what_was_gained(settings, result, classic)
         _judge(settings, out)
+        if storage is not None:
+            from marl_sched.training.storage import Storage
+
+            Storage(storage).finish(out)
 
 
 @contextmanager
@@ -194,7 +210,12 @@ def _say_classic(settings: Config, classic: dict[str, float]) -> str:
 
 
 def _run_with_progress(
-    settings: Config, out: Path, address: str | None, resume: bool, classic: dict[str, float]
+    settings: Config,
+    out: Path,
+    address: str | None,
+    storage: str | None,
+    resume: bool,
+    classic: dict[str, float],
 ) -> TrainResult:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -220,6 +241,7 @@ def _run_with_progress(
             settings,
             out,
             address=address,
+            storage=storage,
             resume=resume,
             progress=show,
             command=o.command_line(),

@@ -21,12 +21,14 @@ from ray.rllib.utils.minibatch_utils import MiniBatchCyclicIterator
 
 from marl_sched.config import Config
 from marl_sched.envs.agents import Declarations, agent_action_space, agent_observation_space
+from marl_sched.errors import UserError
 from marl_sched.models.agent import AgentSizes
 from marl_sched.models.ppo import AgentModule, MaskedPPOModule, PPOModule
 from marl_sched.training import common
 from marl_sched.training.common import FusedAdamLearner, to_device
 from marl_sched.training.continuing import ContinuingAlgorithm
 from marl_sched.training.gae import advantages, discounts
+from marl_sched.training.placement import SpreadRunners
 from marl_sched.training.rollout import (
     AGENT,
     SCHEDULER,
@@ -162,12 +164,23 @@ def update_value_scale(module: MaskedPPOModule, targets: np.ndarray) -> tuple[fl
     module.value_updates += 1
     rate = max(VALUE_SCALE_RATE, 1.0 / float(module.value_updates))
     old_mean, old_std = float(module.value_mean), float(module.value_std)
-    mean = old_mean + rate * (float(targets.mean()) - old_mean)
-    old_square, square = old_std**2 + old_mean**2, float((targets**2).mean())
+    first, square = over_learners(float(targets.mean()), float((targets**2).mean()))
+    mean = old_mean + rate * (first - old_mean)
+    old_square = old_std**2 + old_mean**2
     variance = old_square + rate * (square - old_square) - mean**2
     std = max(1e-3, variance**0.5 if variance > 0 else 0.0)
     module.rescale_values(mean, std)
     return mean, std
+
+
+def over_learners(*figures: float) -> list[float]:
+    """Means of `figures` over all learners, which must end up with the same network."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return list(figures)
+    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+    together = torch.tensor(figures, dtype=torch.float64, device=device)
+    torch.distributed.all_reduce(together)
+    return (together / torch.distributed.get_world_size()).tolist()
 
 
 class PPOLearner(FusedAdamLearner, PPOTorchLearner):
@@ -236,7 +249,7 @@ class PPOLearner(FusedAdamLearner, PPOTorchLearner):
             self.curr_kl_coeffs_per_module[module_id].data.fill_(value)
 
 
-class SchedulingPPO(ContinuingAlgorithm, PPO):
+class SchedulingPPO(ContinuingAlgorithm, SpreadRunners, PPO):
     """RLlib's PPO, with checkpoints that continue exactly."""
 
 
@@ -257,6 +270,16 @@ def ppo_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> PPOConfig:
     settings = config.training.ppo
     num_envs = common.num_sampling_envs(config)
     fragment = -(-settings.batch_size // num_envs)
+    learners = max(1, config.training.num_learners)
+    per_learner = fragment * num_envs // learners
+    if learners > 1 and config.env.agents == "learned":
+        raise UserError("--num-learners: learned agents need one learner; choose 0 or 1")
+    if config.training.num_envs_per_runner % learners:
+        # Equal shares, also when a runner is lost: learners step together or not at all.
+        raise UserError(
+            f"--num-learners {learners}: must divide training.num_envs_per_runner, "
+            f"{config.training.num_envs_per_runner}"
+        )
     specs = {
         SCHEDULER: common.module_spec(
             config,
@@ -283,8 +306,8 @@ def ppo_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> PPOConfig:
         vf_loss_coeff=settings.value_loss_coeff,
         vf_clip_param=float("inf"),
         num_epochs=settings.epochs,
-        train_batch_size_per_learner=fragment * num_envs,
-        minibatch_size=min(settings.minibatch_size, fragment * num_envs),
+        train_batch_size_per_learner=per_learner,
+        minibatch_size=min(settings.minibatch_size, per_learner),
         grad_clip=settings.grad_clip,
         grad_clip_by="global_norm",
     ).learners(

@@ -19,6 +19,7 @@ from marl_sched.config import Config, load_config, save_config
 from marl_sched.errors import UserError
 from marl_sched.files import write_text
 from marl_sched.schedulers.scorer_file import is_scorer, load_scorer
+from marl_sched.training.storage import Storage
 
 Row = dict[str, Any]
 
@@ -65,6 +66,8 @@ _FREE_ON_RESUME = {
     "validation_episodes",
     "checkpoint_every",
     "num_env_runners",
+    "num_gpus_per_learner",
+    "learner_resource",
 }
 """Settings of `training` that a resumed run may change."""
 
@@ -72,8 +75,9 @@ _FREE_ON_RESUME = {
 class RunFolder:
     """Where a run is kept; every method leaves it readable if the process dies inside."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, storage: Storage | None = None) -> None:
         self.out = out
+        self.storage = storage
         self.metrics = out / "metrics.csv"
         self.checkpoints = out / "checkpoints"
         self.best = out / "best"
@@ -87,6 +91,10 @@ class RunFolder:
             UserError: when it holds another run, or cannot be written.
         """
         checkpoint = self.latest_checkpoint()
+        if self.storage is not None:
+            local = None if checkpoint is None else _iteration(checkpoint)
+            self.storage.prepare(self.out, local, resume, overwrite)
+            checkpoint = self.latest_checkpoint()
         if resume:
             self._check_same(config)
         elif (self.out / "run.json").exists() or checkpoint is not None:
@@ -144,7 +152,7 @@ class RunFolder:
 
     def _all_checkpoints(self) -> list[Path]:
         folders = [p for p in self.checkpoints.glob("iter_*") if (p / "progress.json").is_file()]
-        return sorted(folders, key=lambda path: int(path.name.removeprefix("iter_")))
+        return sorted(folders, key=_iteration)
 
     def save_checkpoint(self, algorithm: Any, progress: Mapping[str, Any]) -> Path:
         """Save under a temporary name, rename, and drop all but the last two."""
@@ -158,6 +166,8 @@ class RunFolder:
         temporary.rename(final)
         for old in self._all_checkpoints()[:-CHECKPOINTS_KEPT]:
             shutil.rmtree(old, ignore_errors=True)
+        if self.storage is not None:
+            self.storage.mirror(self.out)
         return final
 
     def append(self, row: Row) -> None:
@@ -198,6 +208,10 @@ class RunFolder:
         """What run.json says; empty without one."""
         path = self.out / "run.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _iteration(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("iter_"))
 
 
 def now() -> str:

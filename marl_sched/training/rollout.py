@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import builtins
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +37,17 @@ class ModuleRollout:
     logits: np.ndarray | None = None
     valid: np.ndarray | None = None
 
+    def envs(self, chosen: slice) -> ModuleRollout:
+        """Of some environments, where each row is one."""
+        arrays: dict[str, Any] = {
+            f.name: None if (value := getattr(self, f.name)) is None else value[:, chosen]
+            for f in fields(self)
+            if f.name != "obs"
+        }
+        return ModuleRollout(
+            obs={name: value[:, chosen] for name, value in self.obs.items()}, **arrays
+        )
+
 
 # eq=False keeps identity comparison, and neither class is a Mapping or Sequence: RLlib
 # flattens lists of episodes with dm-tree, which must take this object for a leaf.
@@ -54,6 +67,33 @@ class Rollout:
 
     def __len__(self) -> int:
         return self.num_steps * self.num_envs
+
+    def __getitem__(self, decisions: builtins.slice) -> Rollout:
+        """The first environments, which have `decisions.stop` decisions together.
+
+        RLlib cuts rollouts so to share them among learners: between environments, as what one
+        of them earns later must stay with what it did before.
+        """
+        return self._envs(slice(None, self._cut(decisions.stop)))
+
+    def slice(self, decisions: builtins.slice, len_lookback_buffer: int | None = None) -> Rollout:
+        """The environments that `self[:decisions.start]` leaves."""
+        return self._envs(slice(self._cut(decisions.start), None))
+
+    def _cut(self, decisions: int) -> int:
+        envs, rest = divmod(decisions, self.num_steps)
+        if rest:
+            raise ValueError(f"{decisions} decisions are no whole number of environments")
+        return envs
+
+    def _envs(self, chosen: builtins.slice) -> Rollout:
+        if self.declarations is not None:
+            raise NotImplementedError("learned agents need one learner")
+        return replace(
+            self,
+            num_envs=len(range(self.num_envs)[chosen]),
+            modules={name: part.envs(chosen) for name, part in self.modules.items()},
+        )
 
 
 class RolloutRecorder:

@@ -15,6 +15,7 @@ from marl_sched.evaluation.learned import Score
 from marl_sched.training.records import Row, RunFolder, git_commit, now, versions
 from marl_sched.training.runner import DEFAULT_ENV_CLASS
 from marl_sched.training.session import ray_session
+from marl_sched.training.storage import Storage
 from marl_sched.training.trainer import Candidate, Trainer, as_score
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def train(
     out: Path,
     *,
     address: str | None = None,
+    storage: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -77,8 +79,10 @@ def train(
         config: the whole experiment.
         out: folder of the run.
         address: of a Ray cluster to join; None starts a local one.
-        resume: go on from the last checkpoint in `out`; without one, start afresh. Of DQN
-            the replay buffer is not saved: it is refilled before learning goes on.
+        storage: where `out` is kept too, see `Storage`; brought up to date at each checkpoint.
+        resume: go on from the last checkpoint in `out`, or in `storage` where that is newer;
+            without one, start afresh. Of DQN the replay buffer is not saved: it is refilled
+            before learning goes on.
         overwrite: replace a run that `out` holds.
         progress: called with each row of metrics.csv, plus `best_validation_percent`,
             `best_iteration` and `seconds_left` (None without a time limit).
@@ -92,7 +96,7 @@ def train(
     """
     config = _looking_ahead(config)
     _check(config, env_class)
-    folder = RunFolder(out)
+    folder = RunFolder(out, None if storage is None else Storage(storage))
     with _session(config, address):
         checkpoint = folder.prepare(config, resume, overwrite)
         folder.write_run(
@@ -322,6 +326,8 @@ class _Run:
             best_validation=result.best_validation,
             **({} if warm is None else {"warm_start": dict(zip(_WARM, warm, strict=True))}),
         )
+        if self._folder.storage is not None:
+            self._folder.storage.finish(self._folder.out)
         return result
 
     def stop(self) -> None:

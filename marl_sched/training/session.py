@@ -81,10 +81,13 @@ def _quiet() -> Iterator[None]:
         os.close(nothing)
 
 
-def _probe(address: str) -> str | None:
+def probe(address: str, **environment: str) -> str | None:
     """Why no cluster can be reached at HOST:PORT, within seconds; None when one can.
 
     `ray.init` itself would try for minutes.
+
+    Args:
+        environment: variables to ask with, in place of this process's own.
     """
     host, found, port = address.removeprefix("ray://").rpartition(":")
     if not found or not port.isdigit():
@@ -97,14 +100,19 @@ def _probe(address: str) -> str | None:
         return None
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=HEALTH_TIMEOUT_S)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            timeout=HEALTH_TIMEOUT_S,
+            env={**os.environ, **environment},
+        )
     except subprocess.TimeoutExpired:
         return "what listens there does not answer as Ray does"
     return None if done.returncode == 0 else "what listens there is not a healthy Ray cluster"
 
 
 def _join(address: str) -> None:
-    reason = _probe(address) if address != "auto" else None
+    reason = probe(address) if address != "auto" else None
     if reason is not None:
         raise UserError(
             f"--address {address}: no Ray cluster answers there ({reason}); start one with "

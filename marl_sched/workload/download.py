@@ -60,23 +60,33 @@ def address(file: PublicFile) -> str:
 def _download(file: PublicFile) -> bytes:
     """The verified bytes of the trace."""
     url = address(file)
+    data = download(url, file.size, file.sha256)
+    if file.member:
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            member = archive.extractfile(file.member)
+            data = b"" if member is None else member.read()
+        _verify(data, file.member_sha256, f"{url}: {file.member}")
+    return data
+
+
+def download(url: str, size: int, sha256: str) -> bytes:
+    """The `size` bytes at `url`, which have that digest.
+
+    Raises:
+        UserError: when they cannot be had, or are others.
+    """
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
-            data: bytes = answer.read(file.size + 1)
+            data: bytes = answer.read(size + 1)
     except urllib.error.HTTPError as error:
         raise UserError(f"{url}: the server answers {error.code} {error.reason}") from None
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error or type(error).__name__
         raise UserError(
             f"{url}: cannot be reached ({reason}); check the network, or fetch the file elsewhere "
-            f"and compare its SHA-256 with {file.sha256}"
+            f"and compare its SHA-256 with {sha256}"
         ) from None
-    _verify(data, file.sha256, url)
-    if file.member:
-        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            member = archive.extractfile(file.member)
-            data = b"" if member is None else member.read()
-        _verify(data, file.member_sha256, f"{url}: {file.member}")
+    _verify(data, sha256, url)
     return data
 
 

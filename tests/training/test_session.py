@@ -32,5 +32,5 @@ def test_something_else_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
-        reason = session._probe(f"127.0.0.1:{server.getsockname()[1]}")
+        reason = session.probe(f"127.0.0.1:{server.getsockname()[1]}")
     assert reason is not None and "Ray" in reason

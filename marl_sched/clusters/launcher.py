@@ -1,0 +1,187 @@
+"""Validation of files for `ray up` and `ray job submit`, without a cloud."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+from marl_sched.clusters import shell
+from marl_sched.clusters.located import Document, Problem, schema_problems, unknown
+
+CLOSED_PROVIDERS = ("aws", "gcp", "local")
+"""Providers all of whose settings Ray's schema names, though it lets others pass."""
+
+LIBRARIES = {
+    "aws": ("botocore", "boto3"),
+    "gcp": ("googleapiclient", "google-api-python-client"),
+}
+"""Provider -> module that knows its machines, and the package which brings it."""
+
+
+def cluster_problems(document: Document) -> list[Problem]:
+    """What is wrong with a file for `ray up`: Ray's own schema and checks, the cloud's own
+    description of a machine where its library is installed, and a Ray without authentication."""
+    import jsonschema
+
+    found = schema_problems(
+        jsonschema.Draft7Validator(_schema()).iter_errors(document.value), document
+    )
+    found += _provider(document)
+    if found:
+        return found
+    return _by_ray(document) + _machines(document) + _commands(document)
+
+
+def _schema() -> dict[str, Any]:
+    import ray.autoscaler
+
+    path = Path(ray.autoscaler.__file__).parent / "ray-schema.json"
+    schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return schema
+
+
+def _provider(document: Document) -> list[Problem]:
+    provider = document.value.get("provider")
+    if not isinstance(provider, dict) or provider.get("type") not in CLOSED_PROVIDERS:
+        return []
+    known = _schema()["properties"]["provider"]["properties"]
+    return [unknown(("provider",), name, known, document) for name in provider if name not in known]
+
+
+def _by_ray(document: Document) -> list[Problem]:
+    """What Ray itself finds: a head type that is not there, too few workers allowed, .."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    try:
+        validate_config(prepare_config(copy.deepcopy(document.value)))
+    except Exception as error:  # whatever it raises, `ray up` would end with it
+        message = " ".join(str(error).split())[:200] or type(error).__name__
+        near = next((name for name in document.value if f"`{name}`" in message), None)
+        return [Problem(document.line(() if near is None else (near,)), f"Ray: {message}")]
+    return []
+
+
+def _machines(document: Document) -> list[Problem]:
+    """Each node type's machine, by the description that the cloud's own library carries."""
+    check = {"aws": _ec2, "gcp": _compute}.get(document.value["provider"]["type"])
+    if check is None:
+        return []
+    found = []
+    for name, node in (document.value.get("available_node_types") or {}).items():
+        path = ("available_node_types", name, "node_config")
+        found += check(node.get("node_config") or {}, path, document)
+    return found
+
+
+def unchecked(document: Document) -> str | None:
+    """What could not be checked for want of a library; None: nothing."""
+    kind = document.value.get("provider", {}).get("type")
+    module, package = LIBRARIES.get(kind, ("", ""))
+    if not module:
+        return None
+    from importlib.util import find_spec
+
+    if find_spec(module) is not None:
+        return None
+    return f"node_config not checked: pip install {package}"
+
+
+def _ec2(config: dict[str, Any], path: tuple[str, ...], document: Document) -> list[Problem]:
+    try:
+        from botocore.session import Session
+        from botocore.validate import ParamValidator
+    except ImportError:
+        return []
+    shape = Session().get_service_model("ec2").operation_model("RunInstances").input_shape
+    # Ray fills in the numbers itself.
+    report = ParamValidator().validate({"MinCount": 1, "MaxCount": 1, **config}, shape)
+    found = []
+    for kind, name, details in report._errors:
+        below = _parts(name)
+        if kind == "unknown field":
+            wrong = details["unknown_param"]
+            found.append(unknown((*path, *below), wrong, details["valid_names"], document))
+        else:
+            line = document.line((*path, *below))
+            found.append(Problem(line, f"{'.'.join(map(str, (*path, *below)))}: {kind}"))
+    return found
+
+
+def _parts(name: str) -> list[str | int]:
+    """botocore's way to write a path, .A[0].B, as a path."""
+    parts: list[str | int] = []
+    for part in name.replace("[", ".[").split("."):
+        if part.startswith("["):
+            parts.append(int(part.strip("[]")))
+        elif part:
+            parts.append(part)
+    return parts
+
+
+def _compute(config: dict[str, Any], path: tuple[str, ...], document: Document) -> list[Problem]:
+    try:
+        from googleapiclient.discovery_cache import get_static_doc
+    except ImportError:
+        return []
+    text = get_static_doc("compute", "v1")
+    if text is None:
+        return []
+    schemas = json.loads(text)["schemas"]
+    return _by_discovery(config, schemas["Instance"], schemas, path, document)
+
+
+def _by_discovery(
+    value: Any, schema: dict[str, Any], schemas: dict[str, Any], path: Any, document: Document
+) -> list[Problem]:
+    """Fields that Google's description of an object does not have, or has as something else."""
+    schema = schemas[schema["$ref"]] if "$ref" in schema else schema
+    if schema.get("type") == "array":
+        if not isinstance(value, list):
+            return [Problem(document.line(path), f"{'.'.join(map(str, path))}: must be a list")]
+        pairs = [(index, item, schema["items"]) for index, item in enumerate(value)]
+    elif "properties" in schema:
+        if not isinstance(value, dict):
+            return [Problem(document.line(path), f"{'.'.join(map(str, path))}: must be a mapping")]
+        known = schema["properties"]
+        wrong = [name for name in value if name not in known]
+        if wrong:
+            return [unknown(path, name, known, document) for name in wrong]
+        pairs = [(name, item, known[name]) for name, item in value.items()]
+    else:
+        return []
+    found = []
+    for name, item, below in pairs:
+        found += _by_discovery(item, below, schemas, (*path, name), document)
+    return found
+
+
+def _commands(document: Document) -> list[Problem]:
+    """Each `ray start`: with the token, and no dashboard for everybody."""
+    found = []
+    for part in ("head_start_ray_commands", "worker_start_ray_commands"):
+        commands = document.value.get(part)
+        if commands is None:
+            found.append(
+                Problem(1, f"{part}: is missing, and Ray's own asks for no token: an open cluster")
+            )
+        for index, command in enumerate(commands or []):
+            for message in shell.open_starts(str(command)):
+                found.append(Problem(document.line((part, index)), f"{part}[{index}]: {message}"))
+    return found
+
+
+def runtime_env_problems(document: Document) -> list[Problem]:
+    """Fields that Ray's runtime environments do not have, or would not take."""
+    from ray.runtime_env import RuntimeEnv
+
+    known = set(RuntimeEnv.known_fields)
+    wrong = [unknown((), name, known, document) for name in document.value if name not in known]
+    if wrong:
+        return wrong
+    try:
+        RuntimeEnv(**document.value)
+    except (TypeError, ValueError) as error:
+        return [Problem(1, f"Ray: {' '.join(str(error).split())[:200]}")]
+    return []

@@ -1,0 +1,115 @@
+"""YAML whose every value still knows its line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import yaml
+
+Path = tuple[str | int, ...]
+"""Keys and positions that lead from a document's root to a value."""
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """What is wrong in a file, and where."""
+
+    line: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """One YAML document."""
+
+    value: Any
+    lines: dict[Path, int]
+    """Line of each value's key (or of the value itself in a list), counted from 1."""
+
+    def line(self, path: Iterable[str | int]) -> int:
+        """Line of the value at `path`, or of the nearest thing around it."""
+        found = tuple(path)
+        while found and found not in self.lines:
+            found = found[:-1]
+        return self.lines.get(found, 1)
+
+
+def parse(text: str) -> tuple[list[Document], list[Problem]]:
+    """The documents of a YAML text, and what keeps them from being read as they were meant."""
+    problems: list[Problem] = []
+    documents = []
+    try:
+        for node in yaml.compose_all(text, Loader=yaml.SafeLoader):
+            if node is None:
+                continue
+            lines: dict[Path, int] = {(): node.start_mark.line + 1}
+            problems += _walk(node, (), lines)
+            documents.append(Document(_value(node), lines))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = 1 if mark is None else mark.line + 1
+        problems.append(Problem(line, f"not YAML: {getattr(error, 'problem', None) or error}"))
+    return documents, problems
+
+
+def _value(node: yaml.Node) -> Any:
+    loader = yaml.SafeLoader("")
+    try:
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _walk(node: yaml.Node, path: Path, lines: dict[Path, int]) -> Iterator[Problem]:
+    """Note the lines below `node`; a key that is there twice is a problem."""
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            lines[(*path, index)] = item.start_mark.line + 1
+            yield from _walk(item, (*path, index), lines)
+    elif isinstance(node, yaml.MappingNode):
+        for key, item in node.value:
+            name, line = key.value, key.start_mark.line + 1
+            if (*path, name) in lines:
+                yield Problem(line, f"{dotted((*path, name))}: is there twice")
+            lines[(*path, name)] = line
+            yield from _walk(item, (*path, name), lines)
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """A path as people write it: spec.containers[0].image."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def unknown(path: Path, name: str, known: Iterable[str], document: Document) -> Problem:
+    """The problem of a field `name`, which a mapping at `path` must not have."""
+    near = get_close_matches(name, list(known), n=1)
+    hint = f"; do you mean {near[0]}?" if near else ""
+    return Problem(document.line((*path, name)), f"{dotted((*path, name))}: unknown field{hint}")
+
+
+def schema_problems(errors: Iterable[Any], document: Document) -> list[Problem]:
+    """jsonschema's errors, each with its line; a misspelt field is named."""
+    return [problem for error in errors for problem in _of_error(error, document)]
+
+
+def _of_error(error: Any, document: Document) -> Iterator[Problem]:
+    path: Path = tuple(error.absolute_path)
+    if error.validator in ("additionalProperties", "required") and isinstance(error.instance, dict):
+        # What is missing may be there under a misspelt name, which is the better thing to name.
+        known = error.schema.get("properties", {})
+        wrong = [name for name in error.instance if name not in known] if known else []
+        for name in wrong:
+            yield unknown(path, name, set(known) - set(error.instance), document)
+        if wrong:
+            return
+    message = error.message
+    if len(message) > 160:
+        message = f"{str(error.instance)[:60]!r} does not fit ({error.validator})"
+    where = f"{dotted(path)}: " if path else ""
+    yield Problem(document.line(path), where + message)

@@ -1,0 +1,246 @@
+"""clusters/: what `render` writes, of one version, with the token on and dashboards closed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from marl_sched import __version__
+from marl_sched.clusters import pins
+from marl_sched.clusters.targets import TARGETS, Launch, render
+from marl_sched.clusters.validate import validate
+from marl_sched.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+LAUNCHED = [name for name in TARGETS if name != "docker"]
+
+
+def committed(name: str) -> str:
+    return (ROOT / TARGETS[name].path).read_text(encoding="utf-8")
+
+
+def config(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(committed(name))
+    return loaded
+
+
+def cluster_of(name: str) -> dict[str, Any]:
+    """The RayCluster's part of a KubeRay file."""
+    (found,) = [d for d in yaml.safe_load_all(committed(name)) if d["kind"].startswith("Ray")]
+    spec: dict[str, Any] = found["spec"]
+    part: dict[str, Any] = spec["rayClusterSpec"] if found["kind"] == "RayJob" else spec
+    return part
+
+
+def groups(cluster: dict[str, Any]) -> list[dict[str, Any]]:
+    return [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+
+
+def containers(cluster: dict[str, Any]) -> list[dict[str, Any]]:
+    return [c for group in groups(cluster) for c in group["template"]["spec"]["containers"]]
+
+
+@pytest.fixture
+def crd_dir(request: pytest.FixtureRequest) -> Path:
+    folder: Path = request.getfixturevalue("shared_data") / "kuberay"
+    if not folder.is_dir():
+        pytest.skip("KubeRay's definitions are not there: ../shared/data/kuberay")
+    return folder
+
+
+def definitions(name: str, request: pytest.FixtureRequest) -> Path | None:
+    """KubeRay's, for the files that need them."""
+    if "kuberay" not in TARGETS[name].path:
+        return None
+    folder: Path = request.getfixturevalue("crd_dir")
+    return folder
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_file_is_what_render_writes(name: str) -> None:
+    assert committed(name) == render(name, Launch())
+
+
+def test_no_other_file_lies_there() -> None:
+    hand_written = {
+        "runtime_env.yaml",
+        "kueue/rayjob/kustomization.yaml",
+        "kueue/raycluster/kustomization.yaml",
+    }
+    found = {str(p.relative_to(ROOT)) for p in (ROOT / "clusters").rglob("*") if p.is_file()}
+    assert found == {t.path for t in TARGETS.values()} | {f"clusters/{n}" for n in hand_written}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_header_says_what_and_how(name: str) -> None:
+    header = committed(name).removeprefix("#!/bin/bash\n").partition("\n\n")[0]
+    assert all(line.startswith("#") for line in header.splitlines())
+    for part in ("# Starts:", "# Costs:", "# Safety:", TARGETS[name].path):
+        assert part in header
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_the_launch_file_is_good(name: str, request: pytest.FixtureRequest) -> None:
+    report = validate(ROOT / TARGETS[name].path, committed(name), definitions(name, request))
+    assert (report.problems, report.notes) == ([], [])
+
+
+def test_the_runtime_environment_is_good() -> None:
+    path = ROOT / "clusters" / "runtime_env.yaml"
+    report = validate(path, path.read_text(encoding="utf-8"))
+    assert report.kinds == ["runtime environment"] and report.problems == []
+
+
+def test_one_version_everywhere() -> None:
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    asked = re.search(r'"ray\[[\w,]+\]==(\d+\.\d+)\.\*"', pyproject)
+    assert asked is not None and pins.RAY_VERSION.startswith(asked[1] + ".")
+    assert 'version = { attr = "marl_sched.__version__" }' in pyproject
+    assert pins.IMAGE == f"marl-sched:{__version__}-ray{pins.RAY_VERSION}"
+    for name in ("rayjob", "raycluster"):
+        cluster = cluster_of(name)
+        assert cluster["rayVersion"] == pins.RAY_VERSION
+        assert {c["image"] for c in containers(cluster)} == {pins.IMAGE}
+    dockerfile = committed("docker")
+    assert re.findall(r"^FROM (.*)$", dockerfile, re.M) == [pins.BASE_IMAGE]
+    assert f"docker build -f clusters/Dockerfile -t {pins.IMAGE} ." in dockerfile
+    assert f'"ray=={pins.RAY_VERSION}"' in dockerfile
+    for name in TARGETS:
+        assert set(re.findall(r"\b2\.\d\d\.\d\b", committed(name))) <= {pins.RAY_VERSION}
+
+
+@pytest.mark.parametrize("name", ["local", "aws", "gcp"])
+def test_machines_get_the_token_and_no_open_dashboard(name: str) -> None:
+    file = config(name)
+    assert file["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    for part in ("head_start_ray_commands", "worker_start_ray_commands"):
+        (start,) = [command for command in file[part] if "ray start" in command]
+        # Outside of the command a variable would not reach the machine.
+        assert "export RAY_AUTH_MODE=token" in start.partition("ray start")[0]
+        assert ("--dashboard-host=127.0.0.1" in start) == part.startswith("head")
+    assert "RAY_AUTH_TOKEN" not in committed(name)
+
+
+@pytest.mark.parametrize("name", ["rayjob", "raycluster"])
+def test_pods_get_the_token_from_the_operator(name: str) -> None:
+    cluster = cluster_of(name)
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["headGroupSpec"]["serviceType"] == "ClusterIP"
+    for container in containers(cluster):
+        for variable in container.get("env", []):
+            assert variable["name"] not in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
+
+
+def test_dashboards_of_pods() -> None:
+    """On loopback; a RayJob's is fenced in instead, as the operator reads it."""
+    head = cluster_of("raycluster")["headGroupSpec"]
+    assert head["rayStartParams"]["dashboard-host"] == "127.0.0.1"
+    (policy,) = [d for d in yaml.safe_load_all(committed("rayjob")) if d["kind"] == "NetworkPolicy"]
+    label = policy["spec"]["podSelector"]["matchLabels"]
+    pods = groups(cluster_of("rayjob"))
+    assert all(group["template"]["metadata"]["labels"] == label for group in pods)
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+
+
+def test_the_lasting_cluster_scales_and_survives() -> None:
+    cluster = cluster_of("raycluster")
+    assert cluster["enableInTreeAutoscaling"] and cluster["autoscalerOptions"]["version"] == "v2"
+    password = cluster["gcsFaultToleranceOptions"]["redisPassword"]["valueFrom"]["secretKeyRef"]
+    assert password["name"] == "marl-sched-redis"
+    gpus = [c["resources"]["limits"].get("nvidia.com/gpu") for c in containers(cluster)]
+    assert gpus == [None, None, "1"]
+
+
+def command(name: str) -> list[str]:
+    """Words of the training command in a file."""
+    text = re.sub(r"^# *", "", committed(name), flags=re.M).replace("\\\n", " ")
+    found = re.search(r"marl[-_]sched train (--address auto[^'#]*?--resume auto)", text)
+    assert found is not None
+    return shlex.split(found[1])
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_the_training_command_is_ours(name: str) -> None:
+    import typer
+
+    from marl_sched.cli.app import app
+
+    group: Any = typer.main.get_command(app)
+    given = group.commands["train"].make_context("train", command(name)).params
+    assert given["address"] == "auto" and given["resume"] == "auto"
+    assert given["num_env_runners"] > 0
+
+
+def test_the_machines_can_hold_what_trains() -> None:
+    def runners(name: str) -> int:
+        words = command(name)
+        return int(words[words.index("--num-env-runners") + 1])
+
+    for name in ("aws", "gcp"):
+        types = config(name)["available_node_types"]
+        sampler = types["sampler"]
+        assert runners(name) <= sampler["max_workers"] * sampler["resources"]["CPU"]
+        assert types["learner"]["resources"]["GPU"] == 1
+        assert config(name)["max_workers"] == sampler["max_workers"] + 1
+    for name in ("rayjob", "raycluster"):
+        group = cluster_of(name)["workerGroupSpecs"][0]
+        cpus = group["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"]
+        assert runners(name) <= group["maxReplicas"] * int(cpus)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("rayjob", "RayJob"), ("raycluster", "RayCluster")])
+def test_the_queue_is_an_overlay(name: str, kind: str, crd_dir: Path) -> None:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("kubectl is not installed")
+    overlay = ROOT / "clusters" / "kueue" / name
+    done = subprocess.run(
+        [kubectl, "kustomize", "--load-restrictor", "LoadRestrictionsNone", str(overlay)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert validate(Path("built.yaml"), done.stdout, crd_dir).problems == []
+    queued = [
+        document["kind"]
+        for document in yaml.safe_load_all(done.stdout)
+        if "kueue.x-k8s.io/queue-name" in document["metadata"].get("labels", {})
+    ]
+    assert queued == [kind]
+
+
+@pytest.mark.parametrize("gpus", [0, 8])
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_other_sizes_are_good_too(name: str, gpus: int, request: pytest.FixtureRequest) -> None:
+    launch = Launch(
+        nodes=8, cpus_per_node=16, gpus_per_node=gpus, storage="s3://bucket/runs", minutes=240
+    )
+    text = render(name, launch)
+    found = validate(Path(TARGETS[name].path), text, definitions(name, request))
+    assert found.problems == []
+    assert ("--num-learners 8 --num-gpus-per-learner 1" in text) == (gpus == 8)
+    assert "--storage s3://bucket/runs" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "launch", "message"),
+    [
+        ("moon", Launch(), "known: local, aws"),
+        ("aws", Launch(gpus_per_node=3), "--gpu-machine"),
+        ("gcp", Launch(cpus_per_node=5), "--machine"),
+        ("slurm", Launch(nodes=0), "--nodes 0: must be 1 or more"),
+        ("rayjob", Launch(gpus_per_node=-1), "must be 0 or more"),
+        ("local", Launch(hosts=()), "--hosts"),
+    ],
+)
+def test_what_cannot_be_written(name: str, launch: Launch, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        render(name, launch)

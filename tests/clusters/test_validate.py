@@ -1,0 +1,194 @@
+"""`cluster validate`: a misspelt field is named, with its line; nothing open passes."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from marl_sched.clusters import kubernetes, pins
+from marl_sched.clusters.targets import TARGETS, Launch, render
+from marl_sched.clusters.validate import validate
+from marl_sched.errors import UserError
+from marl_sched.workload import download
+from tests.cli.program import call
+
+
+@pytest.fixture
+def crd_dir(shared_data: Path) -> Path:
+    folder = shared_data / "kuberay"
+    if not folder.is_dir():
+        pytest.skip("KubeRay's definitions are not there: ../shared/data/kuberay")
+    return folder
+
+
+def broken(name: str, right: str, wrong: str) -> tuple[str, int]:
+    """A launch file with the first line that begins with `right` spoilt, and its number."""
+    lines = render(name, Launch()).splitlines(keepends=True)
+    (number, *_) = [n for n, line in enumerate(lines) if line.lstrip(" -").startswith(right)]
+    lines[number] = lines[number].replace(right, wrong, 1)
+    return "".join(lines), number + 1
+
+
+def check(name: str, text: str, crd_dir: Path | None = None) -> list[tuple[int, str]]:
+    report = validate(Path(TARGETS[name].path), text, crd_dir)
+    return [(problem.line, problem.message) for problem in report.problems]
+
+
+def matching(found: list[tuple[int, str]], message: str) -> list[int]:
+    return [line for line, what in found if message in what]
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong", "message"),
+    [
+        ("local", "setup_commands:", "setup_comands:", "do you mean setup_commands?"),
+        ("local", "head_ip:", "head_ipp:", "provider.head_ipp: unknown field"),
+        ("aws", "region:", "regoin:", "do you mean region?"),
+        ("aws", "InstanceType:", "InstanceTyp:", "node_config.InstanceTyp: unknown field"),
+        ("aws", "Ebs: {VolumeSize", "Ebs: {VolumeSice", "do you mean VolumeSize?"),
+        ("aws", "min_workers:", "min_worker:", "do you mean min_workers?"),
+        ("gcp", "diskSizeGb:", "diskSizeGB:", "do you mean diskSizeGb?"),
+        ("gcp", "machineType:", "machinetype:", "do you mean machineType?"),
+        ("slurm", "#SBATCH --nodes", "#SBATCH --node", "do you mean --nodes?"),
+        ("slurm", 'first=$(scontrol show hostnames "$SLURM_JOB_NODELIST"',
+         "first=$(scontrol show hostnames $SLURM_JOB_NODELIST", "shellcheck SC2086"),
+        ("slurm", "}", "done", "bash: syntax error"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_field_is_named(name: str, right: str, wrong: str, message: str) -> None:
+    text, line = broken(name, right, wrong)
+    assert line in matching(check(name, text), message)
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong", "message"),
+    [
+        ("rayjob", "entrypoint:", "entrypont:", "do you mean entrypoint?"),
+        ("rayjob", "authOptions:", "authOption:", "do you mean authOptions?"),
+        ("rayjob", "mode: token", "modes: token", "do you mean mode?"),
+        ("rayjob", "replicas:", "replica:", "do you mean replicas?"),
+        ("rayjob", "accessModes:", "accessMode:", "do you mean accessModes?"),
+        ("rayjob", "policyTypes:", "policyType:", "do you mean policyTypes?"),
+        ("raycluster", "redisAddress:", "redisAdress:", "do you mean redisAddress?"),
+        ("raycluster", "maxReplicas:", "maxReplica:", "do you mean maxReplicas?"),
+        ("raycluster", "containerPort", "containerport", "do you mean containerPort?"),
+        ("raycluster", "idleTimeoutSeconds:", "idleTimeout:", "do you mean idleTimeoutSeconds?"),
+    ],
+)
+def test_a_misspelt_field_of_kubernetes_is_named(
+    name: str, right: str, wrong: str, message: str, crd_dir: Path
+) -> None:
+    if right == "containerPort":
+        text, line = broken(name, "{name: redis, containerPort", "{name: redis, containerport")
+    else:
+        text, line = broken(name, right, wrong)
+    assert matching(check(name, text, crd_dir), message) == [line]
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong", "message"),
+    [
+        ("local", "export RAY_AUTH_MODE=token ", "export ", "without RAY_AUTH_MODE=token"),
+        ("aws", "export RAY_AUTH_MODE=token ", "export RAY_AUTH_MODE=disabled ", "without RAY"),
+        ("aws", "--dashboard-host=127.0.0.1", "--dashboard-host=0.0.0.0", "open to the network"),
+        ("aws", "head_node_type: head", "head_node_type: heat", "head_node_type"),
+        ("slurm", "RAY_AUTH_MODE=token ", "", "without RAY_AUTH_MODE=token"),
+        ("slurm", "--dashboard-host=127.0.0.1", "--dashboard-host=::", "open to the network"),
+    ],
+)
+def test_what_is_open_or_inconsistent(name: str, right: str, wrong: str, message: str) -> None:
+    text = render(name, Launch())
+    assert right in text
+    ((_, found),) = check(name, text.replace(right, wrong, 1))
+    assert message in found
+
+
+def test_a_pod_without_the_token(crd_dir: Path) -> None:
+    text, line = broken("raycluster", "mode: token", "mode: disabled")
+    ((where, message),) = check("raycluster", text, crd_dir)
+    assert where == line - 1 and "an open cluster" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("a: [1\nb: 2", 2, "not YAML"),
+        ("", 1, "is empty"),
+        ("- 1\n", 1, "is no mapping"),
+        ("apiVersion: v1\nname: x\n", 1, "kind: is missing"),
+        ("apiVersion: v1\nkind: Podd\n", 2, "not one of Kubernetes"),
+        ("apiVersion: ray.io/v1\nkind: RayServe\n", 2, "only RayCluster and RayJob"),
+        ("foo: 1\n", 1, "neither for Kubernetes"),
+        ("cluster_name: a\nprovider: {type: local}\ncluster_name: b\n", 3, "is there twice"),
+        ("env_vars: {}\nexclude: []\n", 2, "do you mean excludes?"),
+    ],
+)
+def test_what_is_no_launch_file(text: str, line: int, message: str) -> None:
+    found = validate(Path("x.yaml"), text).problems
+    assert any(p.line == line and message in p.message for p in found), found
+
+
+def test_the_program_ends_with_2_and_names_file_and_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    bad, good = tmp_path / "bad.yaml", tmp_path / "good.yaml"
+    text, line = broken("local", "idle_timeout_minutes", "idle_timeout_minute")
+    bad.write_text(text)
+    good.write_text(render("local", Launch()))
+    seen = call(capsys, "cluster", "validate", good, bad)
+    assert seen.code == 2
+    assert seen.err.startswith(f"{bad}:{line}: idle_timeout_minute: unknown field")
+    assert seen.out == f"{good}: good (ray up)\n"
+    assert call(capsys, "cluster", "validate", good).code == 0
+    for path in (tmp_path / "none.yaml", tmp_path):
+        seen = call(capsys, "cluster", "validate", path)
+        assert seen.code == 2 and seen.err.count("\n") == 1
+
+
+def test_the_program_writes_a_file_that_it_finds_good(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "mine.sbatch"
+    words = ("slurm", "--nodes", 8, "--gpus-per-node", 8, "--out", out)
+    assert call(capsys, "cluster", "render", *words).code == 0
+    assert f"sbatch {out}" in out.read_text()
+    assert call(capsys, "cluster", "validate", out).code == 0
+    seen = call(capsys, "cluster", "render", "list")
+    assert seen.code == 0 and len(seen.out.splitlines()) == len(TARGETS)
+
+
+def test_definitions_are_downloaded_once_and_verified(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data = b"apiVersion: apiextensions.k8s.io/v1\n"
+    pinned = ("ray.io_rayjobs.yaml", len(data), hashlib.sha256(data).hexdigest())
+    asked: list[str] = []
+
+    def fake(url: str, size: int, sha256: str) -> bytes:
+        asked.append(url)
+        assert (size, sha256) == pinned[1:]
+        return data
+
+    monkeypatch.setattr(pins, "CRDS", {"RayJob": pinned})
+    monkeypatch.setattr(download, "download", fake)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = kubernetes.definition("RayJob", None)
+    assert path.read_bytes() == data and tmp_path in path.parents
+    assert kubernetes.definition("RayJob", None) == path
+    assert asked == [
+        "https://raw.githubusercontent.com/ray-project/kuberay/v1.7.0/"
+        "ray-operator/config/crd/bases/ray.io_rayjobs.yaml"
+    ]
+
+
+def test_the_pinned_digests_are_those_of_the_shared_copies(crd_dir: Path) -> None:
+    for name, size, sha256 in pins.CRDS.values():
+        data = (crd_dir / name).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (size, sha256)
+
+
+def test_a_folder_without_definitions(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has no ray.io_rayjobs.yaml"):
+        kubernetes.definition("RayJob", tmp_path)

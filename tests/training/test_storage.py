@@ -1,0 +1,173 @@
+"""A run's folder on another file system: a path, an S3 server, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from marl_sched.errors import UserError
+from marl_sched.training.storage import Storage
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[str]:
+    """HOST:PORT of an S3 server with a bucket `runs`."""
+    server_module = pytest.importorskip("moto.server")
+    boto3 = pytest.importorskip("boto3")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="runs")
+        yield f"{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["path", "s3"])
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "path":
+        return str(tmp_path / "shared" / "one")
+    server = request.getfixturevalue("s3_server")
+    return f"s3://runs/{tmp_path.name}?endpoint_override={server}&scheme=http"
+
+
+def write(out: Path, iteration: int, weights: str = "w") -> None:
+    """A run's folder with one checkpoint."""
+    folder = out / "checkpoints" / f"iter_{iteration}"
+    (folder / "learner").mkdir(parents=True)
+    (folder / "learner" / "state.pkl").write_text(f"{weights}{iteration}")
+    (folder / "progress.json").write_text(json.dumps({"iteration": iteration}))
+    (out / "metrics.csv").write_text(f"iteration\n{iteration}\n")
+    (out / "run.json").write_text("{}")
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_what_is_fetched_is_what_was_kept(uri: str, tmp_path: Path) -> None:
+    out, storage = tmp_path / "out", Storage(uri)
+    write(out, 1)
+    storage.prepare(out, None, resume=False, overwrite=False)
+    storage.mirror(out)
+    write(out, 2)
+    shutil.rmtree(out / "checkpoints" / "iter_1")
+    storage.mirror(out)
+    back = tmp_path / "back"
+    assert Storage(uri).fetch(back) == 4
+    assert contents(back) == contents(out)
+    assert storage.latest_iteration(storage.files()) == 2
+    if "://" not in uri:
+        assert [path.name for path in Path(uri, "checkpoints").iterdir()] == ["iter_2"]
+
+
+def test_a_run_goes_on_from_the_newer_of_both(uri: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out, 4)
+    Storage(uri).finish(out)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    Storage(uri).prepare(elsewhere, None, resume=True, overwrite=False)
+    assert contents(elsewhere) == contents(out)
+    ahead = tmp_path / "ahead"
+    write(ahead, 9)
+    Storage(uri).prepare(ahead, 9, resume=True, overwrite=False)
+    assert set(contents(ahead)) == {
+        "checkpoints/iter_9/learner/state.pkl",
+        "checkpoints/iter_9/progress.json",
+        "metrics.csv",
+        "run.json",
+    }
+
+
+def test_another_run_is_not_overwritten(uri: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out, 1)
+    Storage(uri).finish(out)
+    with pytest.raises(UserError, match="holds a run already"):
+        Storage(uri).prepare(tmp_path / "new", None, resume=False, overwrite=False)
+    Storage(uri).prepare(tmp_path / "new", None, resume=False, overwrite=True)
+    assert Storage(uri).files() == {}
+
+
+def test_a_checkpoint_without_its_mark_does_not_count(uri: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out, 3)
+    (out / "checkpoints" / "iter_3" / "progress.json").unlink()
+    storage = Storage(uri)
+    storage.finish(out)
+    assert storage.latest_iteration(storage.files()) is None
+
+
+def test_marks_are_written_last_and_removed_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, out = Storage(str(tmp_path / "shared")), tmp_path / "out"
+    write(out, 1)
+    put: list[str] = []
+    whole = Storage._put
+
+    def record(self: Storage, path: Path, name: str) -> None:
+        put.append(name)
+        whole(self, path, name)
+
+    monkeypatch.setattr(Storage, "_put", record)
+    storage.mirror(out)
+    assert put[-1] == "checkpoints/iter_1/progress.json" and len(put) == 4
+    storage.mirror(out)
+    assert len(put) == 4  # nothing has changed
+
+
+@pytest.mark.parametrize("bad", ["nonsense://x/y", "s3://"])
+def test_a_bad_address_is_one_line(bad: str) -> None:
+    with pytest.raises(UserError, match="--storage"):
+        Storage(bad)
+
+
+def test_google_cloud_is_known() -> None:
+    assert Storage("gs://anonymous@bucket/runs/one")._root == "bucket/runs/one"
+
+
+def test_a_path_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    storage = Storage(str(tmp_path / "file" / "below"))
+    with pytest.raises(UserError, match="--storage"):
+        storage.prepare(tmp_path / "out", None, resume=False, overwrite=False)
+
+
+def test_a_failure_in_the_middle_is_mended_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage, out = Storage(str(tmp_path / "shared")), tmp_path / "out"
+    write(out, 1)
+
+    def broken(self: Storage, path: Path, name: str) -> None:
+        raise OSError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "_put", broken)
+        storage.mirror(out)
+        assert "no room" in caplog.text
+        with pytest.raises(UserError, match="whole in"):
+            storage.finish(out)
+    storage.finish(out)
+    assert contents(tmp_path / "shared") == contents(out)
+
+
+def test_nothing_to_fetch(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing is there"):
+        Storage(uri).fetch(tmp_path / "back")
+    assert not os.path.exists(tmp_path / "back")
