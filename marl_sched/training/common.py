@@ -81,8 +81,14 @@ def configure(
         .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
         .learners(num_learners=0, num_gpus_per_learner=training.num_gpus_per_learner)
         .fault_tolerance(restart_failed_env_runners=True, delay_between_env_runner_restarts_s=1.0)
-        .debugging(seed=config.seed, log_level="ERROR")
+        .debugging(seed=training_seed(config), log_level="ERROR")
     )
+
+
+def training_seed(config: Config) -> int:
+    """Seed of networks, exploration and drawn episodes."""
+    seed = config.training.seed
+    return config.seed if seed is None else seed
 
 
 class FusedAdamLearner(TorchLearner):
@@ -97,6 +103,13 @@ class FusedAdamLearner(TorchLearner):
             params=parameters,
             lr_or_lr_schedule=config.lr,
         )
+
+
+def use_configured_rate(learner: Any) -> None:
+    """Let a learner's optimisers take the step size of its configuration."""
+    for optimizer in learner._named_optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = learner.config.lr
 
 
 def module_of(agent_id: Any, episode: Any, **kwargs: Any) -> str:
