@@ -205,6 +205,10 @@ def _workload(settings: Config) -> str:
     return f"{name} on {settings.cluster}{load}"
 
 
+PRINTED = 5
+"""Columns of figures on the terminal, few enough for 80 characters; summary.md has all."""
+
+
 class _Display:
     """Progress of a sweep: a line for each validation, a bar with the best so far and time left."""
 
@@ -284,14 +288,15 @@ def _print(results: Results) -> None:
     caption = "* non-dominated" if any(row.get("non_dominated") for row in results.rows) else None
     table = Table(title=results.title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("scheduler", min_width=13, overflow="ellipsis", no_wrap=True)
-    for heading in results.shown.values():
+    shown = dict(list(results.shown.items())[:PRINTED])
+    for heading in shown.values():
         table.add_column(heading, justify="right", no_wrap=True)
     for row in results.rows:
         name = row["name"] + (" *" if row.get("non_dominated") else "")
         if row["state"] != "done":
             name += f" ({row['state']})"
         style = None if row["kind"] == "classic" else "bold"
-        table.add_row(name, *figures_of(row, results.shown, tables.figure), style=style)
+        table.add_row(name, *figures_of(row, shown, tables.figure), style=style)
     tables.out.print(table)
     for note in results.notes:
         tables.notices.print(note, highlight=False)

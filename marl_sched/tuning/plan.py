@@ -230,13 +230,13 @@ class Population:
         alive = [one for one in ended if self._cost(one) < math.inf]
         if not alive:
             return Proposal(name, self._drawn(rng), member)
-        ranked = sorted(alive, key=lambda one: (self._cost(one), one.number))
+        ranked = sorted(ended, key=lambda one: (self._cost(one), one.number))
         quarter = max(1, len(ended) // 4)
         own = ended[member]
-        worst = own not in ranked or (len(ranked) > 1 and own in ranked[-quarter:])
-        if not worst:
+        worst = own in ranked[-quarter:] and len(ended) > 1
+        if not worst and own in alive:
             return Proposal(name, own.values, own.seed, generation + 1, own.name)
-        parent = ranked[int(rng.integers(min(quarter, len(ranked))))]
+        parent = ranked[int(rng.integers(min(quarter, len(alive))))]
         values = self._changed(parent.values, rng)
         return Proposal(name, values, parent.seed, generation + 1, parent.name)
 
