@@ -52,7 +52,7 @@ class Sweep:
 
     title: str
     search: Search
-    """`grid`: `points`, then even draws from the simplex, or `cases`; `optuna`: its TPE sampler; `pbt`:
+    """`grid`: `points`, then even draws from the simplex, or `cases`; `optuna`: its TPE; `pbt`:
     population based training; `baselines`: the parameters of classic schedulers."""
     trials: int
     """Points tried with each seed; with `baselines` the sets of parameters of each scheduler."""
