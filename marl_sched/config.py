@@ -17,6 +17,9 @@ from marl_sched.errors import UserError
 Algorithm = Literal["ppo", "dqn", "es"]
 ActionSpace = Literal["meta", "edit", "full"]
 Credit = Literal["shadow", "lookahead"]
+RewardTerm = Literal[
+    "completion_time", "slowdown", "fairness", "utilisation", "deadline", "preemption", "energy"
+]
 AgentBehaviour = Literal["honest", "greedy", "yielding", "learned"]
 Placement = Literal[
     "consolidate",
@@ -215,6 +218,10 @@ class EnvConfig(_Section):
     environment by itself does not. Learned agents need the second, as the shadow cannot follow
     what they will declare."""
     reward: RewardWeights = RewardWeights()
+    train_weights: tuple[RewardTerm, ...] = ()
+    """Each training episode draws its own reward weights over these terms, so that one network,
+    which sees the weights, learns all of them; what it is kept by is its mean validation score
+    at each term alone and at all of them evenly. None named: always `reward`."""
 
 
 class ModelConfig(_Section):
@@ -311,6 +318,9 @@ class TrainingConfig(_Section):
     """One training run."""
 
     algo: Algorithm = "ppo"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    """Of networks, exploration and the episodes drawn by PPO and DQN; None: the experiment's,
+    which is also that of the workload."""
     minutes: Positive | None = 8.0
     iterations: Count | None = None
     """Stop after this many iterations; with `minutes` too, whichever comes first."""

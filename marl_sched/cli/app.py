@@ -14,6 +14,7 @@ from marl_sched.cli import (
     simulate,
     trace,
     train,
+    tune,
     tune_baseline,
 )
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("tune")(tune.tune)
 app.command("tune-baseline")(tune_baseline.tune_baseline)
 app.command("export")(export.export)
 app.command("model-card")(export.model_card)

@@ -13,7 +13,7 @@ import numpy as np
 from marl_sched.config import Config, WorkloadConfig
 from marl_sched.envs import rules
 from marl_sched.envs.agents import AgentDesk
-from marl_sched.envs.conditions import draw_conditions
+from marl_sched.envs.conditions import draw_conditions, draw_weights
 from marl_sched.envs.game import (
     CLUSTER_FEATURES,
     GLOBAL_FEATURES,
@@ -22,6 +22,7 @@ from marl_sched.envs.game import (
     Game,
     build_game,
     num_actions,
+    reward_weights,
     with_curve_of,
 )
 from marl_sched.envs.game import PER_ENV as GAME_PER_ENV
@@ -172,6 +173,7 @@ class BatchedSchedulingEnv:
         self.observation_space, self.action_space = spec_spaces(config)
         self._out = np.zeros(2)
         self._weights = self.game.weights.astype(np.float32)
+        self._own_weights = reward_weights(config.env)
         self._rng = np.random.default_rng(seed)
         self._episode = [Episode(0, self.window)] * num_envs
         self._finished: list[dict[str, float]] = []
@@ -210,6 +212,10 @@ class BatchedSchedulingEnv:
     def begin_drawn(self, b: int) -> None:
         """Start an episode drawn at random in environment `b`."""
         for _ in range(100):
+            weights = self._own_weights
+            if self.config.env.train_weights:
+                weights = draw_weights(self.config, self._rng)
+            self.game.weights[b] = self._weights[b] = weights
             if self.begin(b, self.draw_episode()):
                 return
         raise UserError(

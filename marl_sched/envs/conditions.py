@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from marl_sched.config import Config
+from marl_sched.config import Config, RewardWeights
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,18 @@ class Conditions:
     """Factor of the configured restart costs."""
     estimate_noise: float
     """Sigma of the log-normal factor on the sizes that schedulers see."""
+
+
+def draw_weights(config: Config, rng: np.random.Generator) -> np.ndarray:
+    """(7,) float64 reward weights of a training episode, on the simplex of `env.train_weights`.
+
+    Dirichlet(1/2): denser near the corners than evenly, as objectives differ most there.
+    """
+    terms = list(RewardWeights.model_fields)
+    drawn = np.zeros(len(terms))
+    named = [terms.index(term) for term in config.env.train_weights]
+    drawn[named] = rng.dirichlet(np.full(len(named), 0.5))
+    return drawn
 
 
 def draw_conditions(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from marl_sched.config import Config
+from marl_sched.config import Config, RewardWeights
 from marl_sched.envs.batched import BatchedSchedulingEnv, Episode
 from marl_sched.envs.game import reward_weights
 from marl_sched.evaluation.compare import job_overlap, part_episodes
@@ -119,12 +119,32 @@ def validate(
 
     with the weights w_j of the reward and its costs C_j summed over episodes. With the default
     weights that is the mean JCT. The base is run with honest agents whatever
-    `demand`.
+    `demand`. With `env.train_weights` it is the mean of the scores at each of these terms alone
+    and at all of them evenly.
 
     Args:
         reference: the base schedule that counts, where it is not the one that is acted on.
     """
+    if config.env.train_weights:
+        return _validate_all(act, config, demand, reference)
     episodes = part_episodes(config, "validation", config.training.validation_episodes)
     env = play_learned(config, "validation", act, episodes, demand)
     base = reference or BaseCosts(env.game.shadow_cost, env.game.norm)
     return base.score(env.world.cost[: len(episodes)], config, episodes)
+
+
+def with_weights(config: Config, weights: Mapping[str, float]) -> Config:
+    """The experiment with these reward weights always; terms that are not named weigh nothing."""
+    reward = RewardWeights(**dict.fromkeys(RewardWeights.model_fields, 0.0) | dict(weights))
+    env = config.env.model_copy(update={"reward": reward, "train_weights": ()})
+    return config.model_copy(update={"env": env})
+
+
+def _validate_all(
+    act: Act, config: Config, demand: Demand | None, reference: BaseCosts | None
+) -> Score:
+    """The mean score at the corners and the centre of the simplex of `env.train_weights`."""
+    terms = config.env.train_weights
+    points = [{term: 1.0} for term in terms] + [dict.fromkeys(terms, 1.0)]
+    scores = [validate(act, with_weights(config, p), demand, reference) for p in points]
+    return Score(np.mean([score.episodes for score in scores], axis=0), scores[0].overlap)

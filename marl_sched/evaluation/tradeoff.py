@@ -40,6 +40,30 @@ def non_dominated(costs: np.ndarray) -> np.ndarray:
     return np.logical_not(np.any(no_worse & better, axis=0))
 
 
+def hypervolume(costs: np.ndarray, reference: np.ndarray) -> float:
+    """Volume that some row dominates within the box up to `reference`, exactly.
+
+    The set is cut into slabs along the last axis, each of one dimension less.
+
+    Args:
+        costs: (N, M) float64, lower is better; rows beyond the reference add nothing.
+        reference: (M,) float64.
+    """
+    inside = costs[(costs < reference).all(axis=1)]
+    if not len(inside):
+        return 0.0
+    inside = inside[non_dominated(inside)]
+    if inside.shape[1] == 1:
+        return float(reference[0] - inside.min())
+    inside = inside[np.argsort(inside[:, -1], kind="stable")]
+    ends = np.append(inside[1:, -1], reference[-1])
+    return sum(
+        float(end - row[-1]) * hypervolume(inside[: i + 1, :-1], reference[:-1])
+        for i, (row, end) in enumerate(zip(inside, ends, strict=True))
+        if end > row[-1]
+    )
+
+
 def costs_of(table: Sequence[Mapping[str, Any]], axes: Sequence[Axis]) -> np.ndarray:
     """(N, M) the axes' metrics of every row of a table, turned so that lower is better."""
     signs = np.array([-1.0 if axis.higher_is_better else 1.0 for axis in axes])
@@ -58,7 +82,8 @@ def draw(
     spot: a close-up shows only those within `CLOSE` of the best on the horizontal axis.
 
     Args:
-        table: rows with `name`, `kind` ("trained" or "classic") and the axes' metrics.
+        table: rows with `name`, `kind` (of `STYLE`) and the axes' metrics; a `label`, if there
+            is one, stands in the picture instead of the name, and an empty one is not written.
         panels: (horizontal, vertical) axes; horizontal ones lower is better.
         path: of the PNG file.
         title: above all panels.
@@ -96,8 +121,9 @@ def draw(
 
 CLOSE = 1.4
 
-_STYLE = {
+STYLE = {
     "trained": ("#c2410c", "o", "trained, named by its reward weights"),
+    "conditioned": ("#7c3aed", "D", "one network for all weights"),
     "classic": ("#475569", "s", "classic scheduler"),
 }
 
@@ -121,15 +147,17 @@ def _panel(ax: Axes, table: Sequence[Mapping[str, Any]], x: Axis, y: Axis) -> No
         label="non-dominated",
     )
     kinds = np.array([row["kind"] for row in table])
-    for kind, (colour, marker, label) in _STYLE.items():
+    for kind, (colour, marker, label) in STYLE.items():
+        if kind not in kinds:
+            continue
         ax.scatter(
             points[kinds == kind, 0],
             points[kinds == kind, 1],
-            s=46 if kind == "trained" else 84,  # a classic one below stays visible
+            s=84 if kind == "classic" else 46,  # a classic one below stays visible
             color=colour,
             marker=marker,
             label=label,
-            zorder=4 if kind == "trained" else 3,
+            zorder=3 if kind == "classic" else 4,
             edgecolor="white",
             linewidth=0.7,
         )
@@ -141,7 +169,9 @@ def _panel(ax: Axes, table: Sequence[Mapping[str, Any]], x: Axis, y: Axis) -> No
             axis.set_major_formatter(ScalarFormatter())
             axis.set_minor_formatter(NullFormatter())
     ax.margins(0.2)
-    ax.names = _together(points, [row["name"] for row in table], kinds)  # type: ignore[attr-defined]
+    ax.names = _together(  # type: ignore[attr-defined]
+        points, [row.get("label", row["name"]) for row in table], kinds
+    )
     for axis_, setting in ((x, ax.set_xlabel), (y, ax.set_ylabel)):
         setting(f"{axis_.label} ({'higher' if axis_.higher_is_better else 'lower'} is better)")
     ax.grid(alpha=0.25)
@@ -163,14 +193,18 @@ def _together(
             groups.append([index])
     labels = []
     for group in groups:
-        kind = "trained" if "trained" in kinds[group] else "classic"
-        text = "\n".join(names[index] for index in group)
-        labels.append((points[group[0]], text, _STYLE[kind][0]))
+        kind = next(kind for kind in STYLE if kind in kinds[group])
+        text = "\n".join(names[index] for index in group if names[index])
+        if not text:
+            continue
+        labels.append((points[group[0]], text, STYLE[kind][0]))
     return labels
 
 
 def _name_points(ax: Any) -> None:
     """Write each name beside its point, on the first side where it covers nothing else."""
+    if not ax.names:
+        return
     renderer = ax.figure.canvas.get_renderer()
     at = ax.transData.transform(np.array([place for place, _, _ in ax.names]))
     taken: list[Any] = []

@@ -87,8 +87,14 @@ def configure(
             custom_resources_per_learner={} if place is None else {place: 1},
         )
         .fault_tolerance(restart_failed_env_runners=True, delay_between_env_runner_restarts_s=1.0)
-        .debugging(seed=config.seed, log_level="ERROR")
+        .debugging(seed=training_seed(config), log_level="ERROR")
     )
+
+
+def training_seed(config: Config) -> int:
+    """Seed of networks, exploration and drawn episodes."""
+    seed = config.training.seed
+    return config.seed if seed is None else seed
 
 
 class FusedAdamLearner(TorchLearner):
@@ -103,6 +109,13 @@ class FusedAdamLearner(TorchLearner):
             params=parameters,
             lr_or_lr_schedule=config.lr,
         )
+
+
+def use_configured_rate(learner: Any) -> None:
+    """Let a learner's optimisers take the step size of its configuration."""
+    for optimizer in learner._named_optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = learner.config.lr
 
 
 def module_of(agent_id: Any, episode: Any, **kwargs: Any) -> str:

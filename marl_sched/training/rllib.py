@@ -11,6 +11,7 @@ import torch
 from marl_sched.config import Config
 from marl_sched.evaluation.learned import Score
 from marl_sched.models.policy import LearnedPolicy, Manifest, load_policy, save_policy
+from marl_sched.training.common import use_configured_rate
 from marl_sched.training.records import Row, versions
 from marl_sched.training.rollout import AGENT, SCHEDULER
 from marl_sched.training.runner import AGENT_SUMS, DEFAULT_ENV_CLASS, EPISODE_SUMS
@@ -98,6 +99,8 @@ class RLlibTrainer:
 
     def restore_from_path(self, path: str) -> None:
         self._algorithm.restore_from_path(path)
+        # An optimiser's state brings the step size that it was saved with.
+        self._algorithm.learner_group.foreach_learner(use_configured_rate)
 
     def stop(self) -> None:
         self._algorithm.stop()

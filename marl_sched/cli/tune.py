@@ -1,0 +1,311 @@
+"""`marl-sched tune`: a sweep, described by a page of data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from marl_sched.cli import options as o
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from marl_sched.config import Config
+    from marl_sched.tuning.page import Sweep
+    from marl_sched.tuning.results import Results
+
+
+def tune(
+    page: Annotated[str, typer.Argument(help="A page of tuning/ by its name, or a FILE.py.")],
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Points to try.", show_default="the page's")
+    ] = None,
+    minutes_per_trial: Annotated[
+        float | None, typer.Option(min=0.01, show_default="the page's")
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="End trials after so many, without a clock.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the sweep.", show_default="runs/tune-PAGE")
+    ] = None,
+    search: Annotated[
+        str | None, typer.Option(help="grid or optuna, for pages that weigh rewards.")
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Repeat the search with so many.", show_default="the page's"),
+    ] = None,
+    prefer: Annotated[
+        str | None,
+        typer.Option(help="What best.yaml is chosen by: fairness=0.5,jct=0.5."),
+    ] = None,
+    trace: o.Trace = None,
+    format: o.Format = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="NODESxGPUS[:TYPE], joined with '+', or a YAML file.")
+    ] = None,
+    load: o.Load = None,
+    estimate_noise: o.Noise = None,
+    seed: o.Seed = None,
+    episodes: Annotated[
+        int | None, typer.Option(min=1, help="To judge on.", show_default="20")
+    ] = None,
+    concurrent: Annotated[int, typer.Option(min=1, help="Trials at once.")] = 2,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join; none: start a local one.")
+    ] = None,
+    logger: Annotated[
+        list[str] | None, typer.Option(help="mlflow or wandb, besides TensorBoard.")
+    ] = None,
+    skip_bad_rows: o.SkipBadRows = False,
+    config: o.ConfigFile = None,
+    set_: o.Settings = None,
+) -> None:
+    """Run a sweep; the same command goes on after a stop.
+
+    Leaves in --out results.parquet, summary.md, best.yaml, trials/NAME (a run's folder each), for
+    reward weights tradeoff.png and .html, and TensorBoard logs in tune/.
+    """
+    from marl_sched.cli import tables
+    from marl_sched.envs.batched import load_part
+    from marl_sched.tuning.judge import parse_preference
+    from marl_sched.tuning.loggers import check_loggers
+    from marl_sched.tuning.page import load_page
+    from marl_sched.tuning.results import write_results, write_summary
+    from marl_sched.tuning.sweep import Run, run_sweep
+
+    sweep = _changed(load_page(page), trials, minutes_per_trial, iterations, search, seeds)
+    wanted = {} if prefer is None else parse_preference(prefer)
+    check_loggers(tuple(logger or ()))
+    given = o.workload_options(trace, format, cluster, load, estimate_noise, seed, skip_bad_rows)
+    given |= {
+        "training__minutes": None if iterations is not None else sweep.minutes_per_trial,
+        "training__iterations": iterations,
+        "evaluation__episodes": episodes,
+    }
+    settings = o.resolve(config=config, settings=set_, base=dict(sweep.settings), **given)
+    if iterations is not None:
+        ends = settings.training.model_copy(update={"minutes": None})
+        settings = settings.model_copy(update={"training": ends})
+    tables.report_skipped(load_part(settings, "train").skipped)
+    sweep = _with_terms(sweep, settings)
+    _check_preference(sweep, wanted)
+    with tables.status("compiling the simulator (once on a machine, under a minute)"):
+        _warm_up(settings)
+    if out is None:
+        out = Path("runs") / f"tune-{Path(page).stem}"
+    run = Run(sweep, settings, out, concurrent, address, tuple(logger or ()))
+    tables.notices.print(f"{sweep.title}: {_size(run)}, in {out}", highlight=False)
+    with _Display(run) as display:
+        outcomes = run_sweep(run, display)
+    with tables.status("judging on held-out episodes"):
+        jobs = load_part(settings, "test")
+        results = write_results(run, outcomes, _workload(settings), jobs, wanted)
+    write_summary(results, out / "summary.md", tables.figure, (out / "tradeoff.png").is_file())
+    _print(results)
+
+
+def _changed(
+    sweep: Sweep,
+    trials: int | None,
+    minutes: float | None,
+    iterations: int | None,
+    search: str | None,
+    seeds: int | None,
+) -> Sweep:
+    """The page with what the command says instead."""
+    from marl_sched.errors import UserError
+
+    if sweep.search == "baselines" and (minutes is not None or iterations is not None):
+        raise UserError(
+            "--minutes-per-trial, --iterations: the searches of this sweep end by themselves; "
+            "--trials says how many sets of parameters each tries"
+        )
+    if search is not None and (search not in ("grid", "optuna") or not sweep.points):
+        raise UserError(
+            f"--search {search}: grid or optuna, for a page that has points of the simplex"
+        )
+    if seeds is not None and sweep.search not in ("grid", "optuna"):
+        raise UserError("--seeds: only a grid and an Optuna search are repeated")
+    given = {"trials": trials, "minutes_per_trial": minutes, "search": search, "seeds": seeds}
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    return replace(sweep, **changes)
+
+
+def _with_terms(sweep: Sweep, settings: Config) -> Sweep:
+    """Without the terms of the simplex that nothing can be gained in."""
+    from marl_sched.cli import tables
+    from marl_sched.envs.batched import load_part
+    from marl_sched.tuning.results import terms_of
+
+    if not sweep.simplex:
+        return sweep
+    kept = terms_of(sweep, load_part(settings, "test"))
+    if kept == sweep.simplex:
+        return sweep
+    tables.notices.print("no job has a deadline: deadline misses are not weighed")
+    at = [sweep.simplex.index(term) for term in kept]
+    points = {
+        name: tuple(weights[i] for i in at)
+        for name, weights in sweep.points.items()
+        if abs(sum(weights[i] for i in at)) > 0
+    }
+    scaled = {name: tuple(w / sum(p) for w in p) for name, p in points.items()}
+    objectives = tuple(name for name in sweep.objectives if "deadline" not in name)
+    return replace(sweep, simplex=kept, points=scaled, objectives=objectives)
+
+
+def _check_preference(sweep: Sweep, wanted: Mapping[str, float]) -> None:
+    from marl_sched.errors import UserError
+
+    if not wanted:
+        return
+    if not sweep.points:
+        raise UserError("--prefer: for a sweep of reward weights")
+    missing = [term for term in wanted if term not in sweep.simplex]
+    if missing:
+        raise UserError(
+            f"--prefer: nothing here is weighed by {', '.join(missing)}; choose among "
+            f"{', '.join(sweep.simplex)}"
+        )
+
+
+def _warm_up(settings: Config) -> None:
+    """Compile the kernels before all trials would, and fail on bad input with nothing written."""
+    import numpy as np
+
+    from marl_sched.envs.batched import BatchedSchedulingEnv
+
+    env = BatchedSchedulingEnv(settings, 1, settings.seed)
+    env.reset()
+    env.step(np.zeros(1, dtype=np.int64))
+
+
+def _size(run: Any) -> str:
+    from marl_sched.tuning.plan import plan_of
+
+    plan = plan_of(run.sweep, run.config.seed, 2 * run.concurrent)
+    text = f"{plan.total} trials, {run.concurrent} at a time"
+    minutes = run.config.training.minutes
+    if minutes is not None and run.sweep.minutes_per_trial is not None:
+        text += f", at most {plan.units * minutes / run.concurrent:.0f} minutes and their starts"
+    return text
+
+
+def _workload(settings: Config) -> str:
+    trace = settings.workload.trace
+    name = "built-in workload" if trace is None else Path(trace).stem
+    load = "" if settings.workload.load is None else f", load {settings.workload.load:g}"
+    return f"{name} on {settings.cluster}{load}"
+
+
+PRINTED = 5
+"""Columns of figures on the terminal, few enough for 80 characters; summary.md has all."""
+
+
+class _Display:
+    """Progress of a sweep: a line for each validation, a bar with the best so far and time left."""
+
+    def __init__(self, run: Any) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        from marl_sched.cli import tables
+        from marl_sched.tuning.plan import plan_of
+
+        self._total = plan_of(run.sweep, run.config.seed, 2 * run.concurrent).total
+        self._shares: dict[str, float] = {}
+        self._first: dict[str, float] = {}
+        self._ended: set[str] = set()
+        self._best: tuple[float, str] | None = None
+        self._begun_s = time.monotonic()
+        self._old = sum(1 for _ in (run.out / "trials").glob("*/outcome.json"))
+        self._progress: Progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=tables.notices,
+        )
+        self._task = self._progress.add_task("starting Ray", total=self._total, left="")
+
+    def __enter__(self) -> _Display:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._progress.__exit__(*error)
+
+    def __call__(self, name: str, figures: Mapping[str, Any]) -> None:
+        share = float(figures.get("progress") or 0.0)
+        self._shares[name] = share
+        self._first.setdefault(name, 0.0 if share == 1.0 else share)
+        if figures.get("state"):
+            self._ended.add(name)
+        validated = figures.get("validation_percent")
+        if validated is not None and figures.get("iteration", 0) > 0:
+            self._best = min(self._best or (validated, name), (validated, name))
+        done = min(float(self._total), self._old + sum(self._shares.values()))
+        self._progress.update(
+            self._task,
+            description=f"{self._old + len(self._ended)} of {self._total} trials ended",
+            completed=done,
+            left=self._left(done),
+        )
+        if validated is not None or figures.get("state"):
+            self._progress.console.print(self._line(name, figures), highlight=False)
+
+    def _left(self, done: float) -> str:
+        best = "" if self._best is None else f"best {self._best[0]:+.2f} % ({self._best[1]})"
+        mine = sum(share - self._first[name] for name, share in self._shares.items())
+        if mine <= 0:
+            return best
+        seconds = (time.monotonic() - self._begun_s) / mine * (self._total - done)
+        return f"about {seconds / 60:.1f} min left; {best}"
+
+    def _line(self, name: str, figures: Mapping[str, Any]) -> str:
+        if figures.get("state"):
+            reason = f": {figures['reason']}" if figures.get("reason") else ""
+            return f"{name:<18} {figures['state']}{reason}"
+        return (
+            f"{name:<18} iteration {figures['iteration']:>3}  "
+            f"{figures['validation_percent']:+6.2f} % of the base's cost on validation"
+        )
+
+
+def _print(results: Results) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from marl_sched.cli import tables
+    from marl_sched.tuning.results import figures_of
+
+    caption = "* non-dominated" if any(row.get("non_dominated") for row in results.rows) else None
+    table = Table(title=results.title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("scheduler", min_width=13, overflow="ellipsis", no_wrap=True)
+    shown = dict(list(results.shown.items())[:PRINTED])
+    for heading in shown.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in results.rows:
+        name = row["name"] + (" *" if row.get("non_dominated") else "")
+        if row["state"] != "done":
+            name += f" ({row['state']})"
+        style = None if row["kind"] == "classic" else "bold"
+        table.add_row(name, *figures_of(row, shown, tables.figure), style=style)
+    tables.out.print(table)
+    for note in results.notes:
+        tables.notices.print(note, highlight=False)
+
+
+def run_page(file: str) -> None:
+    """`python tuning/NAME.py`: the command for that page."""
+    import sys
+
+    from marl_sched.cli import main
+
+    main(["tune", file, *sys.argv[1:]])

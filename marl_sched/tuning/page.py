@@ -1,0 +1,124 @@
+"""A sweep as a page of data: what is searched, how, and with which budget."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import marl_sched
+from marl_sched.errors import UserError
+
+Search = Literal["grid", "optuna", "pbt", "baselines"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values that a setting may take: `even` or `log` between two bounds."""
+
+    kind: Literal["even", "log"]
+    low: float
+    high: float
+
+
+def even(low: float, high: float) -> Range:
+    return Range("even", low, high)
+
+
+def log(low: float, high: float) -> Range:
+    return Range("log", low, high)
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Early end of poor trials: asynchronous successive halving.
+
+    A trial that reaches one of the `rungs` (shares of its budget) ends there unless its best
+    network on validation so far is among the best `keep` of those that got there. It is compared
+    with the trials that had to have ended when it started (`plan.lag`), not with whoever happens
+    to be faster: so a sweep repeats, and a sweep that was killed ends as one that was not.
+    Source: Li et al., "A system for massively parallel hyperparameter tuning" (ASHA), MLSys 2020.
+    """
+
+    rungs: tuple[float, ...] = (1 / 9, 1 / 3)
+    keep: float = 1 / 3
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All of a sweep but where its results go."""
+
+    title: str
+    search: Search
+    """`grid`: `points`, then even draws from the simplex, or `cases`; `optuna`: its TPE; `pbt`:
+    population based training; `baselines`: the parameters of classic schedulers."""
+    trials: int
+    """Points tried with each seed; with `baselines` the sets of parameters of each scheduler."""
+    minutes_per_trial: float | None
+    """Training time of a trial; with `pbt` of one generation of a member, with `baselines` None:
+    its trials end by themselves."""
+    objectives: tuple[str, ...] = ("network_percent",)
+    """Columns of the results that the search lowers; a leading `-` raises one. `network_percent`
+    is the validation score of a trial's best network; `valid_X` a raw metric X of what the trial
+    keeps, on validation."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What differs from the project's defaults; options and --config go before it."""
+    space: Mapping[str, Range] = field(default_factory=dict)
+    """Setting, as in --set, and its range."""
+    simplex: tuple[str, ...] = ()
+    """Terms of `env.reward` whose weights are searched too: together they are 1."""
+    points: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """First points of a grid, by name, in the order of `simplex`."""
+    cases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Trials of a grid without a simplex, by name: setting, as in --set, and its value."""
+    seeds: int = 1
+    """The whole search is repeated with as many seeds of training."""
+    conditioned: bool = False
+    """Also train, with each seed, one network for the whole simplex, in the time of all trials."""
+    halving: Halving | None = None
+    population: int = 4
+    """Members of a generation of `pbt`."""
+    schedulers: tuple[str, ...] = ()
+    """What `baselines` tunes."""
+
+    def as_record(self) -> dict[str, Any]:
+        """What must not change while a sweep goes on, as JSON has it."""
+        record = asdict(self)
+        del record["title"]
+        if self.search in ("grid", "optuna") and self.seeds == 1 and not self.conditioned:
+            del record["trials"]  # more of them may follow
+        return record
+
+
+def known_pages() -> dict[str, Path]:
+    """Name -> file of the pages in `tuning/`, of the working folder or of the checkout."""
+    found: dict[str, Path] = {}
+    for folder in (Path(marl_sched.__file__).parents[1], Path.cwd()):
+        for path in sorted((folder / "tuning").glob("*.py")):
+            found[path.stem] = path
+    return found
+
+
+def load_page(name: str) -> Sweep:
+    """The `SWEEP` of a page by its name, or of a file.
+
+    Raises:
+        UserError: when there is no such page, or it has none.
+    """
+    path = Path(name) if name.endswith(".py") else known_pages().get(name)
+    if path is None or not path.is_file():
+        known = ", ".join(known_pages()) or "none here: run in a checkout, or name a FILE.py"
+        raise UserError(f"no sweep {name!r}; known: {known}")
+    spec = importlib.util.spec_from_file_location(f"sweep_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"{path}: cannot be loaded ({type(error).__name__}: {error})") from None
+    sweep = getattr(module, "SWEEP", None)
+    if not isinstance(sweep, Sweep):
+        raise UserError(f"{path}: has no SWEEP = Sweep(..); see tuning/ppo.py for one")
+    return sweep

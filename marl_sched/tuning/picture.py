@@ -1,0 +1,75 @@
+"""The Pareto picture as a page that needs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from marl_sched.evaluation.tradeoff import STYLE, Axis
+from marl_sched.files import replacing
+
+SYMBOLS = {"o": "circle", "D": "diamond", "s": "square"}
+
+
+def draw_html(
+    table: Sequence[Mapping[str, Any]],
+    panels: Sequence[tuple[Axis, Axis]],
+    path: Path,
+    title: str,
+    describe: Mapping[str, str],
+) -> None:
+    """Write one panel beside the other, every point with its name and all its metrics.
+
+    Args:
+        table: as of `evaluation.tradeoff.draw`.
+        describe: metric -> label, for what is shown at a point.
+    """
+    from plotly.graph_objects import Figure, Scatter
+    from plotly.subplots import make_subplots
+
+    figure: Figure = make_subplots(rows=1, cols=len(panels))
+    for column, (x, y) in enumerate(panels, start=1):
+        for kind, (colour, marker, label) in STYLE.items():
+            rows = [row for row in table if row["kind"] == kind]
+            if not rows:
+                continue
+            points = Scatter(
+                x=[row[x.metric] * x.scale for row in rows],
+                y=[row[y.metric] * y.scale for row in rows],
+                mode="markers",
+                name=label,
+                legendgroup=kind,
+                showlegend=column == 1,
+                text=[_words(row, describe) for row in rows],
+                hovertemplate="%{text}<extra></extra>",
+                marker={
+                    "symbol": SYMBOLS[marker],
+                    "color": colour,
+                    "size": [13 if row["non_dominated"] else 8 for row in rows],
+                },
+            )
+            figure.add_trace(points, row=1, col=column)
+        for axis, update in ((x, figure.update_xaxes), (y, figure.update_yaxes)):
+            better = "higher" if axis.higher_is_better else "lower"
+            update(title_text=f"{axis.label} ({better} is better)", row=1, col=column)
+    figure.update_layout(
+        title=f"{title}; large: non-dominated in all metrics",
+        template="plotly_white",
+        legend={"orientation": "h", "y": -0.18},
+    )
+    with replacing(path) as temporary:
+        # With plotly's own code in it: 5 MB, and readable without a network.
+        figure.write_html(temporary, include_plotlyjs=True)
+
+
+def _words(row: Mapping[str, Any], describe: Mapping[str, str]) -> str:
+    lines = [f"<b>{row['name']}</b>"]
+    weights = [
+        f"{key.removeprefix('env.reward.')} {row[key]:g}"
+        for key in row
+        if key.startswith("env.reward.") and row[key] == row[key] and row[key] > 0
+    ]
+    lines += [", ".join(weights)] if weights else []
+    lines += [f"{label}: {row[metric]:.4g}" for metric, label in describe.items()]
+    return "<br>".join(lines)

@@ -1,0 +1,196 @@
+"""What a sweep leaves: results.parquet, summary.md, best.yaml and pictures."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from marl_sched.evaluation.tradeoff import draw
+from marl_sched.files import replacing, write_text
+from marl_sched.tuning.judge import METRICS, Row, judged_rows, load_trial_config, search_rows
+from marl_sched.tuning.outcome import Outcome
+from marl_sched.tuning.page import Sweep
+from marl_sched.tuning.pareto import AXES, hypervolumes, mark_front, preferred
+from marl_sched.tuning.picture import draw_html
+from marl_sched.tuning.sweep import Run
+from marl_sched.workload.trace import Workload
+
+Figure = Any
+"""(metric, value) -> text, as tables show it."""
+
+
+@dataclass
+class Results:
+    """A sweep's table and what is said about it."""
+
+    title: str
+    rows: list[Row]
+    """The best first, failed trials last."""
+    shown: dict[str, str]
+    """Column -> heading of the tables that people read."""
+    notes: list[str] = field(default_factory=list)
+
+
+def terms_of(sweep: Sweep, jobs: Workload) -> tuple[str, ...]:
+    """Terms that mean something here: no job has a deadline in most traces."""
+    has_deadlines = bool((jobs.deadline_s < math.inf).any())
+    terms = sweep.simplex or tuple(AXES)
+    return tuple(term for term in terms if term != "deadline" or has_deadlines)
+
+
+def write_results(
+    run: Run, outcomes: list[Outcome], workload: str, jobs: Workload, prefer: Mapping[str, float]
+) -> Results:
+    """Judge everybody on held-out episodes and write what came out to the sweep's folder.
+
+    Args:
+        workload: its name, for titles.
+        jobs: of the test part.
+        prefer: weights of terms, for best.yaml; empty: by the sweep's own objective, or all alike.
+    """
+    sweep = run.sweep
+    title = f"{sweep.title}: {workload}"
+    if sweep.search == "baselines":
+        results = Results(title, search_rows(outcomes), {"network_percent": "vs defaults, %"})
+        _sort(results.rows, lambda row: row.get("network_percent", math.inf))
+    else:
+        terms = terms_of(sweep, jobs)
+        title += f", {run.config.evaluation.episodes} held-out episodes"
+        results = Results(title, judged_rows(run, outcomes), {})
+        if not sweep.simplex:
+            results.shown["network_percent"] = "network, %"
+        results.shown |= {AXES[term].metric: METRICS[AXES[term].metric] for term in terms}
+        mark_front(results.rows, terms)
+        if sweep.simplex and sweep.search != "pbt":
+            _tradeoff(run, results, terms, prefer)
+        else:
+            _best_trial(run, results, outcomes)
+        _sort(results.rows, lambda row: row["avg_jct_s"])
+    results.notes += _failures(outcomes)
+    with replacing(run.out / "results.parquet") as temporary:
+        pd.DataFrame(results.rows).to_parquet(temporary, index=False)
+    return results
+
+
+def _sort(rows: list[Row], key: Any) -> None:
+    rows.sort(key=lambda row: (row["state"] == "failed", key(row), row["name"]))
+
+
+def _tradeoff(
+    run: Run, results: Results, terms: Sequence[str], prefer: Mapping[str, float]
+) -> None:
+    base = next(row for row in results.rows if row["name"] == run.config.env.base)
+    alive = [row for row in results.rows if row["state"] != "failed"]
+    volumes = hypervolumes(alive, base, terms)
+    for name in dict.fromkeys(one["set"] for one in volumes):
+        found = [one["hypervolume"] for one in volumes if one["set"] == name]
+        text = f"hypervolume of {name}: {statistics.mean(found):.3f}"
+        if len(found) > 1:
+            each = ", ".join(f"{value:.3f}" for value in found)
+            text += f" (mean of {len(found)} seeds: {each})"
+        results.notes.append(text)
+    results.notes.append(
+        "Hypervolume: what is dominated up to 1.5 times the costs of the base schedule "
+        f"({run.config.env.base}), in that of the base alone"
+    )
+    with replacing(run.out / "hypervolume.parquet") as temporary:
+        pd.DataFrame(volumes).to_parquet(temporary, index=False)
+    wanted = prefer or {term: 1.0 / len(terms) for term in terms}
+    ranked = preferred(alive, wanted, terms)
+    winner = next((row for _, row in ranked if row["kind"] != "classic"), None)
+    if winner is not None:
+        _write_best(run, winner, "preference " + _preference(wanted))
+        words = f"best.yaml, for {_preference(wanted)}: {winner['name']}"
+        if ranked[0][1]["kind"] == "classic":
+            words += f"; the classic {ranked[0][1]['name']} suits it better still"
+        results.notes.append(words)
+    _draw(run, alive, terms, results.title)
+
+
+def _draw(run: Run, rows: list[Row], terms: Sequence[str], title: str) -> None:
+    for row in rows:
+        # Names of every seed and point would hide the picture; the page shows them all.
+        row["label"] = "" if row["kind"] == "conditioned" or row.get("seed") else row["name"]
+    first = AXES[terms[0]]
+    panels = [(first, AXES[term]) for term in terms[1:]]
+    draw(rows, panels[:3], run.out / "tradeoff.png", title)
+    draw_html(rows, panels, run.out / "tradeoff.html", title, METRICS)
+    for row in rows:
+        del row["label"]
+
+
+def _preference(weights: Mapping[str, float]) -> str:
+    return ", ".join(f"{term} {weight:.2f}" for term, weight in weights.items())
+
+
+def _best_trial(run: Run, results: Results, outcomes: list[Outcome]) -> None:
+    """best.yaml of the trial with the lowest objective, on validation."""
+    objective = run.sweep.objectives[0]
+    costs = [(cost, one) for one in outcomes if (cost := one.cost(objective)) is not None]
+    if not costs:
+        return
+    cost, best = min(costs, key=lambda item: (item[0], item[1].number))
+    row = next(row for row in results.rows if row["name"] == best.name)
+    _write_best(run, row, f"{objective} on validation {cost:.4g}")
+    values = ", ".join(f"{key}={value:g}" for key, value in best.values.items())
+    results.notes.append(f"best.yaml: {best.name} ({objective} {cost:.4g}; {values})")
+
+
+def _write_best(run: Run, row: Row, why: str) -> None:
+    """The trial's settings, as `train --config` takes them, with where they come from."""
+    source = load_trial_config(run, row)
+    head = f"# {row['name']} of the sweep {run.sweep.title!r}, by {why}.\n"
+    head += f"# Its trained scheduler: {source.parent}\n"
+    write_text(run.out / "best.yaml", head + source.read_text(encoding="utf-8"))
+
+
+def _failures(outcomes: list[Outcome]) -> list[str]:
+    failed = [f"{one.name} failed: {one.reason}" for one in outcomes if one.state == "failed"]
+    same = [one.name for one in outcomes if one.figures.get("best_iteration") == 0]
+    if same:
+        failed.append(
+            f"No network was clearly better than the base schedule on validation in: "
+            f"{', '.join(same)}; these keep the base, or the best single algorithm. Give them "
+            "more --minutes-per-trial"
+        )
+    return failed
+
+
+def write_summary(results: Results, path: Path, figure: Figure, has_picture: bool) -> None:
+    """The results as a page of Markdown."""
+    lines = [f"# {results.title}", ""]
+    lines += ["![trade-off](tradeoff.png)", ""] if has_picture else []
+    headings = ["scheduler", "values", *results.shown.values(), "non-dominated", "state"]
+    lines.append("| " + " | ".join(headings) + " |")
+    lines.append("|---|---|" + "---:|" * len(results.shown) + ":---:|---|")
+    for row in results.rows:
+        cells = [row["name"], values_text(row), *figures_of(row, results.shown, figure)]
+        cells += ["yes" if row.get("non_dominated") else "", row["state"]]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", *(f"- {note}." for note in results.notes)]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def figures_of(row: Row, shown: Mapping[str, str], figure: Figure) -> list[str]:
+    return [
+        "" if row.get(name) is None else f"{row[name]:+.2f}" if name.endswith("_percent")
+        else figure(name, row[name])
+        for name in shown
+    ]  # fmt: skip
+
+
+def values_text(row: Row) -> str:
+    """What a trial had: weights above 0, settings by their last name."""
+    parts = []
+    for key, value in row.items():
+        if not isinstance(value, int | float) or value == 0:
+            continue
+        if "." in key or key.startswith("param_"):
+            parts.append(f"{key.rpartition('.')[2].removeprefix('param_')}={value:g}")
+    return " ".join(parts)

@@ -1,0 +1,226 @@
+"""One trial of a sweep, in a process of its own: a training run, or a search of parameters."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from marl_sched.config import Config, validate_config
+from marl_sched.evaluation.baselines import Court, as_yaml, tune
+from marl_sched.evaluation.compare import part_episodes
+from marl_sched.evaluation.learned import run_learned
+from marl_sched.evaluation.limits import limits_of
+from marl_sched.evaluation.suite_run import CellRun
+from marl_sched.files import write_text
+from marl_sched.models.policy import LearnedPolicy, load_policy
+from marl_sched.schedulers import get_scheduler
+from marl_sched.training.records import RunFolder
+from marl_sched.training.run import train
+from marl_sched.tuning.outcome import Outcome
+from marl_sched.tuning.plan import rung_key
+
+Report = Callable[[Mapping[str, Any]], None]
+
+MUST_BE_FINITE = ("policy_loss", "value_loss", "q_loss", "gradient_norm")
+"""Columns of metrics.csv in which NaN or infinity means that learning has diverged."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trial as plain data, as Ray carries it."""
+
+    number: int
+    name: str
+    seed: int
+    values: dict[str, Any]
+    config: dict[str, Any]
+    folder: str
+    parent: str | None
+    """Folder of the trial that it continues."""
+    rungs: tuple[float, ...]
+    cutoffs: dict[str, float]
+    scheduler: str | None = None
+    """A classic one whose parameters are searched; None: training."""
+    candidates: int = 0
+
+
+class _Ended(Exception):
+    """A trial ends before its budget does; `state` says how."""
+
+    def __init__(self, state: str, reason: str) -> None:
+        super().__init__(reason)
+        self.state = state
+
+
+def run_job(job: Job, report: Report) -> Outcome:
+    """Run a trial, or what is left of it, and keep its outcome in its folder.
+
+    What a trial does wrong ends it as `failed`: it would do so again. Errors of machines
+    (`OSError`) go up, and Ray Tune tries again.
+    """
+    folder = Path(job.folder)
+    config = validate_config(job.config)
+    outcome = Outcome(job.number, job.name, job.seed, job.values, "done")
+    try:
+        if job.scheduler is not None:
+            outcome = replace(outcome, figures=_search_parameters(job, config, report))
+        else:
+            _inherit(job, folder)
+            outcome = _train(job, config, folder, outcome, report)
+    except OSError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        outcome = replace(outcome, state="failed", reason=reason)
+    outcome.write(folder)
+    return outcome
+
+
+def _train(job: Job, config: Config, folder: Path, outcome: Outcome, report: Report) -> Outcome:
+    def watch(row: Mapping[str, Any]) -> None:
+        _check_finite(row)
+        report({"progress": _progress(config, row), **row})
+        _check_rungs(job, config, folder)
+
+    try:
+        train(config, folder, resume=True, progress=watch, command=f"trial {job.name}")
+    except _Ended as end:
+        outcome = replace(outcome, state=end.state, reason=str(end))  # type: ignore[arg-type]
+        if end.state == "failed":
+            return outcome
+    policy = load_policy(folder)
+    rows = RunFolder(folder).rows()
+    best = _best_network(rows)
+    figures = {
+        "iterations": rows[-1]["iteration"],
+        "decisions": rows[-1]["decisions"],
+        "best_iteration": float(policy.manifest.iteration),
+        "validation_percent": policy.manifest.validation,
+        "network_percent": best,
+    } | raw_on_validation(config, policy)
+    figures = {key: float(value) for key, value in figures.items() if value is not None}
+    return replace(outcome, figures=figures, rungs=_rungs(job, config, rows))
+
+
+def raw_on_validation(config: Config, policy: LearnedPolicy) -> dict[str, float]:
+    """`valid_X`: mean of each raw metric X of a policy over the validation episodes."""
+    episodes = part_episodes(config, "validation", config.training.validation_episodes)
+    runs = {"policy": run_learned(config, "validation", policy.act, episodes, policy.demand)}
+    add_fractions(config, "validation", runs)
+    played = runs["policy"]
+    return {
+        f"valid_{metric}": sum(one[metric] for one in played) / len(played) for metric in played[0]
+    }
+
+
+def add_fractions(
+    config: Config, part: str, runs: dict[str, list[dict[str, float]]], episodes: int | None = None
+) -> None:
+    """Add `gpu_useful_fraction` and `deadline_missed_fraction` to metrics by scheduler."""
+    count = config.training.validation_episodes if episodes is None else episodes
+    unbounded = config.evaluation.model_copy(update={"bound_episodes": 0})
+    limits = limits_of(
+        config.model_copy(update={"evaluation": unbounded}),
+        part,
+        part_episodes(config, part, count),
+    )
+    limits.add_useful(runs)
+    for summaries in runs.values():
+        for one in summaries:
+            one["deadline_missed_fraction"] = one["num_deadlines_missed"] / one["num_jobs"]
+
+
+def _inherit(job: Job, folder: Path) -> None:
+    """Start from where the parent's training was: its checkpoint, best policy and records."""
+    if job.parent is None or folder.is_dir():
+        return
+    source = RunFolder(Path(job.parent))
+    checkpoint = source.latest_checkpoint()
+    assert checkpoint is not None, "a trial that did not fail leaves a checkpoint"
+    temporary = folder.with_name(f".{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(checkpoint, temporary / "checkpoints" / checkpoint.name)
+    shutil.copytree(source.best, temporary / "best")
+    shutil.copy(source.metrics, temporary / "metrics.csv")
+    temporary.rename(folder)
+
+
+def _check_finite(row: Mapping[str, Any]) -> None:
+    for name in MUST_BE_FINITE:
+        value = row.get(name)
+        if value is not None and not math.isfinite(value):
+            raise _Ended("failed", f"diverged: {name} is {value} in iteration {row['iteration']}")
+
+
+def _progress(config: Config, row: Mapping[str, Any]) -> float:
+    """Share of the budget that is spent."""
+    limits = config.training
+    shares = [0.0]
+    if limits.iterations is not None:
+        shares.append(row["iteration"] / limits.iterations)
+    if limits.minutes is not None:
+        shares.append(row["elapsed_s"] / (60.0 * limits.minutes))
+    return min(1.0, max(shares))
+
+
+def _best_network(rows: list[dict[str, Any]]) -> float | None:
+    """Lowest validation score of a network; iteration 0 is the base schedule."""
+    scores = [r["validation_percent"] for r in rows if r["iteration"] > 0]
+    return min((score for score in scores if score is not None), default=None)
+
+
+def _rungs(job: Job, config: Config, rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Rungs that were reached, and the best network until then."""
+    found = {}
+    for rung in job.rungs:
+        at = next((i for i, row in enumerate(rows) if _progress(config, row) >= rung), None)
+        best = None if at is None else _best_network(rows[: at + 1])
+        if best is not None:
+            found[rung_key(rung)] = best
+    return found
+
+
+def _check_rungs(job: Job, config: Config, folder: Path) -> None:
+    if not job.cutoffs:
+        return
+    for rung, best in _rungs(job, config, RunFolder(folder).rows()).items():
+        if best > job.cutoffs.get(rung, math.inf):
+            raise _Ended(
+                "stopped",
+                f"at {float(rung):.0%} of its budget its best network was at {best:+.2f} %, "
+                f"the better ones at {job.cutoffs[rung]:+.2f} % or less",
+            )
+
+
+def _search_parameters(job: Job, config: Config, report: Report) -> dict[str, float]:
+    """Tune a classic scheduler, as `marl-sched tune-baseline` does."""
+    assert job.scheduler is not None
+    folder = Path(job.folder)
+    scheduler = get_scheduler(job.scheduler)
+    steps = 0
+
+    def say(text: str) -> None:
+        nonlocal steps
+        steps += 1
+        # The later rungs keep 3 and 1 of ten.
+        report({"progress": min(1.0, steps / (1.4 * job.candidates)), "note": text})
+
+    court = Court(scheduler, [CellRun("validation", "validation", config)], folder / "plays.trials")
+    tuned = tune(court, job.candidates, config.seed, say)
+    command = f"marl-sched tune-baseline {job.scheduler} --budget {job.candidates}"
+    write_text(
+        folder / "tuned.yaml", yaml.safe_dump(as_yaml(scheduler, tuned, command), sort_keys=False)
+    )
+    write_text(folder / "params.json", json.dumps(tuned.params) + "\n")
+    return {
+        "network_percent": tuned.score_percent,
+        "simulated": float(tuned.simulated),
+        **{f"param_{name}": value for name, value in tuned.params.items()},
+    }

@@ -1,0 +1,30 @@
+"""Settings that several pages start from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+OVERLOAD: dict[str, Any] = {
+    "cluster": "4x4",
+    "workload": {"load": 1.3, "synthetic": {"max_duration_s": 86400.0}},
+    "env": {
+        "actions": "meta",
+        "base": "elastic_index",
+        "algorithms": ["elastic_index:p=0.2", "elastic_index:p=0.4", "elastic_index:h=0.1,b=1"],
+        "job_slots": 16,
+        "jobs_per_episode": 128,
+        "train_load": [1.0, 1.5],
+        "train_restart_scale": None,
+        "train_estimate_noise": None,
+    },
+    "model": {"commit_bias": -1.0},
+    "training": {
+        "num_env_runners": 0,
+        "validation_every": 4,
+        "ppo": {"lr": 0.003, "entropy": 0.0, "batch_size": 512, "minibatch_size": 128},
+        "dqn": {"decisions_per_iteration": 512, "learning_starts": 512, "target_update": 500},
+    },
+}
+"""A world in which a minute of training shows something: an overload that forces a choice between
+objectives, a cluster small enough for many episodes a minute, schedules that differ in what they
+favour (`p`: weight on short jobs, `h` and `b`: on keeping what runs), small quick steps."""

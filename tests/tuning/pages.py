@@ -1,0 +1,36 @@
+"""A sweep small enough for tests, which is also a page: `marl-sched tune tests/tuning/pages.py`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from marl_sched.tuning.page import Halving, Sweep, log
+from marl_sched.tuning.worlds import OVERLOAD
+
+QUICK = [
+    "--episodes", "2", "--set", "workload.synthetic.num_jobs=600",
+    "--set", "env.jobs_per_episode=60", "--set", "training.validation_episodes=2",
+    "--set", "training.ppo.batch_size=256", "--set", "training.validation_every=1",
+    "--set", "training.checkpoint_every=1", "--set", "evaluation.schedulers=[fcfs]",
+]  # fmt: skip
+
+SWEEP = Sweep(
+    title="quick",
+    search="optuna",
+    settings=OVERLOAD,
+    space={"training.ppo.lr": log(1e-3, 1e-2)},
+    trials=3,
+    minutes_per_trial=1.0,
+    halving=Halving(rungs=(0.5,)),
+)
+
+WEIGHTS = replace(
+    SWEEP,
+    search="grid",
+    space={},
+    halving=None,
+    simplex=("completion_time", "fairness"),
+    points={"jct": (1.0, 0.0), "fair": (0.0, 1.0)},
+    trials=2,
+    conditioned=True,
+)

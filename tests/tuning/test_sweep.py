@@ -1,0 +1,240 @@
+"""Sweeps for real: what they leave, workers that die, learning that diverges, a killed driver."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from marl_sched import cli
+from marl_sched.cli.app import app
+from marl_sched.config import Config, load_config
+from marl_sched.errors import UserError
+from marl_sched.files import write_text
+from marl_sched.tuning.outcome import read_outcome
+from marl_sched.tuning.page import known_pages, load_page, log
+from marl_sched.tuning.plan import Proposal
+from marl_sched.tuning.sweep import Run, run_sweep, trial_config
+from tests.tuning import pages
+
+ROOT = Path(__file__).parents[2]
+
+
+def settings(iterations: int, **more: str) -> Config:
+    given = [word for word in pages.QUICK if "=" in word]
+    given += ["training.minutes=null", f"training.iterations={iterations}"]
+    given += [f"{key}={value}" for key, value in more.items()]
+    return load_config(None, given, defaults=dict(pages.SWEEP.settings))
+
+
+def tune(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as done:
+        cli.run(app, "marl-sched", ["tune", *arguments])
+    return int(done.value.code or 0)
+
+
+def last_error(capsys: pytest.CaptureFixture[str]) -> str:
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    return error
+
+
+def test_every_page_in_the_folder_is_one() -> None:
+    found = known_pages()
+    assert set(found) == {"reward_weights", "ppo", "dqn", "pbt", "baselines"}
+    for name, path in found.items():
+        sweep = load_page(name)
+        resolved = load_config(None, [], defaults=dict(sweep.settings))
+        values = {key: span.low for key, span in sweep.space.items()}
+        trial_config(resolved, Proposal("low", values))
+        assert f"marl-sched tune {name}" in path.read_text(encoding="utf-8")
+
+
+def test_a_trial_has_its_values_seed_and_budget() -> None:
+    values = {"training.ppo.lr": 0.5, "env.reward.fairness": 0.25, "env.reward.slowdown": 0.75}
+    config = trial_config(settings(2, seed="7"), Proposal("t", values, seed=2, budget=3))
+    assert config.training.ppo.lr == 0.5 and config.training.iterations == 6
+    assert config.training.seed == 9 and config.seed == 7
+    assert config.env.reward.completion_time == 0.0 and config.env.reward.slowdown == 0.75
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+def test_a_worker_that_dies_is_replaced_and_divergence_is_a_failed_trial(tmp_path: Path) -> None:
+    cases = {"lives": {"training.ppo.lr": 1e-3}, "diverges": {"training.ppo.lr": 1e30}}
+    sweep = replace(
+        pages.SWEEP, search="grid", space={}, halving=None, cases=cases, trials=len(cases)
+    )
+    killed: list[int] = []
+    seen: list[float] = []
+
+    def kill_once(name: str, figures: Mapping[str, Any]) -> None:
+        if name == "lives":
+            seen.append(figures.get("iteration", -1))
+            if not killed and figures.get("iteration") == 1:
+                killed.append(figures["pid"])
+                os.kill(figures["pid"], signal.SIGKILL)
+
+    lives, diverges = run_sweep(Run(sweep, settings(3), tmp_path / "sweep"), kill_once)
+    assert killed and seen.count(3) >= 1
+    assert lives.state == "done" and lives.figures["iterations"] == 3
+    assert lives.figures["decisions"] == 3 * 256
+    assert diverges.state == "failed" and diverges.reason.startswith("diverged: ")
+    assert "nan" in diverges.reason or "inf" in diverges.reason
+    assert list((tmp_path / "sweep" / "tune").rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+def test_weights_and_one_network_for_all_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "weights.py"
+    write_text(page, "from tests.tuning.pages import WEIGHTS as SWEEP\n")
+    out = tmp_path / "sweep"
+    command = (str(page), *pages.QUICK, "--iterations", "1", "--out", str(out))
+    assert tune(*command, "--prefer", "jct=0.2,fairness=0.8") == 0
+    assert "conditioned@fair" in capsys.readouterr().out
+    table = pd.read_parquet(out / "results.parquet").set_index("name")
+    assert set(table.index) == {
+        "jct", "fair", "conditioned@jct", "conditioned@fair", "elastic_index", "fcfs",
+    }  # fmt: skip
+    assert table.loc["fair", "env.reward.fairness"] == 1.0
+    assert table.loc["fair", "env.reward.completion_time"] == 0.0
+    # Equal compute: as many decisions as the grid's trials together.
+    assert table.loc["conditioned@jct", "decisions"] == 512
+    assert table.loc["jct", "decisions"] == 256
+    assert (table["gpu_useful_fraction"] > 0).all() and table["non_dominated"].any()
+    assert (table["avg_jct_s_low"] <= table["avg_jct_s"]).all()
+    volumes = pd.read_parquet(out / "hypervolume.parquet").set_index("set")["hypervolume"]
+    assert (volumes > 0).all() and set(volumes.index) == {"grid", "conditioned", "classic"}
+    assert (out / "tradeoff.png").stat().st_size > 20_000
+    html = (out / "tradeoff.html").read_text(encoding="utf-8")
+    assert "conditioned@fair" in html and "fcfs" in html
+    assert "| fcfs |" in (out / "summary.md").read_text(encoding="utf-8")
+    best = load_config(out / "best.yaml")
+    assert best.env.reward.energy == 0.0 and best.cluster == "4x4"
+
+    # Again: nothing is trained, evaluation alone may change; another search space is refused.
+    before = (out / "trials" / "fair" / "metrics.csv").read_bytes()
+    assert tune(*command, "--episodes", "3") == 0
+    assert (out / "trials" / "fair" / "metrics.csv").read_bytes() == before
+    capsys.readouterr()
+    assert tune(*command, "--load", "0.7") == 2
+    assert "holds another sweep: settings: workload: load was 1.3 and now is 0.7" in last_error(
+        capsys
+    )
+    assert tune(*command, "--seeds", "2") == 2
+    assert "sweep: seeds was 1 and now is 2" in last_error(capsys)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("ray_local")
+def test_killed_and_started_again_ends_as_if_undisturbed(tmp_path: Path) -> None:
+    """The driver joins the session's cluster, as starting another one takes longer."""
+    import ray
+
+    command = [sys.executable, "-m", "marl_sched", "tune", "tests/tuning/pages.py"]
+    command += [*pages.QUICK, "--iterations", "3", "--concurrent", "2"]
+    command += ["--address", ray.get_runtime_context().gcs_address]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        log_file = (tmp_path / f"{out.name}.log").open("ab")
+        return subprocess.Popen(
+            [*command, "--out", str(out)], cwd=ROOT, env=environment, stdout=log_file,
+            stderr=log_file,
+        )  # fmt: skip
+
+    killed, plain = tmp_path / "killed", tmp_path / "plain"
+    process = start(killed)
+    first = killed / "trials" / "trial_1"
+    while not list(first.glob("checkpoints/iter_1")) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    ended = [read_outcome(path) for path in (killed / "trials").iterdir()]
+    assert ended.count(None) >= 1
+    for out in (killed, plain):
+        code = start(out).wait()
+        assert code == 0, (tmp_path / f"{out.name}.log").read_text(encoding="utf-8")[-2000:]
+    again, undisturbed = (pd.read_parquet(out / "results.parquet") for out in (killed, plain))
+    assert len(again) == 5
+    pd.testing.assert_frame_equal(again, undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["no-such-page"], "known: baselines, dqn, pbt, ppo, reward_weights"),
+        (["ppo", "--trials", "0"], "--trials"),
+        (["ppo", "--trace", "no-such.csv"], "no-such.csv"),
+        (["ppo", "--set", "training.ppo.speed=1"], "unknown setting 'training.ppo.speed'"),
+        (["ppo", "--logger", "csv"], "known: mlflow, wandb"),
+        (["ppo", "--prefer", "jct=1"], "for a sweep of reward weights"),
+        (["ppo", "--search", "grid"], "--search grid"),
+        (["pbt", "--seeds", "2"], "--seeds"),
+        (["baselines", "--minutes-per-trial", "1"], "--minutes-per-trial"),
+        (["reward_weights", "--prefer", "speed=1"], "--prefer 'speed=1'"),
+        (["reward_weights", "--prefer", "deadline=1"], "nothing here is weighed by deadline"),
+        (["ppo", "--address", "127.0.0.1:1"], "127.0.0.1:1"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Another test of this process may have joined one, which would be taken.
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    assert tune(*arguments, "--out", str(tmp_path / "sweep")) == 2
+    assert words in last_error(capsys)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_logger_that_is_not_installed_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="wandb is not installed; pip install wandb"):
+        from marl_sched.tuning.loggers import check_loggers
+
+        check_loggers(("wandb",))
+
+
+def test_pages_that_are_none_are_refused(tmp_path: Path) -> None:
+    page = tmp_path / "page.py"
+    for text, words in (
+        ("SWEEP = 1", "has no SWEEP"),
+        ("import nothing_there", "cannot be loaded"),
+    ):
+        write_text(page, text)
+        with pytest.raises(UserError, match=words):
+            load_page(str(page))
+
+
+def test_folders_of_others_and_changed_spaces_are_refused(tmp_path: Path) -> None:
+    run = Run(pages.SWEEP, settings(1), tmp_path)
+    record = {"sweep": pages.SWEEP.as_record(), "settings": settings(1).model_dump(mode="json")}
+    del record["settings"]["evaluation"]
+    write_text(tmp_path / "sweep.json", json.dumps(record | {"lag": 4}))
+    wider = replace(pages.SWEEP, space={"training.ppo.lr": log(1e-3, 1.0)})
+    with pytest.raises(UserError, match="space: training.ppo.lr: high was 0.01 and now is 1.0"):
+        run_sweep(replace(run, sweep=wider))
+    write_text(tmp_path / "run.json", "{}")
+    with pytest.raises(UserError, match="holds a training run"):
+        run_sweep(run)

@@ -1,0 +1,39 @@
+"""Hyperparameters of DQN: Optuna proposes, successive halving ends the poor ones early.
+
+    marl-sched tune dqn
+    python tuning/dqn.py --trials 24 --minutes-per-trial 10 --out runs/dqn-itp \
+        --trace ../shared/data/itp/cluster05.csv --cluster 16x8
+
+As tuning/ppo.py, for DQN.
+
+Result, in --out: results.parquet, summary.md, best.yaml for `marl-sched train --config`,
+trials/NAME, a run's folder each.
+Expected: most networks of one minute cost more than the base schedule; `network_percent` says how
+much.
+Duration with the defaults: at most 6 minutes and the starts on 2 cores, less what halving saves.
+The same command goes on after a kill; of a trial that was running, the replay buffer is not
+saved, so that it fills anew.
+"""
+
+from marl_sched.tuning.page import Halving, Sweep, even, log
+from marl_sched.tuning.worlds import OVERLOAD
+
+SWEEP = Sweep(
+    title="DQN",
+    search="optuna",
+    settings={**OVERLOAD, "training": {**OVERLOAD["training"], "algo": "dqn"}},
+    space={
+        "training.dqn.lr": log(3e-5, 3e-3),
+        "training.dqn.gamma": even(0.8, 1.0),
+        "training.dqn.training_intensity": log(1.0, 16.0),
+        "training.dqn.alpha": even(0.0, 0.8),
+    },
+    trials=12,
+    minutes_per_trial=1.0,
+    halving=Halving(),
+)
+
+if __name__ == "__main__":
+    from marl_sched.cli.tune import run_page
+
+    run_page(__file__)
