@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import llvmlite.binding as llvm
 import numba
+from numba.core.caching import UserProvidedCacheLocator
 
 from marl_sched.linking import Kernel, Part
 
@@ -70,6 +71,24 @@ def cache_folder() -> Path:
     return (beside if writable else Path.home() / ".cache" / "marl_sched") / name
 
 
+class PackageLocator(UserProvidedCacheLocator):
+    """Names a kernel's file by its place in the package, not on the machine.
+
+    Copies of the same sources, such as the one that each `ray job submit` uploads, then share what
+    is compiled where `NUMBA_CACHE_DIR` is the same.
+    """
+
+    @classmethod
+    def get_suitable_cache_subpath(cls, py_file: str) -> str:
+        folder = Path(py_file).resolve().parent
+        if not folder.is_relative_to(PACKAGE.resolve()):
+            return str(super().get_suitable_cache_subpath(py_file))
+        return "_".join(folder.relative_to(PACKAGE.resolve().parent).parts)
+
+
+_LOCATOR = f"{PackageLocator.__module__}.{PackageLocator.__qualname__}"
+
+
 def kernel(function: Function) -> Function:
     """A compiled function that those who call it take in; cached where Python calls it."""
     return _decorated(Kernel, function)
@@ -84,11 +103,12 @@ def part(function: Function) -> Function:
 
 
 def _decorated(kind: Callable[[Function], Any], function: Function) -> Function:
-    before = numba.config.CACHE_DIR
+    config = numba.config
+    before = config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES
     # numba fixes a function's cache folder when it is decorated.
-    numba.config.CACHE_DIR = str(cache_folder())
+    config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES = str(cache_folder()), _LOCATOR
     try:
         compiled: Function = kind(function)
     finally:
-        numba.config.CACHE_DIR = before
+        config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES = before
     return compiled

@@ -11,6 +11,7 @@ from marl_sched.errors import UserError
 from marl_sched.evaluation.compare import TUNED_INDEX
 from marl_sched.evaluation.metrics import fallbacks
 from marl_sched.evaluation.suites import SUITES
+from marl_sched.export.portable import portable
 from marl_sched.schedulers.scorer_file import ScorerRecord, load_scorer, weights_digest
 from marl_sched.types import Cluster
 
@@ -143,7 +144,7 @@ def _training(record: ScorerRecord) -> list[str]:
 def _results(report: dict[str, Any], name: str) -> list[str]:
     lines = [f"### Suite `{report['suite']}`: {report['what']}", ""]
     if report.get("command"):
-        lines += [f"    {report['command']}", ""]
+        lines += [f"    {portable(report['command'])}", ""]
     lines += [
         "Mean completion time (JCT), percent, negative = shorter, with 95 % intervals. The best "
         "baseline is the one with the lowest mean JCT of the cell, chosen on the same sequences, "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from marl_sched.errors import UserError
 from marl_sched.export.card import CARD, card_of
 from marl_sched.export.checkpoint import Checkpoint
 from marl_sched.export.onnx_file import manifest_path
+from marl_sched.export.portable import portable
 from marl_sched.export.write import export_onnx
 from marl_sched.files import write_text
 from marl_sched.schedulers.scorer_file import ScorerRecord, save_scorer
@@ -18,9 +18,6 @@ from marl_sched.schedulers.scorer_file import ScorerRecord, save_scorer
 WEIGHTS, ONNX = "weights.safetensors", "scorer.onnx"
 
 LARGEST_BYTES = 2 * 1024**2
-
-_NAME = r"[^/\s,\]'\"]+"
-_ABSOLUTE = re.compile(rf"(?<![\w./~])/(?:{_NAME}/)*?({_NAME}(?:/{_NAME})?)(?=[\s,\]'\"]|$)")
 
 
 def write_pretrained(
@@ -62,14 +59,3 @@ def write_pretrained(
     if size > LARGEST_BYTES:
         raise UserError(f"{folder}: {size:,} bytes are more than what may ship ({LARGEST_BYTES:,})")
     return manifest
-
-
-def portable(value: Any) -> Any:
-    """The same without the folders of this machine: absolute paths keep their last two names."""
-    if isinstance(value, dict):
-        return {key: portable(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [portable(inner) for inner in value]
-    if isinstance(value, str):
-        return _ABSOLUTE.sub(r"\1", value)
-    return value
