@@ -2,7 +2,7 @@
 
     python benchmarks/es_signal.py RUN --sigma 0.05 0.1 0.2 --json
 
-For each sigma, 24 antithetic pairs of scorers around the best one of RUN, a folder of `train --algo
+For each sigma, 24 antithetic pairs of scorers around the last one of RUN, a folder of `train --algo
 es`, play the same sequences of its training. Prints the standard deviation of a sequence's
 difference within a pair, percent of the JCT, and the reliability of the mean over 8 sequences: the
 share of the variance between pairs that does not come from which sequences were drawn,
@@ -18,9 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from marl_sched.config import Config, load_config
-from marl_sched.schedulers.scorer import NUM_INDEX_PARAMS
-from marl_sched.schedulers.scorer_file import load_scorer
-from marl_sched.training.es import perturbed
+from marl_sched.training.es import STATE, perturbed
+from marl_sched.training.records import RunFolder
 from marl_sched.training.sequences import draw, play
 
 PAIRS, SPLITS, GENERATION = 24, 400, 8
@@ -62,8 +61,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     config = load_config(given.run / "config.yaml")
-    record = load_scorer(given.run)
-    theta = np.concatenate([np.zeros(NUM_INDEX_PARAMS), record.weights])
+    checkpoint = RunFolder(given.run).latest_checkpoint()
+    if checkpoint is None:
+        raise SystemExit(f"{given.run}: no checkpoint of `train --algo es` here")
+    with np.load(checkpoint / STATE, allow_pickle=False) as saved:
+        theta = saved["average"]
     report = {}
     for sigma in given.sigma:
         found = differences(config, theta, sigma, given.sequences, given.seed)
