@@ -217,7 +217,7 @@ def _print(results: Results) -> None:
 
     caption = "* non-dominated" if any(row.get("non_dominated") for row in results.rows) else None
     table = Table(title=results.title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("scheduler", min_width=13, overflow="ellipsis", no_wrap=True)
+    table.add_column("scheduler", min_width=13, max_width=26, overflow="ellipsis", no_wrap=True)
     shown = dict(list(results.shown.items())[:PRINTED])
     for heading in shown.values():
         table.add_column(heading, justify="right", no_wrap=True)

@@ -25,12 +25,13 @@ from marl_sched.tuning.trial import PARAM, add_fractions
 METRICS = {
     "avg_jct_s": "mean JCT",
     "avg_slowdown": "slowdown",
-    "avg_finish_time_fairness": "fairness rho",
-    "gpu_useful_fraction": "GPUs useful",
-    "deadline_missed_fraction": "deadlines missed",
-    "overhead_gpu_s": "restart cost",
+    "avg_finish_time_fairness": "rho",
+    "gpu_useful_fraction": "useful",
+    "deadline_missed_fraction": "missed",
+    "overhead_gpu_s": "restarts",
 }
-"""Raw metrics by which everybody is judged, in the order of the terms of the simplex."""
+"""Raw metrics by which everybody is judged, in the order of the terms of the simplex: rho is of
+finish-time fairness, `useful` the useful share of GPU time, `restarts` what they cost."""
 
 Row = dict[str, Any]
 """A line of results.parquet."""

@@ -58,7 +58,7 @@ def write_results(
     title = f"{sweep.title}: {workload}"
     if sweep.search == "baselines":
         title += f", {run.config.evaluation.episodes} held-out episodes"
-        shown = {"validation_percent": "on validation, %"} | dict(list(METRICS.items())[:4])
+        shown = {"validation_percent": "valid, %"} | dict(list(METRICS.items())[:4])
         results = Results(title, search_rows(run, outcomes), shown)
         _sort(results.rows, lambda row: row["avg_jct_s"])
     else:
@@ -66,7 +66,7 @@ def write_results(
         title += f", {run.config.evaluation.episodes} held-out episodes"
         results = Results(title, judged_rows(run, outcomes), {})
         if not sweep.simplex:
-            results.shown["network_percent"] = "network, %"
+            results.shown["network_percent"] = "net, %"
         results.shown |= {AXES[term].metric: METRICS[AXES[term].metric] for term in terms}
         mark_front(results.rows, terms)
         if sweep.simplex and sweep.search != "pbt":
