@@ -17,7 +17,8 @@ class Display:
     """Progress of a sweep: a line for each validation, a bar with the best so far and time left."""
 
     def __init__(self, run: Run) -> None:
-        self._total = plan_of(run.sweep, run.config.seed, 2 * run.concurrent).total
+        plan = plan_of(run.sweep, run.config.seed, 2 * run.concurrent)
+        self._total, self._units = plan.total, plan.units
         self._shares: dict[str, float] = {}
         self._first: dict[str, float] = {}
         self._ended: set[str] = set()
@@ -31,7 +32,7 @@ class Display:
             TextColumn("{task.fields[left]}"),
             console=tables.notices,
         )
-        self._task = self._progress.add_task("starting Ray", total=self._total, left="")
+        self._task = self._progress.add_task("starting Ray", total=self._units, left="")
 
     def __enter__(self) -> Display:
         self._progress.__enter__()
@@ -41,15 +42,16 @@ class Display:
         self._progress.__exit__(*error)
 
     def __call__(self, name: str, figures: Mapping[str, Any]) -> None:
-        share = float(figures.get("progress") or 0.0)
+        units = figures.get("units", 1)
+        share = units * float(figures.get("progress") or 0.0)
         self._shares[name] = share
-        self._first.setdefault(name, 0.0 if share == 1.0 else share)
+        self._first.setdefault(name, 0.0 if share == units else share)
         if figures.get("state"):
             self._ended.add(name)
         validated = figures.get("validation_percent")
         if validated is not None and figures.get("iteration", 0) > 0:
             self._best = min(self._best or (validated, name), (validated, name))
-        done = min(float(self._total), self._old + sum(self._shares.values()))
+        done = min(float(self._units), self._old + sum(self._shares.values()))
         self._progress.update(
             self._task,
             description=f"{self._old + len(self._ended)} of {self._total} trials ended",
@@ -64,7 +66,7 @@ class Display:
         mine = sum(share - self._first[name] for name, share in self._shares.items())
         if mine <= 0:
             return best
-        seconds = (time.monotonic() - self._begun_s) / mine * (self._total - done)
+        seconds = (time.monotonic() - self._begun_s) / mine * (self._units - done)
         return f"about {seconds / 60:.1f} min left; {best}"
 
     def _line(self, name: str, figures: Mapping[str, Any]) -> str:

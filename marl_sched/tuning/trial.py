@@ -49,9 +49,16 @@ class Job:
     """Folder of the trial that it continues."""
     rungs: tuple[float, ...]
     cutoffs: dict[str, float]
+    budget: int = 1
+    """Trials' worth of training at its end, with its parent's."""
     scheduler: str | None = None
     """A classic one whose parameters are searched; None: training."""
     candidates: int = 0
+
+    @property
+    def units(self) -> int:
+        """Trials' worth of training that it does itself."""
+        return 1 if self.parent is not None else self.budget
 
 
 class _Ended(Exception):
@@ -89,7 +96,8 @@ def run_job(job: Job, report: Report) -> Outcome:
 def _train(job: Job, config: Config, folder: Path, outcome: Outcome, report: Report) -> Outcome:
     def watch(row: Mapping[str, Any]) -> None:
         _check_finite(row)
-        report({"progress": _progress(config, row), **row})
+        own = 1.0 - (1.0 - _progress(config, row)) * job.budget / job.units
+        report({"progress": max(0.0, own), "units": job.units, **row})
         _check_rungs(job, config, folder)
 
     try:
