@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +12,6 @@ import typer
 from marl_sched.cli import options as o
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from marl_sched.config import Config
     from marl_sched.tuning.page import Sweep
     from marl_sched.tuning.results import Results
@@ -73,10 +70,11 @@ def tune(
     reward weights tradeoff.png and .html, and TensorBoard logs in tune/.
     """
     from marl_sched.cli import tables
+    from marl_sched.cli.tune_display import Display
     from marl_sched.envs.batched import load_part
     from marl_sched.tuning.judge import parse_preference
     from marl_sched.tuning.loggers import check_loggers
-    from marl_sched.tuning.page import load_page
+    from marl_sched.tuning.page import check_packages, load_page
     from marl_sched.tuning.results import write_results, write_summary
     from marl_sched.tuning.sweep import Run, run_sweep
 
@@ -95,6 +93,7 @@ def tune(
         settings = settings.model_copy(update={"training": ends})
     tables.report_skipped(load_part(settings, "train").skipped)
     sweep = _with_terms(sweep, settings)
+    check_packages(sweep)
     _check_preference(sweep, wanted)
     with tables.status("compiling the simulator (once on a machine, under a minute)"):
         _warm_up(settings)
@@ -102,7 +101,7 @@ def tune(
         out = Path("runs") / f"tune-{Path(page).stem}"
     run = Run(sweep, settings, out, concurrent, address, tuple(logger or ()))
     tables.notices.print(f"{sweep.title}: {_size(run)}, in {out}", highlight=False)
-    with _Display(run) as display:
+    with Display(run) as display:
         outcomes = run_sweep(run, display)
     with tables.status("judging on held-out episodes"):
         jobs = load_part(settings, "test")
@@ -209,75 +208,6 @@ PRINTED = 5
 """Columns of figures on the terminal, few enough for 80 characters; summary.md has all."""
 
 
-class _Display:
-    """Progress of a sweep: a line for each validation, a bar with the best so far and time left."""
-
-    def __init__(self, run: Any) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        from marl_sched.cli import tables
-        from marl_sched.tuning.plan import plan_of
-
-        self._total = plan_of(run.sweep, run.config.seed, 2 * run.concurrent).total
-        self._shares: dict[str, float] = {}
-        self._first: dict[str, float] = {}
-        self._ended: set[str] = set()
-        self._best: tuple[float, str] | None = None
-        self._begun_s = time.monotonic()
-        self._old = sum(1 for _ in (run.out / "trials").glob("*/outcome.json"))
-        self._progress: Progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=tables.notices,
-        )
-        self._task = self._progress.add_task("starting Ray", total=self._total, left="")
-
-    def __enter__(self) -> _Display:
-        self._progress.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._progress.__exit__(*error)
-
-    def __call__(self, name: str, figures: Mapping[str, Any]) -> None:
-        share = float(figures.get("progress") or 0.0)
-        self._shares[name] = share
-        self._first.setdefault(name, 0.0 if share == 1.0 else share)
-        if figures.get("state"):
-            self._ended.add(name)
-        validated = figures.get("validation_percent")
-        if validated is not None and figures.get("iteration", 0) > 0:
-            self._best = min(self._best or (validated, name), (validated, name))
-        done = min(float(self._total), self._old + sum(self._shares.values()))
-        self._progress.update(
-            self._task,
-            description=f"{self._old + len(self._ended)} of {self._total} trials ended",
-            completed=done,
-            left=self._left(done),
-        )
-        if validated is not None or figures.get("state"):
-            self._progress.console.print(self._line(name, figures), highlight=False)
-
-    def _left(self, done: float) -> str:
-        best = "" if self._best is None else f"best {self._best[0]:+.2f} % ({self._best[1]})"
-        mine = sum(share - self._first[name] for name, share in self._shares.items())
-        if mine <= 0:
-            return best
-        seconds = (time.monotonic() - self._begun_s) / mine * (self._total - done)
-        return f"about {seconds / 60:.1f} min left; {best}"
-
-    def _line(self, name: str, figures: Mapping[str, Any]) -> str:
-        if figures.get("state"):
-            reason = f": {figures['reason']}" if figures.get("reason") else ""
-            return f"{name:<18} {figures['state']}{reason}"
-        return (
-            f"{name:<18} iteration {figures['iteration']:>3}  "
-            f"{figures['validation_percent']:+6.2f} % of the base's cost on validation"
-        )
-
-
 def _print(results: Results) -> None:
     from rich import box
     from rich.table import Table
@@ -287,7 +217,7 @@ def _print(results: Results) -> None:
 
     caption = "* non-dominated" if any(row.get("non_dominated") for row in results.rows) else None
     table = Table(title=results.title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("scheduler", min_width=13, overflow="ellipsis", no_wrap=True)
+    table.add_column("scheduler", min_width=13, max_width=26, overflow="ellipsis", no_wrap=True)
     shown = dict(list(results.shown.items())[:PRINTED])
     for heading in shown.values():
         table.add_column(heading, justify="right", no_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -133,7 +134,7 @@ def validate(
     return base.score(env.world.cost[: len(episodes)], config, episodes)
 
 
-def with_weights(config: Config, weights: Mapping[str, float]) -> Config:
+def with_weights(config: Config, weights: Mapping[Any, float]) -> Config:
     """The experiment with these reward weights always; terms that are not named weigh nothing."""
     reward = RewardWeights(**dict.fromkeys(RewardWeights.model_fields, 0.0) | dict(weights))
     env = config.env.model_copy(update={"reward": reward, "train_weights": ()})

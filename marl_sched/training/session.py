@@ -17,7 +17,7 @@ import ray
 from marl_sched.errors import UserError
 
 CONNECT_TIMEOUT_S = 3.0
-HEALTH_TIMEOUT_S = 10.0
+HEALTH_TIMEOUT_S = 30.0
 
 
 @contextmanager

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from marl_sched.config import Config, RewardWeights
-from marl_sched.evaluation.compare import job_overlap, part_episodes, run_classic
+from marl_sched.envs.batched import Episode
+from marl_sched.errors import UserError
+from marl_sched.evaluation.compare import Arena, job_overlap, part_episodes
 from marl_sched.evaluation.learned import run_learned, with_weights
 from marl_sched.evaluation.statistics import bootstrap, resamples
 from marl_sched.models.policy import load_policy
@@ -18,17 +20,18 @@ from marl_sched.tuning.outcome import Outcome
 from marl_sched.tuning.page import Sweep
 from marl_sched.tuning.plan import CONDITIONED, REWARD, Proposal, simplex_points
 from marl_sched.tuning.sweep import Run, trial_config
-from marl_sched.tuning.trial import add_fractions
+from marl_sched.tuning.trial import PARAM, add_fractions
 
 METRICS = {
     "avg_jct_s": "mean JCT",
     "avg_slowdown": "slowdown",
-    "avg_finish_time_fairness": "fairness rho",
-    "gpu_useful_fraction": "GPUs useful",
-    "deadline_missed_fraction": "deadlines missed",
-    "overhead_gpu_s": "restart cost",
+    "avg_finish_time_fairness": "rho",
+    "gpu_useful_fraction": "useful",
+    "deadline_missed_fraction": "missed",
+    "overhead_gpu_s": "restarts",
 }
-"""Raw metrics by which everybody is judged, in the order of the terms of the simplex."""
+"""Raw metrics by which everybody is judged, in the order of the terms of the simplex: rho is of
+finish-time fairness, `useful` the useful share of GPU time, `restarts` what they cost."""
 
 Row = dict[str, Any]
 """A line of results.parquet."""
@@ -57,16 +60,22 @@ def judged_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
             shown = {f"{REWARD}{term}": w for term, w in (weights or {}).items()}
             rows.append(row | {"name": name} | shown)
             played.append(run_learned(at, part, policy.act, episodes, policy.demand))
+    arena = Arena(config, part, episodes)
     for name in dict.fromkeys((config.env.base, *config.evaluation.schedulers)):
         rows.append({"name": name, "kind": "classic", "state": "done"})
-        played.append(run_classic(config, part, get_scheduler(name), episodes))
+        played.append(arena.play(get_scheduler(name)))
+    return _with_metrics(config, episodes, rows, played)
+
+
+def _with_metrics(
+    config: Config,
+    episodes: list[Episode],
+    rows: list[Row],
+    played: list[list[dict[str, float]] | None],
+) -> list[Row]:
     draws = resamples(len(episodes), job_overlap(episodes), config.seed)
-    add_fractions(
-        config,
-        part,
-        {str(i): one for i, one in enumerate(played) if one is not None},
-        config.evaluation.episodes,
-    )
+    runs = {str(i): one for i, one in enumerate(played) if one is not None}
+    add_fractions(config, "test", runs, episodes)
     return [row | _intervals(one, draws) for row, one in zip(rows, played, strict=True)]
 
 
@@ -106,9 +115,26 @@ def _points_of(
     return {n: dict(zip(sweep.simplex, weights, strict=True)) for n, weights in points.items()}
 
 
-def search_rows(outcomes: list[Outcome]) -> list[Row]:
-    """A row for each search of a classic scheduler's parameters."""
-    return [_row_of(one) | {"kind": "classic"} for one in outcomes]
+def search_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
+    """A row for each tuned scheduler, `NAME tuned`, and one for each as it is, on the test part."""
+    config, part = run.config, "test"
+    episodes = part_episodes(config, part, config.evaluation.episodes)
+    arena = Arena(config, part, episodes)
+    rows: list[Row] = []
+    played: list[list[dict[str, float]] | None] = []
+    for outcome in outcomes:
+        scheduler = get_scheduler(outcome.name)
+        rows.append({"name": outcome.name, "kind": "classic", "state": "done"})
+        played.append(arena.play(scheduler))
+        rows.append(_row_of(outcome) | {"name": f"{outcome.name} tuned", "kind": "tuned"})
+        params = {
+            name.removeprefix(PARAM): value
+            for name, value in outcome.figures.items()
+            if name.startswith(PARAM)
+        }
+        alive = outcome.state != "failed"
+        played.append(arena.play(scheduler.with_params(params)) if alive else None)
+    return _with_metrics(config, episodes, rows, played)
 
 
 def parse_preference(text: str) -> dict[str, float]:
@@ -117,8 +143,6 @@ def parse_preference(text: str) -> dict[str, float]:
     Raises:
         UserError: when it cannot be read, or names no term.
     """
-    from marl_sched.errors import UserError
-
     known = {"jct": "completion_time", **{term: term for term in RewardWeights.model_fields}}
     del known["energy"]
     found: dict[str, float] = {}

@@ -122,3 +122,17 @@ def load_page(name: str) -> Sweep:
     if not isinstance(sweep, Sweep):
         raise UserError(f"{path}: has no SWEEP = Sweep(..); see tuning/ppo.py for one")
     return sweep
+
+
+def check_packages(sweep: Sweep) -> None:
+    """Refuse a sweep that needs what is not installed, before it begins.
+
+    Raises:
+        UserError: naming it.
+    """
+    needed = (["optuna"] if sweep.search == "optuna" else []) + (["plotly"] if sweep.points else [])
+    for name in needed:
+        if importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"this sweep needs {name}, which is not installed: pip install 'marl_sched[tuning]'"
+            )

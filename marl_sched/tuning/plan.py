@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from marl_sched.errors import UserError
 from marl_sched.tuning.outcome import Outcome
 from marl_sched.tuning.page import Halving, Range, Sweep
 
@@ -145,13 +144,8 @@ class Study:
     """Random trials before the first model: sweeps here are small."""
 
     def __init__(self, sweep: Sweep, seed: int) -> None:
-        try:
-            import optuna
-        except ImportError:
-            raise UserError(
-                "this sweep searches with Optuna, which is not installed: "
-                "pip install 'marl_sched[tuning]'"
-            ) from None
+        import optuna
+
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._sweep = sweep
         self._told = 0

@@ -57,14 +57,16 @@ def write_results(
     sweep = run.sweep
     title = f"{sweep.title}: {workload}"
     if sweep.search == "baselines":
-        results = Results(title, search_rows(outcomes), {"network_percent": "vs defaults, %"})
-        _sort(results.rows, lambda row: row.get("network_percent", math.inf))
+        title += f", {run.config.evaluation.episodes} held-out episodes"
+        shown = {"validation_percent": "valid, %"} | dict(list(METRICS.items())[:4])
+        results = Results(title, search_rows(run, outcomes), shown)
+        _sort(results.rows, lambda row: row["avg_jct_s"])
     else:
         terms = terms_of(sweep, jobs)
         title += f", {run.config.evaluation.episodes} held-out episodes"
         results = Results(title, judged_rows(run, outcomes), {})
         if not sweep.simplex:
-            results.shown["network_percent"] = "network, %"
+            results.shown["network_percent"] = "net, %"
         results.shown |= {AXES[term].metric: METRICS[AXES[term].metric] for term in terms}
         mark_front(results.rows, terms)
         if sweep.simplex and sweep.search != "pbt":
@@ -142,7 +144,7 @@ def _best_trial(run: Run, results: Results, outcomes: list[Outcome]) -> None:
     results.notes.append(f"best.yaml: {best.name} ({objective} {cost:.4g}; {values})")
 
 
-def _write_best(run: Run, row: Row, why: str) -> None:
+def _write_best(run: Run, row: Mapping[str, Any], why: str) -> None:
     """The trial's settings, as `train --config` takes them, with where they come from."""
     source = load_trial_config(run, row)
     head = f"# {row['name']} of the sweep {run.sweep.title!r}, by {why}.\n"

@@ -112,8 +112,11 @@ def _trainable(space: dict[str, Any]) -> None:
     def report(row: Mapping[str, Any]) -> None:
         tune.report({key: value for key, value in row.items() if value is not None})
 
-    outcome = run_job(Job(**space["job"]), report)
-    tune.report({"progress": 1.0, "state": outcome.state, "reason": outcome.reason})
+    job = Job(**space["job"])
+    outcome = run_job(job, report)
+    tune.report(
+        {"progress": 1.0, "units": job.units, "state": outcome.state, "reason": outcome.reason}
+    )
 
 
 def _name_of(trial: Any) -> str:
@@ -196,6 +199,7 @@ class _Feed(Searcher):
             parent=None if proposal.parent is None else str(run.trials / proposal.parent),
             rungs=() if sweep.halving is None else sweep.halving.rungs,
             cutoffs=proposal.cutoffs,
+            budget=proposal.budget,
             scheduler=proposal.values["scheduler"] if is_search else None,
             candidates=sweep.trials if is_search else 0,
         )

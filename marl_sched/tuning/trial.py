@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 
 from marl_sched.config import Config, validate_config
+from marl_sched.envs.batched import Episode
 from marl_sched.evaluation.baselines import Court, as_yaml, tune
 from marl_sched.evaluation.compare import part_episodes
 from marl_sched.evaluation.learned import run_learned
@@ -27,6 +27,9 @@ from marl_sched.tuning.outcome import Outcome
 from marl_sched.tuning.plan import rung_key
 
 Report = Callable[[Mapping[str, Any]], None]
+
+PARAM = "param_"
+"""Before a classic scheduler's parameter, in columns of the results."""
 
 MUST_BE_FINITE = ("policy_loss", "value_loss", "q_loss", "gradient_norm")
 """Columns of metrics.csv in which NaN or infinity means that learning has diverged."""
@@ -46,9 +49,16 @@ class Job:
     """Folder of the trial that it continues."""
     rungs: tuple[float, ...]
     cutoffs: dict[str, float]
+    budget: int = 1
+    """Trials' worth of training at its end, with its parent's."""
     scheduler: str | None = None
     """A classic one whose parameters are searched; None: training."""
     candidates: int = 0
+
+    @property
+    def units(self) -> int:
+        """Trials' worth of training that it does itself."""
+        return 1 if self.parent is not None else self.budget
 
 
 class _Ended(Exception):
@@ -86,7 +96,8 @@ def run_job(job: Job, report: Report) -> Outcome:
 def _train(job: Job, config: Config, folder: Path, outcome: Outcome, report: Report) -> Outcome:
     def watch(row: Mapping[str, Any]) -> None:
         _check_finite(row)
-        report({"progress": _progress(config, row), **row})
+        own = 1.0 - (1.0 - _progress(config, row)) * job.budget / job.units
+        report({"progress": max(0.0, own), "units": job.units, **row})
         _check_rungs(job, config, folder)
 
     try:
@@ -113,7 +124,7 @@ def raw_on_validation(config: Config, policy: LearnedPolicy) -> dict[str, float]
     """`valid_X`: mean of each raw metric X of a policy over the validation episodes."""
     episodes = part_episodes(config, "validation", config.training.validation_episodes)
     runs = {"policy": run_learned(config, "validation", policy.act, episodes, policy.demand)}
-    add_fractions(config, "validation", runs)
+    add_fractions(config, "validation", runs, episodes)
     played = runs["policy"]
     return {
         f"valid_{metric}": sum(one[metric] for one in played) / len(played) for metric in played[0]
@@ -121,17 +132,12 @@ def raw_on_validation(config: Config, policy: LearnedPolicy) -> dict[str, float]
 
 
 def add_fractions(
-    config: Config, part: str, runs: dict[str, list[dict[str, float]]], episodes: int | None = None
+    config: Config, part: str, runs: dict[str, list[dict[str, float]]], episodes: list[Episode]
 ) -> None:
     """Add `gpu_useful_fraction` and `deadline_missed_fraction` to metrics by scheduler."""
-    count = config.training.validation_episodes if episodes is None else episodes
     unbounded = config.evaluation.model_copy(update={"bound_episodes": 0})
-    limits = limits_of(
-        config.model_copy(update={"evaluation": unbounded}),
-        part,
-        part_episodes(config, part, count),
-    )
-    limits.add_useful(runs)
+    config = config.model_copy(update={"evaluation": unbounded})
+    limits_of(config, part, episodes).add_useful(runs)
     for summaries in runs.values():
         for one in summaries:
             one["deadline_missed_fraction"] = one["num_deadlines_missed"] / one["num_jobs"]
@@ -218,9 +224,8 @@ def _search_parameters(job: Job, config: Config, report: Report) -> dict[str, fl
     write_text(
         folder / "tuned.yaml", yaml.safe_dump(as_yaml(scheduler, tuned, command), sort_keys=False)
     )
-    write_text(folder / "params.json", json.dumps(tuned.params) + "\n")
     return {
-        "network_percent": tuned.score_percent,
+        "validation_percent": tuned.score_percent,
         "simulated": float(tuned.simulated),
-        **{f"param_{name}": value for name, value in tuned.params.items()},
+        **{f"{PARAM}{name}": value for name, value in tuned.params.items()},
     }

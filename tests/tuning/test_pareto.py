@@ -32,9 +32,9 @@ def test_hypervolume_of_boxes_by_hand() -> None:
 
 def test_hypervolume_against_sampling() -> None:
     rng = np.random.default_rng(0)
-    costs, points = rng.random((7, 4)), rng.random((40_000, 4))
-    covered = (points[:, None] >= costs[None]).all(axis=2).any(axis=1).mean()
-    assert hypervolume(costs, np.ones(4)) == pytest.approx(covered, abs=0.01)
+    costs, points = rng.random((7, 4)), rng.random((10_000, 4))
+    covered = np.mean([(costs <= point).all(axis=1).any() for point in points])
+    assert hypervolume(costs, np.ones(4)) == pytest.approx(covered, abs=0.02)
 
 
 def test_costs_are_shares_of_the_bases_and_lower_is_better() -> None:

@@ -22,7 +22,8 @@ from marl_sched.config import Config, load_config
 from marl_sched.errors import UserError
 from marl_sched.files import write_text
 from marl_sched.tuning.outcome import read_outcome
-from marl_sched.tuning.page import known_pages, load_page, log
+from marl_sched.tuning.page import known_pages, load_page
+from marl_sched.tuning.page import log as log_range
 from marl_sched.tuning.plan import Proposal
 from marl_sched.tuning.sweep import Run, run_sweep, trial_config
 from tests.tuning import pages
@@ -146,17 +147,17 @@ def test_killed_and_started_again_ends_as_if_undisturbed(tmp_path: Path) -> None
     """The driver joins the session's cluster, as starting another one takes longer."""
     import ray
 
-    command = [sys.executable, "-m", "marl_sched", "tune", "tests/tuning/pages.py"]
-    command += [*pages.QUICK, "--iterations", "3", "--concurrent", "2"]
+    arguments = [str(ROOT / "tests/tuning/pages.py"), *pages.QUICK, "--iterations", "3"]
+    command = [sys.executable, "-m", "marl_sched", "tune", *arguments]
     command += ["--address", ray.get_runtime_context().gcs_address]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    log_file = tmp_path / "killed.log"
 
     def start(out: Path) -> subprocess.Popen[bytes]:
-        log_file = (tmp_path / f"{out.name}.log").open("ab")
-        return subprocess.Popen(
-            [*command, "--out", str(out)], cwd=ROOT, env=environment, stdout=log_file,
-            stderr=log_file,
-        )  # fmt: skip
+        with log_file.open("ab") as log:
+            return subprocess.Popen(
+                [*command, "--out", str(out)], cwd=ROOT, env=environment, stdout=log, stderr=log
+            )
 
     killed, plain = tmp_path / "killed", tmp_path / "plain"
     process = start(killed)
@@ -167,9 +168,8 @@ def test_killed_and_started_again_ends_as_if_undisturbed(tmp_path: Path) -> None
     assert process.wait() == -signal.SIGKILL
     ended = [read_outcome(path) for path in (killed / "trials").iterdir()]
     assert ended.count(None) >= 1
-    for out in (killed, plain):
-        code = start(out).wait()
-        assert code == 0, (tmp_path / f"{out.name}.log").read_text(encoding="utf-8")[-2000:]
+    assert start(killed).wait() == 0, log_file.read_text(encoding="utf-8")[-2000:]
+    assert tune(*arguments, "--out", str(plain)) == 0
     again, undisturbed = (pd.read_parquet(out / "results.parquet") for out in (killed, plain))
     assert len(again) == 5
     pd.testing.assert_frame_equal(again, undisturbed)
@@ -232,7 +232,7 @@ def test_folders_of_others_and_changed_spaces_are_refused(tmp_path: Path) -> Non
     record = {"sweep": pages.SWEEP.as_record(), "settings": settings(1).model_dump(mode="json")}
     del record["settings"]["evaluation"]
     write_text(tmp_path / "sweep.json", json.dumps(record | {"lag": 4}))
-    wider = replace(pages.SWEEP, space={"training.ppo.lr": log(1e-3, 1.0)})
+    wider = replace(pages.SWEEP, space={"training.ppo.lr": log_range(1e-3, 1.0)})
     with pytest.raises(UserError, match="space: training.ppo.lr: high was 0.01 and now is 1.0"):
         run_sweep(replace(run, sweep=wider))
     write_text(tmp_path / "run.json", "{}")
