@@ -12,14 +12,14 @@ from marl_sched.schedulers.scorer_inputs import inputs_of, levels_by, scores_of
 from tests.export.trained import policy_of
 from tests.models.test_policy import arrays, make_policy
 from tests.schedulers.test_scorer import BASE, record
-from tests.schedulers.views import random_view
+from tests.schedulers.views import JobRow, make_view, random_view
 
 pytest.importorskip("onnx", reason="needs the extra `onnx`")
 pytest.importorskip("onnxruntime", reason="needs the extra `onnx`")
 
 from marl_sched.export.graph import network_graph, scorer_graph  # noqa: E402
 from marl_sched.export.onnx_file import session_of  # noqa: E402
-from marl_sched.export.parity import corrected, network_parity, scorer_parity  # noqa: E402
+from marl_sched.export.parity import corrected, is_close_call, network_parity, scorer_parity  # noqa: E402
 
 
 def run(policy: LearnedPolicy, obs: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -90,3 +90,9 @@ def test_parity_of_networks_finds_other_weights() -> None:
     assert not network_parity(moved, session, 60, 0).passed
     state["slot_head.bias"] = state["slot_head.bias"] * np.float32(np.nan)
     assert not network_parity(LearnedPolicy(game_policy.manifest, state), session, 60, 0).passed
+
+
+def test_a_close_call_is_told_from_a_clear_one() -> None:
+    view = make_view(1, JobRow(total_s=100.0), JobRow(total_s=100.0))
+    assert is_close_call(view, np.array([[1.0], [1.0 + 1e-6]]))
+    assert not is_close_call(view, np.array([[1.0], [1.1]]))
