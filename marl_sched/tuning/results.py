@@ -148,7 +148,7 @@ def _write_best(run: Run, row: Mapping[str, Any], why: str) -> None:
     """The trial's settings, as `train --config` takes them, with where they come from."""
     source = load_trial_config(run, row)
     head = f"# {row['name']} of the sweep {run.sweep.title!r}, by {why}.\n"
-    head += f"# Its trained scheduler: {source.parent}\n"
+    head += f"# Its network: {source.parent / 'network'}\n"
     write_text(run.out / "best.yaml", head + source.read_text(encoding="utf-8"))
 
 
@@ -157,9 +157,9 @@ def _failures(outcomes: list[Outcome]) -> list[str]:
     same = [one.name for one in outcomes if one.figures.get("best_iteration") == 0]
     if same:
         failed.append(
-            f"No network was clearly better than the base schedule on validation in: "
-            f"{', '.join(same)}; these keep the base, or the best single algorithm. Give them "
-            "more --minutes-per-trial"
+            f"No network was clearly better than the base schedule and each single algorithm on "
+            f"validation in: {', '.join(same)}; their runs keep one of these in best/, while the "
+            "network is judged here. Give them more --minutes-per-trial"
         )
     return failed
 
