@@ -118,10 +118,11 @@ def _tradeoff(
 def _draw(run: Run, rows: list[Row], terms: Sequence[str], title: str) -> None:
     for row in rows:
         # Names of every seed and point would hide the picture; the page shows them all.
-        row["label"] = "" if row["kind"] == "conditioned" or row.get("seed") else row["name"]
+        hidden = row["kind"] == "conditioned" or row.get("seed")
+        row["label"] = "" if hidden else row["name"].removesuffix("_seed0")
     first = AXES[terms[0]]
     panels = [(first, AXES[term]) for term in terms[1:]]
-    draw(rows, panels[:3], run.out / "tradeoff.png", title)
+    draw(rows, panels[-3:], run.out / "tradeoff.png", title)
     draw_html(rows, panels, run.out / "tradeoff.html", title, METRICS)
     for row in rows:
         del row["label"]
