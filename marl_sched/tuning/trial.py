@@ -158,7 +158,8 @@ def _inherit(job: Job, folder: Path) -> None:
         return
     source = RunFolder(Path(job.parent))
     checkpoint = source.latest_checkpoint()
-    assert checkpoint is not None, "a trial that did not fail leaves a checkpoint"
+    if checkpoint is None:
+        return  # its time was over before its first iteration: there is nothing to go on from
     temporary = folder.with_name(f".{folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(checkpoint, temporary / "checkpoints" / checkpoint.name)
