@@ -5,12 +5,12 @@
         --trace ../shared/data/itp/cluster05.csv --cluster 16x8
 
 Four members train side by side, generation by generation; after each the worst goes on from
-the best with changed values. They are compared by the mean completion time of what they keep on
+the best with changed values. They are compared by the mean completion time of their networks on
 validation, a raw metric: with other reward weights their own scores are no measure.
 
 Result, in --out: results.parquet (a row for each member of each generation), summary.md,
 best.yaml, trials/NAME, a run's folder each.
-Expected: later generations are no worse than earlier ones, as each keeps the best policy so far.
+Expected: step sizes and weights of later generations gather round those of the best so far.
 Duration with the defaults: at most 6 minutes and the starts on 2 cores. The same command goes
 on after a kill.
 """

@@ -13,8 +13,8 @@ raw metrics, never by its own weighted reward. Deadline misses take part where j
 
 Result, in --out: results.parquet, hypervolume.parquet, summary.md, tradeoff.png, tradeoff.html,
 best.yaml (settings of the best for --prefer), trials/NAME, a run's folder each.
-Expected: the rigid classic schedulers take about twice as long or more. A trial that found
-nothing better keeps the base schedule (elastic_index), or the best single algorithm.
+Expected: the rigid classic schedulers take about twice as long or more. A trial is judged by its
+best network, also where its run keeps the base schedule (elastic_index) or a single algorithm.
 Duration with the defaults: about 15 minutes on 2 cores. The same command goes on after a kill.
 """
 

@@ -99,7 +99,15 @@ def draw(
         subplots, [panels[0], *panels], [False] + [True] * len(panels), strict=True
     ):
         best = min(row[x.metric] for row in table)
-        rows = [row for row in table if not closed or row[x.metric] <= CLOSE * best]
+        near = [row[x.metric] <= CLOSE * best for row in table]
+        if closed:
+            rows = [row for row, is_near in zip(table, near, strict=True) if is_near]
+        else:
+            # Those close together are named in the close-ups.
+            rows = [
+                {**row, "label": ""} if is_near else row
+                for row, is_near in zip(table, near, strict=True)
+            ]
         _panel(ax, rows, x, y)
         ax.set_title(
             f"close-up, up to {CLOSE:g} times the best" if closed else "everybody",
@@ -193,10 +201,11 @@ def _together(
             groups.append([index])
     labels = []
     for group in groups:
-        kind = next(kind for kind in STYLE if kind in kinds[group])
-        text = "\n".join(names[index] for index in group if names[index])
-        if not text:
+        group = [index for index in group if names[index]]
+        if not group:
             continue
+        kind = next(kind for kind in STYLE if kind in kinds[group])
+        text = "\n".join(names[index] for index in group)
         labels.append((points[group[0]], text, STYLE[kind][0]))
     return labels
 

@@ -81,6 +81,8 @@ class RunFolder:
         self.metrics = out / "metrics.csv"
         self.checkpoints = out / "checkpoints"
         self.best = out / "best"
+        self.network = out / "network"
+        """The best network of PPO or DQN on validation, also where `best` is something simpler."""
         self.base = out / "base"
         """The best scorer of a warm start, on which PPO or DQN act."""
 
@@ -134,7 +136,7 @@ class RunFolder:
             )
 
     def _clear(self) -> None:
-        for folder in (self.checkpoints, self.best, self.base):
+        for folder in (self.checkpoints, self.best, self.network, self.base):
             shutil.rmtree(folder, ignore_errors=True)
         for name in ("metrics.csv", "run.json", "config.yaml"):
             (self.out / name).unlink(missing_ok=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -68,7 +70,8 @@ def train(
     """Train until the configured minutes or iterations are over.
 
     Leaves in `out`: config.yaml, run.json, metrics.csv, checkpoints/iter_N (the last two) and
-    best/, the policy that was best on validation. The base schedule is validated first, as
+    best/, the policy that was best on validation, and network/, the best network of PPO or DQN,
+    also where a simpler scheduler is kept. The base schedule is validated first, as
     iteration 0, and after it each single algorithm of `meta`: what is in best/ is never worse on
     validation than those. A network of PPO or DQN takes the place of another scheduler where it
     is better by more than the standard error of the difference.
@@ -184,6 +187,7 @@ class _Run:
         self._decisions = 0
         self._best_iteration = 0
         self._best: Score | None = None
+        self._best_network = math.inf
         self._clock = clock
         self._singles_known = False
 
@@ -195,6 +199,7 @@ class _Run:
         """Go on from `checkpoint`, or validate the base schedule as iteration 0."""
         if checkpoint is None:
             self._folder.metrics.unlink(missing_ok=True)
+            shutil.rmtree(self._folder.network, ignore_errors=True)
             row: Row = {"iteration": 0, "decisions": 0}
             self._keep(row, self._trainer.candidate(0, True))
             self._validate_singles()
@@ -209,6 +214,8 @@ class _Run:
         # best/ may be newer than the checkpoint: what it holds is what counts.
         self._best_iteration, best = self._trainer.best_in(self._folder.best)
         self._best = as_score(best)
+        if self._folder.network.is_dir():
+            self._best_network = _recorded_score(self._folder.network)
         self._folder.drop_rows_after(self._iteration)
 
     def loop(self) -> None:
@@ -247,6 +254,9 @@ class _Run:
         """Score what has been learned so far, and keep it where it is the best yet."""
         score = as_score(candidate.score())
         row["validation_percent"] = score.percent
+        if candidate.cautious and self._iteration > 0 and score.percent < self._best_network:
+            self._best_network = score.percent
+            candidate.save(self._folder.network, score.percent)
         best = self._best
         if best is None:
             better = True
@@ -332,3 +342,11 @@ class _Run:
 
     def stop(self) -> None:
         self._trainer.stop()
+
+
+def _recorded_score(folder: Path) -> float:
+    """Score on validation with which a policy was saved."""
+    from marl_sched.models.policy import load_policy
+
+    score = load_policy(folder).manifest.validation
+    return math.inf if score is None else score

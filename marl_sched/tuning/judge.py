@@ -20,7 +20,7 @@ from marl_sched.tuning.outcome import Outcome
 from marl_sched.tuning.page import Sweep
 from marl_sched.tuning.plan import CONDITIONED, REWARD, Proposal, simplex_points
 from marl_sched.tuning.sweep import Run, trial_config
-from marl_sched.tuning.trial import PARAM, add_fractions
+from marl_sched.tuning.trial import PARAM, add_fractions, judged_folder
 
 METRICS = {
     "avg_jct_s": "mean JCT",
@@ -51,7 +51,7 @@ def judged_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
             rows.append(row)
             played.append(None)
             continue
-        policy = load_policy(run.trials / outcome.name)
+        policy = load_policy(judged_folder(run.trials / outcome.name))
         proposal = Proposal(outcome.name, outcome.values, outcome.seed)
         settings = trial_config(config, proposal)
         for point, weights in _points_of(run.sweep, config, outcome).items():

@@ -61,8 +61,8 @@ class Sweep:
     its trials end by themselves."""
     objectives: tuple[str, ...] = ("network_percent",)
     """Columns of the results that the search lowers; a leading `-` raises one. `network_percent`
-    is the validation score of a trial's best network; `valid_X` a raw metric X of what the trial
-    keeps, on validation."""
+    is the validation score of a trial's best network; `valid_X` a raw metric X of that
+    network, on validation."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What differs from the project's defaults; options and --config go before it."""
     space: Mapping[str, Range] = field(default_factory=dict)

@@ -118,10 +118,11 @@ def _tradeoff(
 def _draw(run: Run, rows: list[Row], terms: Sequence[str], title: str) -> None:
     for row in rows:
         # Names of every seed and point would hide the picture; the page shows them all.
-        row["label"] = "" if row["kind"] == "conditioned" or row.get("seed") else row["name"]
+        hidden = row["kind"] == "conditioned" or row.get("seed")
+        row["label"] = "" if hidden else row["name"].removesuffix("_seed0")
     first = AXES[terms[0]]
     panels = [(first, AXES[term]) for term in terms[1:]]
-    draw(rows, panels[:3], run.out / "tradeoff.png", title)
+    draw(rows, panels[-3:], run.out / "tradeoff.png", title)
     draw_html(rows, panels, run.out / "tradeoff.html", title, METRICS)
     for row in rows:
         del row["label"]
@@ -148,7 +149,7 @@ def _write_best(run: Run, row: Mapping[str, Any], why: str) -> None:
     """The trial's settings, as `train --config` takes them, with where they come from."""
     source = load_trial_config(run, row)
     head = f"# {row['name']} of the sweep {run.sweep.title!r}, by {why}.\n"
-    head += f"# Its trained scheduler: {source.parent}\n"
+    head += f"# Its network: {source.parent / 'network'}\n"
     write_text(run.out / "best.yaml", head + source.read_text(encoding="utf-8"))
 
 
@@ -157,9 +158,9 @@ def _failures(outcomes: list[Outcome]) -> list[str]:
     same = [one.name for one in outcomes if one.figures.get("best_iteration") == 0]
     if same:
         failed.append(
-            f"No network was clearly better than the base schedule on validation in: "
-            f"{', '.join(same)}; these keep the base, or the best single algorithm. Give them "
-            "more --minutes-per-trial"
+            f"No network was clearly better than the base schedule and each single algorithm on "
+            f"validation in: {', '.join(same)}; their runs keep one of these in best/, while the "
+            "network is judged here. Give them more --minutes-per-trial"
         )
     return failed
 

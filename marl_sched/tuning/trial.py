@@ -106,18 +106,24 @@ def _train(job: Job, config: Config, folder: Path, outcome: Outcome, report: Rep
         outcome = replace(outcome, state=end.state, reason=str(end))  # type: ignore[arg-type]
         if end.state == "failed":
             return outcome
-    policy = load_policy(folder)
+    kept, policy = load_policy(folder), load_policy(judged_folder(folder))
     rows = RunFolder(folder).rows()
     best = _best_network(rows)
     figures = {
         "iterations": rows[-1]["iteration"],
         "decisions": rows[-1]["decisions"],
-        "best_iteration": float(policy.manifest.iteration),
-        "validation_percent": policy.manifest.validation,
+        "best_iteration": float(kept.manifest.iteration),
+        "validation_percent": kept.manifest.validation,
         "network_percent": best,
     } | raw_on_validation(config, policy)
     figures = {key: float(value) for key, value in figures.items() if value is not None}
     return replace(outcome, figures=figures, rungs=_rungs(job, config, rows))
+
+
+def judged_folder(folder: Path) -> Path:
+    """Where a trial's best network on validation is; what the run kept, where there is none."""
+    network = RunFolder(folder).network
+    return network if network.is_dir() else folder
 
 
 def raw_on_validation(config: Config, policy: LearnedPolicy) -> dict[str, float]:
@@ -144,17 +150,20 @@ def add_fractions(
 
 
 def _inherit(job: Job, folder: Path) -> None:
-    """Start from where the parent's training was: its checkpoint, best policy and records."""
+    """Start from where the parent's training was: its checkpoint and best policy.
+
+    Not its best network and records: they may be of other reward weights.
+    """
     if job.parent is None or folder.is_dir():
         return
     source = RunFolder(Path(job.parent))
     checkpoint = source.latest_checkpoint()
-    assert checkpoint is not None, "a trial that did not fail leaves a checkpoint"
+    if checkpoint is None:
+        return  # its time was over before its first iteration: there is nothing to go on from
     temporary = folder.with_name(f".{folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(checkpoint, temporary / "checkpoints" / checkpoint.name)
     shutil.copytree(source.best, temporary / "best")
-    shutil.copy(source.metrics, temporary / "metrics.csv")
     temporary.rename(folder)
 
 

@@ -32,7 +32,11 @@ def playing(scores: list[float | None], seen: list[int]) -> Any:
         folder = RunFolder(out)
         folder.out.mkdir()
         for iteration, score in enumerate(scores):
-            row = {"iteration": iteration, "elapsed_s": 1.0, "decisions": 256 * iteration}
+            row: dict[str, Any] = {
+                "iteration": iteration,
+                "elapsed_s": 1.0,
+                "decisions": 256 * iteration,
+            }
             row["validation_percent"] = score
             folder.append(row)
             seen.append(iteration)
