@@ -118,8 +118,8 @@ def test_a_scorer_s_folder_is_a_scheduler(
     assert report["schedulers"][str(out)] == kept["schedulers"][str(out)]
     simulated = call(capsys, "simulate", "--scheduler", out, "--cluster", "2x4", "--json")
     assert simulated.code == 0 and json.loads(simulated.out)["num_finished"] == 6000
-    file = out / "best" / "scorer.json"
-    file.write_text(file.read_text().replace("0.", "1.", 1))
+    (file,) = (out / "best").glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
     for command in ("simulate", "evaluate"):
         refused = call(capsys, command, "--scheduler", out)
         assert refused.code == 2 and "SHA-256" in refused.err.splitlines()[-1]

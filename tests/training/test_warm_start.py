@@ -76,11 +76,9 @@ def test_both_stages_are_one_run(whole: Path) -> None:
     assert record["warm_start"] == {
         "iteration": warm.iteration, "validation_percent": warm.validation
     }  # fmt: skip
-    assert (
-        record["best_validation"]
-        <= warm.validation
-        == min(row["validation_percent"] for row in rows[:3])
-    )
+    assert record["best_validation"] <= warm.validation
+    least = min(row["validation_percent"] for row in rows[:3])
+    assert warm.validation == pytest.approx(least, rel=1e-5)  # metrics.csv has six digits
     kept = load_config(whole / "config.yaml")
     assert kept.env.base == settings(4).env.base == warm.config["env"]["base"]
 
