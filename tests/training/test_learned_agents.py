@@ -190,7 +190,10 @@ def test_agents_learn_that_held_gpus_cost() -> None:
 def test_declaring_earns_the_scheduler_nothing() -> None:
     """Whatever agents declare, taking the base schedule by name earns what committing earns."""
     config = settings(
-        1, "env.actions=meta", "env.train_load=[1.0,1.2]", "env.algorithms=[elastic_index:tuned,equi]"
+        1,
+        "env.actions=meta",
+        "env.train_load=[1.0,1.2]",
+        "env.algorithms=[elastic_index:tuned,equi]",
     )
     take_base = 1 + config.env.algorithms.index(config.env.base)
     env = BatchedSchedulingEnv(config, 2, seed=0)
