@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 15))
 
-TRAIN_ARGS ?= --out runs/built-in --resume auto
+TRAIN_ARGS ?= --preset fast --minutes 8 --out runs/built-in --resume auto
 TEST_WORKERS ?= 2
 TEST_ARGS ?=
 
