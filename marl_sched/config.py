@@ -389,6 +389,11 @@ class Config(_Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
+    @property
+    def training_seed(self) -> int:
+        """Seed of networks, exploration and drawn episodes: `training.seed`, else `seed`."""
+        return self.seed if self.training.seed is None else self.training.seed
+
     @model_validator(mode="after")
     def _learned_agents_need_ppo(self) -> Config:
         if self.env.agents == "learned" and self.training.algo != "ppo":

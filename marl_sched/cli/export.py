@@ -37,6 +37,9 @@ def export(
             "card; may be repeated."
         ),
     ] = None,
+    note: Annotated[
+        str, typer.Option(help="With --pretrained: a sentence for the model card.")
+    ] = "",
     trust: Annotated[
         bool,
         typer.Option(
@@ -77,7 +80,7 @@ def export(
             from marl_sched.export.pretrained import write_pretrained
 
             written[pretrained] = write_pretrained(
-                found, pretrained, results or [], observations, seed
+                found, pretrained, results or [], observations, seed, note
             )
     for notice in found.notices():
         tables.notices.print(notice, highlight=False)

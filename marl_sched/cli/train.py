@@ -81,6 +81,7 @@ def train(
     from marl_sched.envs.batched import load_part
     from marl_sched.errors import UserError
     from marl_sched.presets import preset_settings
+    from marl_sched.training.run import check
 
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, not a folder; choose another --out")
@@ -104,6 +105,8 @@ def train(
         settings = o.resolve(config=config, settings=set_, base=page, **given)
     if settings.training.es.suite is not None and not _has_scorer(settings):
         raise UserError("--suite: only a scorer is trained on several clusters; take --algo es")
+    if data is not None and settings.training.es.suite is None:
+        raise UserError("--data: only a suite reads that folder; say which, --suite training")
     if iterations is not None and minutes is None:
         # A count alone is a reproducible run: no clock ends it.
         ends = settings.training.model_copy(update={"minutes": None})
@@ -112,6 +115,7 @@ def train(
         part = load_part(settings, "train")
         tables.report_skipped(part.skipped)
         tables.notices.print(_describe(settings, part), highlight=False)
+        check(settings)
         with tables.status("compiling the simulator (once on a machine, under a minute)"):
             _warm_up(settings)
         classic = _classic_on_validation(settings)

@@ -72,6 +72,7 @@ def tune(
     from marl_sched.cli import tables
     from marl_sched.cli.tune_display import Display
     from marl_sched.envs.batched import load_part
+    from marl_sched.errors import UserError
     from marl_sched.tuning.judge import parse_preference
     from marl_sched.tuning.loggers import check_loggers
     from marl_sched.tuning.page import check_packages, load_page
@@ -91,6 +92,11 @@ def tune(
     if iterations is not None:
         ends = settings.training.model_copy(update={"minutes": None})
         settings = settings.model_copy(update={"training": ends})
+    if settings.training.algo == "es" or settings.training.warm_start > 0:
+        raise UserError(
+            "a sweep judges networks of PPO and DQN: leave out training.algo=es and "
+            "training.warm_start"
+        )
     tables.report_skipped(load_part(settings, "train").skipped)
     sweep = _with_terms(sweep, settings)
     check_packages(sweep)
@@ -108,6 +114,8 @@ def tune(
         results = write_results(run, outcomes, _workload(settings), jobs, wanted)
     write_summary(results, out / "summary.md", tables.figure, (out / "tradeoff.png").is_file())
     _print(results)
+    if outcomes and all(outcome.state == "failed" for outcome in outcomes):
+        raise UserError(f"{out}: every trial failed; summary.md there has the reasons")
 
 
 def _changed(

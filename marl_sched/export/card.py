@@ -32,7 +32,9 @@ preempted at a cost and their sizes are known by noisy estimates. `--scheduler p
 `simulate` and `evaluate`, `--set env.base=pretrained` in training; `scorer.onnx` elsewhere (its
 manifest names inputs and outputs). All features are relative, so that one network serves any
 cluster. It only corrects the scores of a rule: it decides about nothing but GPUs of jobs, and
-holds no data of any job."""
+holds no data of any job. In states unlike those of its training the rule that it started from
+decides alone; `scorer.onnx` is the network without that guard, whose ranges its manifest gives
+(`known`, and `fallback` for the rule)."""
 
 
 def model_card(checkpoint: Path, results: list[Path]) -> str:
@@ -134,6 +136,7 @@ def _training(record: ScorerRecord) -> list[str]:
         "",
         f"- Evolution strategies, seed {config['seed']}, {es['sequences']} sequences and "
         f"{es['pairs']} pairs of networks a generation; {found}.",
+        *([f"- {record.note}"] if record.note else []),
         f"- Data: training parts of {', '.join(map(str, traces))}{tenants}; clusters "
         f"{', '.join(map(str, (config['cluster'], *config['env']['train_clusters'])))}.",
         f"- Source: commit {record.git_commit or 'unknown'}; {versions or 'versions unknown'}.",
@@ -204,7 +207,7 @@ def _limits(suites: list[tuple[dict[str, Any], str]]) -> list[str]:
             f"{_interval(worst['vs_best_classic'][name])} % against `{worst['best_classic']}`."
         )
     lines += [
-        "- One training run, of one seed: other seeds may do better or worse.",
+        "- Weights of one training run: other seeds may do better or worse.",
         "- The aim is the mean completion time: what it does to single jobs, tenants or deadlines "
         "is not part of it.",
         "- Figures are of a simulator; no real cluster has been scheduled.",

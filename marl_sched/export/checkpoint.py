@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from marl_sched.config import load_config
 from marl_sched.errors import UserError
 from marl_sched.models.policy import LearnedPolicy, Manifest, load_policy
 from marl_sched.schedulers import Scheduler, scorer_of_record
+from marl_sched.schedulers.guard import Guard
+from marl_sched.schedulers.scorer import GLOBAL_FEATURES
 from marl_sched.schedulers.scorer_file import (
     ScorerRecord,
     is_scorer,
@@ -73,7 +76,10 @@ class Checkpoint:
         found: dict[str, Any] = {"algo": self.algo}
         if isinstance(trained, ScorerRecord):
             found |= {"params": trained.params, "features": list(trained.features)}
-            found |= {"fallback": trained.fallback, "seen": trained.seen}
+            low, high = Guard(trained.fallback, trained.seen).known
+            ends = zip(low.tolist(), high.tolist(), strict=True)
+            known = {n: e for n, e in zip(GLOBAL_FEATURES, ends, strict=True) if isfinite(e[0])}
+            found |= {"fallback": trained.fallback, "known": known}
             record: Any = trained
         else:
             record = trained.manifest

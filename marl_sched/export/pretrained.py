@@ -21,7 +21,7 @@ LARGEST_BYTES = 2 * 1024**2
 
 
 def write_pretrained(
-    found: Checkpoint, folder: Path, results: list[Path], observations: int, seed: int
+    found: Checkpoint, folder: Path, results: list[Path], observations: int, seed: int, note: str
 ) -> dict[str, Any]:
     """Write manifest.json, weights.safetensors, scorer.onnx and MODEL_CARD.md into `folder`.
 
@@ -29,6 +29,7 @@ def write_pretrained(
         found: a scorer.
         results: folders that `evaluate --suite .. --out` left, for the model card.
         observations, seed: of the ONNX file's check.
+        note: for the model card, such as how this scorer was chosen.
 
     Returns:
         The manifest of the ONNX file.
@@ -48,6 +49,7 @@ def write_pretrained(
         config=portable(record.config),
         command=portable(facts["command"]),
         git_commit=facts["git_commit"],
+        note=note,
     )
     found = replace(found, trained=record, run={})
     card = card_of(record, found.digest, results)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
 
-from marl_sched.schedulers.scorer import GLOBAL_FEATURES, NUM_GLOBAL, NUM_INDEX_PARAMS, NUM_TALLY
+from marl_sched.schedulers.scorer import GLOBAL_FEATURES, NUM_GLOBAL, NUM_TALLY
 
 MARGIN = 0.1
 """States count as known this far beyond those seen, as a share of each feature's range."""
@@ -31,15 +32,20 @@ class Guard:
     """In training; None: every state counts as known."""
 
     @property
-    def array(self) -> np.ndarray:
-        """(NUM_GUARD + NUM_TALLY,) float64: the guard, and an empty tally."""
+    def known(self) -> tuple[np.ndarray, np.ndarray]:
+        """(7,) float64 each: least and highest known value of each global feature."""
         low, high = np.full(NUM_GLOBAL, -np.inf), np.full(NUM_GLOBAL, np.inf)
         if self.seen is not None:
             low, high = np.array([self.seen[name] for name in GLOBAL_FEATURES]).T
             low, high = low - MARGIN * (high - low), high + MARGIN * (high - low)
         at = GLOBAL_FEATURES.index(UNGUARDED)
         low[at], high[at] = -np.inf, np.inf
-        return np.concatenate([list(self.fallback.values()), low, high, EMPTY])
+        return low, high
+
+    @property
+    def array(self) -> np.ndarray:
+        """(NUM_GUARD + NUM_TALLY,) float64: the guard, and an empty tally."""
+        return np.concatenate([list(self.fallback.values()), *self.known, EMPTY])
 
 
 EMPTY = np.concatenate([[0.0, 0.0], np.full(NUM_GLOBAL, np.inf), np.full(NUM_GLOBAL, -np.inf)])
@@ -76,13 +82,18 @@ def merged(met: list[Ranges]) -> Ranges:
     }
 
 
+def known(met: Ranges) -> Ranges | None:
+    """What a scorer met, as what counts as known; None where it had nothing to decide."""
+    return met if all(low <= high for low, high in met.values()) else None
+
+
 def problem_of(params: Mapping[str, Any], seen: Any) -> str:
     """What is wrong with the parts of a guard read from a file; empty: nothing."""
-    if len(params) != NUM_INDEX_PARAMS:
-        return f"{len(params)} parameters of the index to fall back on"
+    if not all(map(isfinite, params.values())):
+        return "parameters to fall back on that are no numbers"
     if seen is None:
         return ""
     if sorted(seen) != sorted(GLOBAL_FEATURES):
         return "ranges of other features"
-    ordered = all(low <= high for low, high in seen.values())
+    ordered = all(-inf < low <= high < inf for low, high in seen.values())
     return "" if ordered else "a range that ends before it begins"

@@ -47,7 +47,8 @@ FEATURES = GLOBAL_FEATURES + JOB_FEATURES + LEVEL_FEATURES
 """Rows of the first layer, in order. All are relative, so that one network serves any cluster."""
 
 HIDDEN = 16
-NUM_INDEX_PARAMS = 5
+INDEX_PARAMS = ("p", "h", "g", "b", "trust")
+NUM_INDEX_PARAMS = len(INDEX_PARAMS)
 NUM_WEIGHTS = (len(FEATURES) + 2) * HIDDEN
 """First layer (F, H) row by row, its bias (H,), last layer (H,)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from math import isfinite
@@ -13,7 +14,7 @@ import numpy as np
 from marl_sched import artefact
 from marl_sched.errors import UserError
 from marl_sched.schedulers.guard import Ranges, problem_of
-from marl_sched.schedulers.scorer import FEATURES, HIDDEN, NUM_INDEX_PARAMS, NUM_WEIGHTS
+from marl_sched.schedulers.scorer import FEATURES, HIDDEN, INDEX_PARAMS, NUM_WEIGHTS
 
 FORMAT = "marl_sched.scorer/2"
 FORMER_FILE = "scorer.json"
@@ -51,6 +52,8 @@ class ScorerRecord:
     algo: str = "es"
     command: str = ""
     """That trained it; empty where nobody noted it."""
+    note: str = ""
+    """What else its users should know, such as how it was chosen."""
     git_commit: str | None = None
     """Of the source tree that trained it."""
 
@@ -74,6 +77,7 @@ def save_scorer(
     array = np.asarray(record.weights, np.float64)
     digest = artefact.write_weights(folder / name, {_TENSOR: array})
     manifest["files"] = {name: digest, **(others or {})}
+    manifest["numbers_sha256"] = _numbers_digest(record)
     return artefact.write_manifest(folder, manifest, {name})
 
 
@@ -126,8 +130,9 @@ def load_scorer(name: str | Path) -> ScorerRecord:
         read = {file: artefact.read_verified(folder, file, files[file]) for file in files}
         arrays = artefact.arrays_of(read[_weights_among(files)])
         weights = tuple(arrays[_TENSOR].tolist())
-        params = {str(key): float(value) for key, value in data.pop("params").items()}
-        fallback = {str(key): float(value) for key, value in data.pop("fallback").items()}
+        digest = data.pop("numbers_sha256")
+        params = _by_name(data.pop("params"))
+        fallback = _by_name(data.pop("fallback"))
         seen = data.pop("seen")
         if seen is not None:
             seen = {str(name): (float(low), float(high)) for name, (low, high) in seen.items()}
@@ -135,8 +140,21 @@ def load_scorer(name: str | Path) -> ScorerRecord:
         record = ScorerRecord(
             params=params, weights=weights, fallback=fallback, seen=seen, features=features, **data
         )
-    _check(folder, record)
+    _check(folder, record, digest)
     return record
+
+
+def _by_name(params: Mapping[str, Any]) -> dict[str, float]:
+    """Parameters of the index in the rule's order, whatever theirs is in the file."""
+    if set(params) != set(INDEX_PARAMS):
+        raise ValueError(f"parameters {', '.join(params)} instead of {', '.join(INDEX_PARAMS)}")
+    return {name: float(params[name]) for name in INDEX_PARAMS}
+
+
+def _numbers_digest(record: ScorerRecord) -> str:
+    """SHA-256 of the numbers beside the weights that decide."""
+    text = json.dumps([record.params, record.fallback, record.seen], sort_keys=True)
+    return artefact.sha256(text.encode())
 
 
 def weights_digest(name: str | Path) -> str:
@@ -152,21 +170,25 @@ def _weights_among(files: dict[str, str]) -> str:
     return name
 
 
-def _check(folder: Path, record: ScorerRecord) -> None:
+def _check(folder: Path, record: ScorerRecord, digest: str) -> None:
     path = folder / artefact.MANIFEST
     if record.features != FEATURES or record.hidden != HIDDEN:
         raise UserError(
             f"{path}: its network sees other features or has {record.hidden} units; train again "
             "with this version"
         )
-    sizes = (len(record.params), len(record.weights))
-    if sizes != (NUM_INDEX_PARAMS, NUM_WEIGHTS):
+    if len(record.weights) != NUM_WEIGHTS:
         raise UserError(
-            f"{path}: {sizes[0]} parameters and {sizes[1]} weights instead of {NUM_INDEX_PARAMS} "
-            f"and {NUM_WEIGHTS}; train again with this version"
+            f"{path}: {len(record.weights)} weights instead of {NUM_WEIGHTS}; train again with "
+            "this version"
+        )
+    if digest != _numbers_digest(record):
+        raise UserError(
+            f"{path}: its parameters or ranges do not match their SHA-256; the file was changed: "
+            "copy the folder again or train again"
         )
     problem = problem_of(record.fallback, record.seen)
     if problem:
         raise UserError(f"{path}: {problem}; train again with this version")
-    if not all(map(isfinite, record.weights)):
-        raise UserError(f"{path}: weights that are no numbers; train again")
+    if not all(map(isfinite, (*record.params.values(), *record.weights))):
+        raise UserError(f"{path}: parameters or weights that are no numbers; train again")

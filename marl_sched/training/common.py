@@ -87,14 +87,8 @@ def configure(
             custom_resources_per_learner={} if place is None else {place: 1},
         )
         .fault_tolerance(restart_failed_env_runners=True, delay_between_env_runner_restarts_s=1.0)
-        .debugging(seed=training_seed(config), log_level="ERROR")
+        .debugging(seed=config.training_seed, log_level="ERROR")
     )
-
-
-def training_seed(config: Config) -> int:
-    """Seed of networks, exploration and drawn episodes."""
-    seed = config.training.seed
-    return config.seed if seed is None else seed
 
 
 class FusedAdamLearner(TorchLearner):

@@ -231,7 +231,7 @@ def dqn_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> DQNConfig:
                 "discount_per_h": settings.discount_per_h,
                 "alpha": settings.alpha,
                 "beta": settings.beta,
-                "seed": common.training_seed(config),
+                "seed": config.training_seed,
             },
         )
         .reporting(

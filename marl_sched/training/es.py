@@ -20,7 +20,7 @@ import numpy as np
 
 from marl_sched.config import Config
 from marl_sched.errors import UserError
-from marl_sched.schedulers.guard import Ranges
+from marl_sched.schedulers.guard import Ranges, known
 from marl_sched.schedulers.scorer import (
     BIAS,
     FEATURES,
@@ -100,7 +100,7 @@ class EvolutionStrategies:
         self._players = Players(config)
         shifts = np.full(NUM_INDEX_PARAMS, float(self._es.tune_index))
         self._free = np.concatenate([shifts, free_weights(self._es.without)])
-        network = initial_weights([config.seed, _WEIGHTS])
+        network = initial_weights([config.training_seed, _WEIGHTS])
         first = np.concatenate([np.zeros(NUM_INDEX_PARAMS), network]) * self._free
         self._ascent = Ascent(first, self._es.lr, self._es.half_life)
         self._average = first
@@ -115,7 +115,7 @@ class EvolutionStrategies:
     def iterate(self) -> Row:
         """One generation."""
         es, theta = self._es, self._ascent.theta
-        rng = np.random.default_rng([self._config.seed, _TRAINING, self._ascent.steps])
+        rng = np.random.default_rng([self._config.training_seed, _TRAINING, self._ascent.steps])
         sequences = draw(self._config, "train", rng, es.sequences)
         noise = rng.standard_normal((es.pairs, theta.size)) * self._free
         networks = np.concatenate([theta[None], perturbed(theta, noise, es.sigma)])
@@ -152,7 +152,7 @@ class EvolutionStrategies:
             params=scorer.params,
             weights=scorer.weights[:NUM_WEIGHTS],
             fallback=base.params,
-            seen=seen,
+            seen=known(seen),
             iteration=iteration,
             validation=score,
             config=self._config.model_dump(mode="json"),

@@ -98,7 +98,7 @@ def train(
         UserError: when `out` holds another run, or no cluster answers at `address`.
     """
     config = _looking_ahead(config)
-    _check(config, env_class)
+    check(config, env_class)
     folder = RunFolder(out, None if storage is None else Storage(storage))
     with _session(config, address):
         checkpoint = folder.prepare(config, resume, overwrite)
@@ -130,12 +130,17 @@ def _looking_ahead(config: Config) -> Config:
     return config.model_copy(update={"env": env})
 
 
-def _check(config: Config, env_class: str) -> None:
-    """End here on a bad trace, cluster or base, with nothing written."""
-    if config.training.algo == "es" or config.training.warm_start > 0:
-        from marl_sched.training.sequences import check
+def check(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> None:
+    """End here on a bad trace, cluster or base, with nothing written.
 
-        check(config)
+    Raises:
+        UserError: naming it.
+    """
+    if config.training.algo == "es" or config.training.warm_start > 0:
+        from marl_sched.training import es, sequences
+
+        sequences.check(config)
+        es.free_weights(config.training.es.without)
     if config.training.algo != "es":
         from marl_sched.training.clusters import check_clusters
         from marl_sched.training.common import spaces_of

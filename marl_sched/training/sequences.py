@@ -65,8 +65,9 @@ def base_scheduler(config: Config) -> Scheduler:
     base = get_scheduler(config.env.base)
     if base.name != "elastic_index":
         raise UserError(
-            f"setting env.base: --algo es corrects the scores of elastic_index, and "
-            f"{config.env.base!r} has none; write for example elastic_index:p=0.5"
+            f"setting env.base: --algo es and warm starts begin at elastic_index, not at "
+            f"{config.env.base!r}; write for example elastic_index:p=0.5 (PPO and DQN without a "
+            "warm start can stand on any compiled scheduler, a trained scorer too)"
         )
     return base
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,6 +92,22 @@ def test_a_simulation_says_how_often(reach: float, share: float) -> None:
         np.testing.assert_array_equal(results.finish_s, plain.finish_s)
 
 
+@pytest.mark.parametrize("key", ["params", "fallback", "seen"])
+def test_numbers_that_decide_are_verified(tmp_path: Path, key: str) -> None:
+    save_scorer(record(seen=dict.fromkeys(GLOBAL_FEATURES, (0.25, 0.5))), tmp_path)
+    path = tmp_path / "manifest.json"
+    data = json.loads(path.read_text())
+    # In another order they are the same.
+    data["params"] = dict(reversed(data["params"].items()))
+    path.write_text(json.dumps(data))
+    assert list(load_scorer(tmp_path).params) == list(INDEX.params)
+    name = next(iter(data[key]))
+    data[key][name] = [0.0, 0.5] if key == "seen" else 0.123
+    path.write_text(json.dumps(data))
+    with pytest.raises(UserError, match="do not match their SHA-256"):
+        load_scorer(tmp_path)
+
+
 def test_the_guard_is_kept_with_the_weights(tmp_path: Path) -> None:
     seen = dict.fromkeys(GLOBAL_FEATURES, (0.25, 0.5))
     save_scorer(record(seen=seen, fallback=FALLBACK.params), tmp_path)
@@ -102,7 +119,8 @@ def test_the_guard_is_kept_with_the_weights(tmp_path: Path) -> None:
     for bad, words in (
         (replace(found, seen={"free": (0.0, 1.0)}), "ranges of other features"),
         (replace(found, seen=seen | {"free": (1.0, 0.0)}), "ends before it begins"),
-        (replace(found, fallback={"p": 0.5}), "1 parameters of the index"),
+        (replace(found, fallback={"p": 0.5}), "parameters p instead of p, h, g, b, trust"),
+        (replace(found, fallback=FALLBACK.params | {"g": np.nan}), "no numbers"),
     ):
         save_scorer(bad, tmp_path)
         with pytest.raises(UserError, match=words):

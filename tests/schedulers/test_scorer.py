@@ -146,7 +146,7 @@ def test_other_and_damaged_manifests_are_refused(tmp_path: Path) -> None:
     text = path.read_text()
     data = json.loads(text)
     bad = {
-        "weights instead of": json.dumps(data | {"params": {}}),
+        "instead of p, h, g, b, trust": json.dumps(data | {"params": {}}),
         "other features": json.dumps(data | {"features": ["age"]}),
         "is not 'marl_sched.scorer/2'": json.dumps(data | {"format": "marl_sched.scorer/9"}),
         "not a readable trained scorer": text[:200],

@@ -132,7 +132,8 @@ def test_features_left_out() -> None:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("env.base=equi", "corrects the scores of elastic_index"),
+        ("env.base=equi", "begin at elastic_index, not at 'equi'"),
+        ("training.es.without=[age]", "no feature 'age'"),
         ("training.es.traces=[/nowhere.csv]", "/nowhere.csv"),
         ("env.train_clusters=[big]", "big"),
     ],
@@ -182,6 +183,20 @@ def test_what_is_kept_knows_the_states_it_met(tmp_path: Path) -> None:
         config, "validation", get_scheduler(str(tmp_path)), part_episodes(config, "validation", 3)
     )
     assert all(run["fallback_fraction"] < 0.2 for run in runs)
+
+
+def test_where_nothing_was_decided_nothing_counts_as_unknown(tmp_path: Path) -> None:
+    """On an empty cluster all jobs have all they can use: the network is never asked."""
+    idle = ("cluster=64x8", "env.train_clusters=[]", "env.train_load=[0.01,0.02]")
+    train(settings(1, *idle, "workload.load=0.01"), tmp_path)
+    assert load_scorer(tmp_path).seen is None
+
+
+def test_a_seed_of_training_alone(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        train(settings(1, f"training.seed={seed}"), tmp_path / str(seed))
+    saved = [np.load(tmp_path / s / "checkpoints" / "iter_1" / "es.npz")["theta"] for s in "01"]
+    assert (saved[0] != saved[1]).any()
 
 
 def test_the_clusters_of_a_suite(shared_data: Path) -> None:
