@@ -213,8 +213,11 @@ def _judged(game: Config, judged: Config) -> Config:
 
 def _load(name: str) -> Any:
     from marl_sched.errors import UserError
-    from marl_sched.schedulers import REGISTRY
+    from marl_sched.schedulers import REGISTRY, get_scheduler
+    from marl_sched.schedulers.scorer_file import PRETRAINED
 
+    if not Path(name).exists() and name.partition(":")[0] == PRETRAINED:
+        get_scheduler(name)  # says what is wrong with it
     if not Path(name).exists():
         raise UserError(
             f"--scheduler {name!r}: neither a classic scheduler ({', '.join(REGISTRY)}) nor "

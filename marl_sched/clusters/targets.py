@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -181,7 +182,9 @@ def _sizes(target: Target, known: dict[str, Any]) -> dict[str, Any]:
     batch = max(SMALLEST_BATCH, runners * ENVS_PER_RUNNER * STEPS_PER_RUNNER)
     words = [f"--num-env-runners {runners}"]
     if known["gpus_per_node"]:
-        words.append(f"--num-learners {known['gpus_per_node']} --num-gpus-per-learner 1")
+        # Learners take equal shares of a runner's environments.
+        learners = math.gcd(known["gpus_per_node"], ENVS_PER_RUNNER)
+        words.append(f"--num-learners {learners} --num-gpus-per-learner 1")
     if batch > SMALLEST_BATCH:
         words.append(f"--set training.ppo.batch_size={batch}")
     words.append(f"--minutes {known['minutes']:g}")

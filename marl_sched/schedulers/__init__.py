@@ -296,7 +296,10 @@ def get_scheduler(name: str) -> Scheduler:
     if head not in REGISTRY:
         known = ", ".join((*REGISTRY, PRETRAINED))
         if head == PRETRAINED:
-            raise UserError(f"scheduler {name!r}: {PRETRAINED} takes no parameters")
+            raise UserError(
+                f"scheduler {name!r}: {PRETRAINED} takes no parameters; write {PRETRAINED}, or "
+                "elastic_index:p=0.5"
+            )
         if name and Path(name).is_dir():
             raise UserError(
                 f"scheduler {name!r}: that folder holds no scorer of `marl-sched train --algo es`; "

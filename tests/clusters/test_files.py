@@ -244,3 +244,9 @@ def test_other_sizes_are_good_too(name: str, gpus: int, request: pytest.FixtureR
 def test_what_cannot_be_written(name: str, launch: Launch, message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         render(name, launch)
+
+
+@pytest.mark.parametrize(("gpus", "learners"), [(1, 1), (3, 1), (6, 2), (8, 8)])
+def test_learners_take_equal_shares(gpus: int, learners: int) -> None:
+    text = render("slurm", Launch(gpus_per_node=gpus))
+    assert f"--num-learners {learners} " in text
