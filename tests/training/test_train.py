@@ -97,7 +97,8 @@ def test_learns_and_leaves_its_best_policy(
     assert score(policy.act, config) == pytest.approx(result.best_validation)
     assert policy.manifest.iteration == result.best_iteration > 0 and not policy.manifest.is_base
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["best", "checkpoints", "config.yaml", "metrics.csv", "run.json"]
+    files = ["best", "checkpoints", "config.yaml", "metrics.csv", "network", "run.json"]
+    assert names == files
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["seed"] == 0 and record["finished"] and record["versions"]["ray"]
     written = load_config(tmp_path / "config.yaml")

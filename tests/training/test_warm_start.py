@@ -141,6 +141,6 @@ def test_is_nothing_for_evolution_strategies_themselves() -> None:
 
 
 def test_needs_a_base_with_scores(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="corrects the scores of elastic_index"):
+    with pytest.raises(UserError, match="begin at elastic_index, not at"):
         train(settings(1, "env.base=equi"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
