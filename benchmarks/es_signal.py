@@ -20,7 +20,7 @@ import numpy as np
 from marl_sched.config import Config, load_config
 from marl_sched.training.es import STATE, perturbed
 from marl_sched.training.records import RunFolder
-from marl_sched.training.sequences import draw, play
+from marl_sched.training.sequences import draw, log_ratios, play
 
 PAIRS, SPLITS, GENERATION = 24, 400, 8
 
@@ -28,13 +28,13 @@ PAIRS, SPLITS, GENERATION = 24, 400, 8
 def differences(
     config: Config, theta: np.ndarray, sigma: float, sequences: int, seed: int
 ) -> np.ndarray:
-    """(S, PAIRS) float64: log JCT of theta + sigma e less that of theta - sigma e."""
+    """(S, PAIRS) float64: log cost of theta + sigma e less that of theta - sigma e."""
     rng = np.random.default_rng(seed)
     drawn = draw(config, "train", rng, sequences)
     members = perturbed(theta, rng.standard_normal((PAIRS, theta.size)), sigma)
     found = []
     for sequence in drawn:
-        logs = np.log(play(config, sequence, members)[0][1:])
+        logs = log_ratios(play(config, sequence, members)[0][None], [sequence])[0]
         found.append(logs[:PAIRS] - logs[PAIRS:])
     return np.array(found)
 

@@ -19,12 +19,12 @@ Duration with the defaults: about 15 minutes on 2 cores. The same command goes o
 """
 
 from marl_sched.tuning.page import Sweep
-from marl_sched.tuning.worlds import OVERLOAD
+from marl_sched.tuning.worlds import EVOLVED
 
 SWEEP = Sweep(
     title="Reward weights",
     search="grid",
-    settings=OVERLOAD,
+    settings=EVOLVED,
     simplex=("completion_time", "slowdown", "fairness", "utilisation", "deadline", "preemption"),
     points={
         "completion_time": (1.0, 0.0, 0.0, 0.0, 0.0, 0.0),
@@ -39,7 +39,7 @@ SWEEP = Sweep(
     objectives=(
         "valid_avg_jct_s",
         "valid_avg_slowdown",
-        "valid_avg_finish_time_fairness",
+        "valid_unfair_fraction",
         "-valid_gpu_useful_fraction",
         "valid_deadline_missed_fraction",
         "valid_overhead_gpu_s",

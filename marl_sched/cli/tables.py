@@ -30,6 +30,7 @@ _LABELS = {
     "avg_first_wait_s": "mean first wait",
     "avg_slowdown": "mean slowdown",
     "avg_finish_time_fairness": "mean finish-time fairness",
+    "unfair_fraction": "unfair jobs (rho > 1)",
     "gpu_allocated_fraction": "GPUs allocated",
     "num_preemptions": "preemptions",
     "num_restarts": "restarts",

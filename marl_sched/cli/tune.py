@@ -92,10 +92,10 @@ def tune(
     if iterations is not None:
         ends = settings.training.model_copy(update={"minutes": None})
         settings = settings.model_copy(update={"training": ends})
-    if settings.training.algo == "es" or settings.training.warm_start > 0:
+    if settings.training.warm_start > 0:
         raise UserError(
-            "a sweep judges networks of PPO and DQN: leave out training.algo=es and "
-            "training.warm_start"
+            "a sweep judges what one algorithm has learned: leave out training.warm_start, or "
+            "take training.algo=es"
         )
     tables.report_skipped(load_part(settings, "train").skipped)
     sweep = _with_terms(sweep, settings)
@@ -187,6 +187,16 @@ def _warm_up(settings: Config) -> None:
     """Compile the kernels before all trials would, and fail on bad input with nothing written."""
     import numpy as np
 
+    from marl_sched.training.run import check
+
+    check(settings)
+    if settings.training.algo == "es":
+        from marl_sched.schedulers.family import SIZE
+        from marl_sched.training.sequences import draw, play
+
+        (one,) = draw(settings, "train", np.random.default_rng(settings.seed), 1)
+        play(settings, one, np.zeros((1, SIZE * (1 + len(settings.env.train_weights)))))
+        return
     from marl_sched.envs.batched import BatchedSchedulingEnv
 
     env = BatchedSchedulingEnv(settings, 1, settings.seed)

@@ -87,15 +87,23 @@ def play_shadow(w: World, g: Game, b: int) -> int:
     status = play_base(w, g, b, b, not g.look_ahead)
     for term in range(NUM_TERMS):
         cost = w.cost[b, term]
-        # Counts may be zero for the shadow: then one event weighs as one job in the episode.
-        floor = 1.0 if term in (c.COST_FAIRNESS, c.COST_DEADLINE) else 1e-9
-        if term == c.COST_PREEMPTION:
-            floor = w.total[0]
         g.shadow_cost[b, term] = cost
         g.expected_cost[b, term] = cost
         g.ahead[b, term] = 0.0
-        g.norm[b, term] = max(cost, floor)
+        g.norm[b, term] = max(cost, cost_floor(term, w.total[0]))
     return status
+
+
+@kernel
+def cost_floor(term: int, num_gpus: float) -> float:
+    """Least cost of a term that costs are divided by.
+
+    Counts may be zero for the shadow: then one event weighs as one job in the episode; restarts
+    weigh as one second of every GPU.
+    """
+    if term == c.COST_PREEMPTION:
+        return num_gpus
+    return 1.0 if term in (c.COST_FAIRNESS, c.COST_DEADLINE) else 1e-9
 
 
 @kernel

@@ -20,9 +20,11 @@ FALLBACK = "fallback_fraction"
 
 TIMES = (
     "avg_jct_s", "p50_jct_s", "p99_jct_s", "makespan_s", "avg_queueing_delay_s",
-    "avg_first_wait_s", "avg_slowdown", "avg_finish_time_fairness", "gpu_allocated_fraction",
+    "avg_first_wait_s", "avg_slowdown", "avg_finish_time_fairness", "unfair_fraction",
+    "gpu_allocated_fraction",
 )  # fmt: skip
-"""Metrics that need a finished job."""
+"""Metrics that need a finished job. `unfair_fraction`: share of jobs with rho > 1, that took longer
+than on a 1/n share (Zheng et al., Shockwave, NSDI 2023)."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class JobResults:
             (self.first_start_s - self.arrival_s)[done].mean(),
             (jct / duration).mean(),
             self.finish_time_fairness[done].mean(),
+            (self.finish_time_fairness[done] > 1.0).mean(),
             self.attained_gpu_s[done].sum() / (self.num_gpus * makespan),
         )
         return {name: float(value) for name, value in zip(TIMES, values, strict=True)}

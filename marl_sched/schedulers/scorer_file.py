@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,15 @@ import numpy as np
 
 from marl_sched import artefact
 from marl_sched.errors import UserError
+from marl_sched.schedulers.family import SIZE, parse_weights, shifted, theta_at
 from marl_sched.schedulers.guard import Ranges, problem_of
-from marl_sched.schedulers.scorer import FEATURES, HIDDEN, INDEX_PARAMS, NUM_WEIGHTS
+from marl_sched.schedulers.scorer import (
+    FEATURES,
+    HIDDEN,
+    INDEX_PARAMS,
+    NUM_INDEX_PARAMS,
+    NUM_WEIGHTS,
+)
 
 FORMAT = "marl_sched.scorer/2"
 FORMER_FILE = "scorer.json"
@@ -25,7 +33,7 @@ PRETRAINED = "pretrained"
 
 PRETRAINED_FOLDER = Path(__file__).parent / PRETRAINED
 
-_TENSOR = "weights"
+_TENSOR, _FAMILY = "weights", "thetas"
 _COMMAND = "marl-sched train --algo es"
 
 
@@ -56,6 +64,11 @@ class ScorerRecord:
     """What else its users should know, such as how it was chosen."""
     git_commit: str | None = None
     """Of the source tree that trained it."""
+    terms: tuple[str, ...] = ()
+    """Of the reward, at whose weights it can be taken; empty: it is for one set of weights."""
+    thetas: tuple[tuple[float, ...], ...] = ()
+    """(1 + K, SIZE) of the K terms, see `schedulers.family`; `params` and `weights` are those at
+    the weights that it was taken at."""
 
 
 def save_scorer(
@@ -73,17 +86,29 @@ def save_scorer(
     """
     name = weights or f"weights-{record.iteration}.safetensors"
     manifest = {"format": record.format, "algo": record.algo} | asdict(record)
-    del manifest["weights"]
-    array = np.asarray(record.weights, np.float64)
-    digest = artefact.write_weights(folder / name, {_TENSOR: array})
+    del manifest["weights"], manifest["thetas"]
+    arrays = {_TENSOR: np.asarray(record.weights, np.float64)}
+    if record.terms:
+        arrays[_FAMILY] = np.asarray(record.thetas, np.float64)
+    digest = artefact.write_weights(folder / name, arrays)
     manifest["files"] = {name: digest, **(others or {})}
     manifest["numbers_sha256"] = _numbers_digest(record)
     return artefact.write_manifest(folder, manifest, {name})
 
 
+def split_name(name: str | Path) -> tuple[Path, str]:
+    """Where the scorer called `FOLDER` or `FOLDER:term=weight,..` lies, and the weights."""
+    if str(name) == PRETRAINED:
+        return PRETRAINED_FOLDER, ""
+    head, _, tail = str(name).rpartition(":")
+    if not head or Path(name).exists() or not Path(head).is_dir():
+        return Path(name), ""
+    return Path(head), tail
+
+
 def path_of(name: str | Path) -> Path:
     """Where the scorer called `name` lies."""
-    return PRETRAINED_FOLDER if str(name) == PRETRAINED else Path(name)
+    return split_name(name)[0]
 
 
 def is_scorer(name: str) -> bool:
@@ -120,16 +145,22 @@ def find_scorer(name: str | Path) -> Path:
 def load_scorer(name: str | Path) -> ScorerRecord:
     """Read the scorer of a run's folder, or of its `best` folder, or the one called `pretrained`.
 
+    One that was trained for all weights of the reward is taken at `FOLDER:term=weight,..`, or
+    without these at the weights of its run's `env.reward` as far as it was trained for them.
+
     Raises:
-        UserError: when there is none, or it is damaged or of another version.
+        UserError: when there is none, or it is damaged or of another version, or takes no such
+            weights.
     """
-    folder = find_scorer(name)
+    folder, wanted = find_scorer(name), split_name(name)[1]
     with artefact.readable(folder, "scorer"):
         data = artefact.read_manifest(folder, FORMAT)
         files = dict(data.pop("files"))
         read = {file: artefact.read_verified(folder, file, files[file]) for file in files}
         arrays = artefact.arrays_of(read[_weights_among(files)])
         weights = tuple(arrays[_TENSOR].tolist())
+        terms = tuple(data.pop("terms", ()))
+        thetas = tuple(map(tuple, arrays[_FAMILY].tolist())) if terms else ()
         digest = data.pop("numbers_sha256")
         params = _by_name(data.pop("params"))
         fallback = _by_name(data.pop("fallback"))
@@ -138,10 +169,33 @@ def load_scorer(name: str | Path) -> ScorerRecord:
             seen = {str(name): (float(low), float(high)) for name, (low, high) in seen.items()}
         features = tuple(data.pop("features"))
         record = ScorerRecord(
-            params=params, weights=weights, fallback=fallback, seen=seen, features=features, **data
+            params=params,
+            weights=weights,
+            fallback=fallback,
+            seen=seen,
+            features=features,
+            terms=terms,
+            thetas=thetas,
+            **data,
         )
     _check(folder, record, digest)
-    return record
+    if not terms:
+        if wanted:
+            raise UserError(f"{name}: that scorer is for one set of weights; leave out {wanted!r}")
+        return record
+    if wanted:
+        return at_weights(record, parse_weights(wanted, terms, str(name)))
+    return at_weights(record, record.config["env"]["reward"])
+
+
+def at_weights(record: ScorerRecord, weights: Mapping[str, float]) -> ScorerRecord:
+    """A scorer for all weights of its terms at some: where these have none of its terms, at all
+    evenly."""
+    given = np.array([weights.get(term, 0.0) for term in record.terms], np.float64)
+    given = given / given.sum() if given.sum() > 0 else np.full(given.size, 1.0 / given.size)
+    theta = theta_at(np.asarray(record.thetas, np.float64).ravel(), given)
+    params = shifted(record.fallback, theta)
+    return replace(record, params=params, weights=tuple(theta[NUM_INDEX_PARAMS:].tolist()))
 
 
 def _by_name(params: Mapping[str, Any]) -> dict[str, float]:
@@ -182,6 +236,9 @@ def _check(folder: Path, record: ScorerRecord, digest: str) -> None:
             f"{path}: {len(record.weights)} weights instead of {NUM_WEIGHTS}; train again with "
             "this version"
         )
+    sizes = [SIZE] * (1 + len(record.terms)) if record.terms else []
+    if [len(theta) for theta in record.thetas] != sizes:
+        raise UserError(f"{path}: not {len(sizes)} sets of {SIZE} weights; train again")
     if digest != _numbers_digest(record):
         raise UserError(
             f"{path}: its parameters or ranges do not match their SHA-256; the file was changed: "
@@ -190,5 +247,6 @@ def _check(folder: Path, record: ScorerRecord, digest: str) -> None:
     problem = problem_of(record.fallback, record.seen)
     if problem:
         raise UserError(f"{path}: {problem}; train again with this version")
-    if not all(map(isfinite, (*record.params.values(), *record.weights))):
+    numbers = (*record.params.values(), *record.weights, *chain(*record.thetas))
+    if not all(map(isfinite, numbers)):
         raise UserError(f"{path}: parameters or weights that are no numbers; train again")

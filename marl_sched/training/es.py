@@ -3,8 +3,10 @@
     gradient = 1 / (2 n sigma) sum_i (u_i+ - u_i-) e_i
 
 e_i are n perturbations, u the ranks, in [-1/2, 1/2], of the fitness -log(J / J_base) of both
-networks theta +- sigma e_i; J is the mean JCT, and the logs are averaged over sequences that all
-networks share. Source: Salimans et al., "Evolution Strategies as a Scalable Alternative to
+networks theta +- sigma e_i; J is the cost that `env.reward` weighs, by default the mean JCT, and
+the logs are averaged over sequences that all networks share. With `env.train_weights` theta is a
+family of scorers, one for each weighting (`schedulers.family`), and each sequence draws its own
+weights. Source: Salimans et al., "Evolution Strategies as a Scalable Alternative to
 Reinforcement Learning", 2017; the base schedule as control variate is ours.
 
 What is validated and kept is the running mean of theta (Polyak and Juditsky, "Acceleration of
@@ -20,6 +22,7 @@ import numpy as np
 
 from marl_sched.config import Config
 from marl_sched.errors import UserError
+from marl_sched.schedulers.family import SIZE, theta_at
 from marl_sched.schedulers.guard import Ranges, known
 from marl_sched.schedulers.scorer import (
     BIAS,
@@ -30,8 +33,16 @@ from marl_sched.schedulers.scorer import (
     initial_weights,
 )
 from marl_sched.schedulers.scorer_file import ScorerRecord, load_scorer, save_scorer
+from marl_sched.sim import columns as c
 from marl_sched.training.records import Row, versions
-from marl_sched.training.sequences import Players, base_scheduler, draw, scorer_of
+from marl_sched.training.sequences import (
+    Players,
+    at_all_weights,
+    base_scheduler,
+    draw,
+    log_ratios,
+    scorer_of,
+)
 from marl_sched.training.trainer import Candidate
 
 STATE = "es.npz"
@@ -99,18 +110,18 @@ class EvolutionStrategies:
         self._es = config.training.es
         self._players = Players(config)
         shifts = np.full(NUM_INDEX_PARAMS, float(self._es.tune_index))
-        self._free = np.concatenate([shifts, free_weights(self._es.without)])
+        free = np.concatenate([shifts, free_weights(self._es.without)])
         network = initial_weights([config.training_seed, _WEIGHTS])
-        first = np.concatenate([np.zeros(NUM_INDEX_PARAMS), network]) * self._free
+        first = np.concatenate([np.zeros(NUM_INDEX_PARAMS), network]) * free
+        terms = config.env.train_weights
+        self._free = np.tile(free, 1 + len(terms))
+        first = np.concatenate([first, np.zeros(len(terms) * SIZE)])
         self._ascent = Ascent(first, self._es.lr, self._es.half_life)
         self._average = first
         self._jobs = 0
-        self._validation = draw(
-            config,
-            "validation",
-            np.random.default_rng([config.seed, _VALIDATION]),
-            config.training.validation_episodes,
-        )
+        rng = np.random.default_rng([config.seed, _VALIDATION])
+        drawn = draw(config, "validation", rng, config.training.validation_episodes)
+        self._validation = at_all_weights(config, drawn)
 
     def iterate(self) -> Row:
         """One generation."""
@@ -119,17 +130,19 @@ class EvolutionStrategies:
         sequences = draw(self._config, "train", rng, es.sequences)
         noise = rng.standard_normal((es.pairs, theta.size)) * self._free
         networks = np.concatenate([theta[None], perturbed(theta, noise, es.sigma)])
-        log_ratios = _log_ratios(self._players.play(sequences, networks)[0])
-        gradient = gradient_of(-log_ratios[1:], noise, es.sigma)
+        costs, _ = self._players.play(sequences, networks)
+        fitness = -log_ratios(costs, sequences).mean(axis=0)
+        gradient = gradient_of(fitness[1:], noise, es.sigma)
         self._ascent.step(gradient)
         # The mean of all so far, until that is longer than the window.
         share = max(1.0 - es.averaging, 1.0 / self._ascent.steps)
         self._average = self._average + share * (self._ascent.theta - self._average)
+        jct = costs[:, :, c.COST_COMPLETION]
         self._jobs += len(networks) * sum(s.end - s.first for s in sequences)
         return {
             "decisions": self._jobs,
             "num_episodes": len(networks) * len(sequences),
-            "jct_vs_base_percent": _percent(log_ratios[0]),
+            "jct_vs_base_percent": _percent(np.log(jct[:, 1] / jct[:, 0]).mean()),
             "gradient_norm": float(np.linalg.norm(gradient)),
         }
 
@@ -140,14 +153,18 @@ class EvolutionStrategies:
         return {}
 
     def validate(self, theta: np.ndarray) -> tuple[float, Ranges]:
-        """JCT against the base on the validation sequences, percent of the geometric mean, and
-        the states that it met there."""
-        sums, met = self._players.play(self._validation, theta[None])
-        return _percent(_log_ratios(sums)[0]), met
+        """Cost against the base on the validation sequences, percent of the geometric mean, and
+        the states that it met there. For all weights: the mean of `at_all_weights`."""
+        every = [one for point in self._validation for one in point]
+        costs, met = self._players.play(every, theta[None])
+        logs = log_ratios(costs, every).reshape(len(self._validation), -1)
+        return float(np.mean([_percent(one) for one in logs.mean(axis=1)])), met
 
     def record(self, theta: np.ndarray, iteration: int, score: float, seen: Ranges) -> ScorerRecord:
         base = base_scheduler(self._config)
-        scorer = scorer_of(base, theta)
+        terms = self._config.env.train_weights
+        even = theta_at(theta, np.full(len(terms), 1.0 / max(1, len(terms))))
+        scorer = scorer_of(base, even)
         return ScorerRecord(
             params=scorer.params,
             weights=scorer.weights[:NUM_WEIGHTS],
@@ -157,6 +174,8 @@ class EvolutionStrategies:
             validation=score,
             config=self._config.model_dump(mode="json"),
             versions=versions(),
+            terms=terms,
+            thetas=tuple(map(tuple, theta.reshape(-1, SIZE).tolist())) if terms else (),
         )
 
     def best_in(self, folder: Path) -> tuple[int, float]:
@@ -207,13 +226,6 @@ class ScorerCandidate:
             self.score()
         assert self._seen is not None
         save_scorer(self._es.record(self._theta, self._iteration, score, self._seen), folder)
-
-
-def _log_ratios(sums: np.ndarray) -> np.ndarray:
-    """(M,) mean over sequences of log(J / J_base), from sums (S, 1 + M), the base's first."""
-    logs = np.log(sums)
-    ratios: np.ndarray = (logs[:, 1:] - logs[:, :1]).mean(axis=0)
-    return ratios
 
 
 def _percent(log_ratio: float) -> float:

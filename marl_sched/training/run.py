@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marl_sched.config import Config
+from marl_sched.errors import UserError
 from marl_sched.evaluation.learned import Score
 from marl_sched.training.records import Row, RunFolder, git_commit, now, versions
 from marl_sched.training.runner import DEFAULT_ENV_CLASS
@@ -136,6 +137,11 @@ def check(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> None:
     Raises:
         UserError: naming it.
     """
+    if config.training.warm_start > 0 and config.env.train_weights:
+        raise UserError(
+            "settings training.warm_start and env.train_weights: PPO and DQN act on one scorer, "
+            "not on one for each weighting; leave out one of the two, or take --algo es"
+        )
     if config.training.algo == "es" or config.training.warm_start > 0:
         from marl_sched.training import es, sequences
 

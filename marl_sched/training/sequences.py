@@ -6,7 +6,6 @@ generation meet the same jobs, cluster, restart costs and size estimates.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,29 +13,26 @@ from typing import Any
 
 import numpy as np
 
-from marl_sched.config import Config
+from marl_sched.config import Config, RewardWeights
 from marl_sched.envs.batched import episode_jobs, load_part, make_world
-from marl_sched.envs.conditions import draw_conditions
+from marl_sched.envs.conditions import draw_conditions, draw_weights
+from marl_sched.envs.credit import cost_floor
+from marl_sched.envs.game import reward_weights
 from marl_sched.errors import UserError
 from marl_sched.evaluation.simulate import play_episode
 from marl_sched.evaluation.suites import get_suite
 from marl_sched.schedulers import Scheduler, get_scheduler, make_scorer
+from marl_sched.schedulers.family import shifted, theta_at
 from marl_sched.schedulers.guard import Ranges, merged, tally_of
 from marl_sched.schedulers.scorer import NUM_INDEX_PARAMS
-from marl_sched.sim import columns as c
 from marl_sched.training.clusters import check_clusters
 from marl_sched.types import Cluster
 
 SYNTHETIC = "synthetic"
 """Name of the generator among `training.es.traces`."""
 
-SHIFT = 4.0
-"""Scale of the index's parameters beside the network's weights: a perturbation of 0.05 moves them
-by a fifth, as a factor or as log-odds."""
-
-_ODDS = ("p", "trust")
-_EXTREME = 0.02
-"""Shares that begin nearer to 0 or 1 could hardly move."""
+_LEAST = 0.01
+"""Of the base's cost: what costs less counts as this, for its logarithm."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +50,8 @@ class Sequence:
     estimate_noise: float
     seed: int
     """Of the error of the estimates."""
+    weights: tuple[float, ...]
+    """Of the reward's terms, on the simplex."""
 
 
 def base_scheduler(config: Config) -> Scheduler:
@@ -73,21 +71,8 @@ def base_scheduler(config: Config) -> Scheduler:
 
 
 def scorer_of(base: Scheduler, theta: np.ndarray) -> Scheduler:
-    """The scorer of `theta`, (NUM_INDEX_PARAMS + NUM_WEIGHTS,) float64; the base with zeros.
-
-    The first entries shift the index's parameters: shares by log-odds, all others by a factor.
-    """
-    shifts = SHIFT * theta[:NUM_INDEX_PARAMS]
-    params = {}
-    for (name, value), shift in zip(base.params.items(), shifts.tolist(), strict=True):
-        if shift == 0.0:
-            params[name] = value
-        elif name in _ODDS:
-            share = min(max(value, _EXTREME), 1.0 - _EXTREME)
-            params[name] = 1.0 / (1.0 + (1.0 - share) / share * math.exp(-shift))
-        else:
-            params[name] = value * math.exp(shift)
-    return make_scorer(params, theta[NUM_INDEX_PARAMS:].tolist())
+    """The scorer of `theta`, (SIZE,) float64, see `schedulers.family`; the base with zeros."""
+    return make_scorer(shifted(base.params, theta), theta[NUM_INDEX_PARAMS:].tolist())
 
 
 @dataclass(frozen=True)
@@ -137,6 +122,17 @@ def _settings(config: Config, source: Source) -> Config:
     return config.model_copy(update={"cluster": source.cluster, "workload": workload})
 
 
+def at_all_weights(config: Config, drawn: list[Sequence]) -> list[list[Sequence]]:
+    """The sequences at each term of `env.train_weights` alone and at all of them evenly; as they
+    are without any."""
+    named, every = config.env.train_weights, list(RewardWeights.model_fields)
+    if not named:
+        return [drawn]
+    points = [[float(term == one) for term in every] for one in named]
+    points.append([(term in named) / len(named) for term in every])
+    return [[replace(one, weights=tuple(point)) for one in drawn] for point in points]
+
+
 def check(config: Config) -> None:
     """Raise a `UserError` where the base, a trace or a cluster is not usable."""
     base_scheduler(config)
@@ -170,9 +166,15 @@ def draw(config: Config, part: str, rng: np.random.Generator, count: int) -> lis
                 restart_scale=met.restart_scale * config.sim.restart_scale,
                 estimate_noise=met.estimate_noise,
                 seed=int(rng.integers(2**31)),
+                weights=tuple(_weights(config, rng).tolist()),
             )
         )
     return drawn
+
+
+def _weights(config: Config, rng: np.random.Generator) -> np.ndarray:
+    every = bool(config.env.train_weights)
+    return draw_weights(config, rng) if every else reward_weights(config.env)
 
 
 def _home_load(config: Config, source: Source, load: float) -> float | None:
@@ -184,13 +186,14 @@ def _home_load(config: Config, source: Source, load: float) -> float | None:
 
 
 def play(config: Config, sequence: Sequence, members: np.ndarray) -> tuple[np.ndarray, Ranges]:
-    """Sum of the JCTs of a sequence, s, by the base schedule and then by each scorer.
+    """What a sequence costs under the base schedule and then under each scorer.
 
     Args:
-        members: (M, D) float64, see `scorer_of`.
+        members: (M, SIZE) float64, see `scorer_of`; of families, see `theta_at`, where the
+            experiment trains for all weights: what plays is theirs at the sequence's weights.
 
     Returns:
-        (1 + M,) float64, and what the first scorer met.
+        (1 + M, 7) float64 in the terms of the reward, and what the first scorer met.
     """
     settings = _settings(config, Source(sequence.trace, sequence.tenants, sequence.cluster))
     jobs = load_part(settings, sequence.part).slice(sequence.first, sequence.end)
@@ -199,12 +202,40 @@ def play(config: Config, sequence: Sequence, members: np.ndarray) -> tuple[np.nd
     met = settings.model_copy(update={"workload": noise, "sim": sim, "seed": sequence.seed})
     world = make_world(met, jobs, 1, len(jobs))
     base = base_scheduler(config)
+    members = theta_at(members, trained_weights(config, sequence))
     rules = [base, *(scorer_of(base, theta) for theta in members)]
-    sums, params = np.empty(len(rules)), []
+    costs, params = np.empty((len(rules), world.cost.shape[1])), []
     for m, rule in enumerate(rules):
         params.append(play_episode(world, 0, 0, len(jobs), sequence.stretch, rule))
-        sums[m] = world.cost[0, c.COST_COMPLETION]
-    return sums, tally_of(params[1]).met
+        costs[m] = world.cost[0]
+    return costs, tally_of(params[1]).met
+
+
+def trained_weights(config: Config, sequence: Sequence) -> np.ndarray:
+    """(K,) float64 the sequence's weights of the terms of `env.train_weights`."""
+    every = dict(zip(RewardWeights.model_fields, sequence.weights, strict=True))
+    return np.array([every[term] for term in config.env.train_weights])
+
+
+def log_ratios(costs: np.ndarray, sequences: list[Sequence]) -> np.ndarray:
+    """What scorers cost against the base schedule, in logarithms.
+
+        log(1 + sum_j w_j (C_j - C_j of the base) / C_j of the base)
+
+    with the weights of each sequence; with the default weights that is log(JCT / JCT of the base).
+
+    Args:
+        costs: (S, 1 + M, 7) float64, the base's first.
+
+    Returns:
+        (S, M) float64.
+    """
+    gpus = [Cluster.parse(one.cluster).num_gpus for one in sequences]
+    floors = np.array([[cost_floor(j, n) for j in range(costs.shape[2])] for n in gpus])
+    weights = np.array([one.weights for one in sequences]) / np.maximum(costs[:, 0], floors)
+    ratios = 1.0 + np.einsum("sj,smj->sm", weights, costs[:, 1:] - costs[:, :1])
+    found: np.ndarray = np.log(np.maximum(ratios, _LEAST))
+    return found
 
 
 class Players:
@@ -223,9 +254,9 @@ class Players:
             self._task = ray.remote(num_cpus=1, max_retries=3)(play).remote
 
     def play(self, sequences: list[Sequence], members: np.ndarray) -> tuple[np.ndarray, Ranges]:
-        """(S, 1 + M) float64, `play` of each sequence, and what the first scorer met in all."""
+        """(S, 1 + M, 7) float64, `play` of each sequence, and what the first scorer met in all."""
         played = self._played(sequences, members)
-        return np.stack([sums for sums, _ in played]), merged([met for _, met in played])
+        return np.stack([costs for costs, _ in played]), merged([met for _, met in played])
 
     def _played(
         self, sequences: list[Sequence], members: np.ndarray

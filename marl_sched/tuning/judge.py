@@ -10,28 +10,29 @@ import numpy as np
 
 from marl_sched.config import Config, RewardWeights
 from marl_sched.envs.batched import Episode
-from marl_sched.errors import UserError
 from marl_sched.evaluation.compare import Arena, job_overlap, part_episodes
-from marl_sched.evaluation.learned import run_learned, with_weights
+from marl_sched.evaluation.learned import with_weights
 from marl_sched.evaluation.statistics import bootstrap, resamples
-from marl_sched.models.policy import load_policy
 from marl_sched.schedulers import get_scheduler
+from marl_sched.schedulers.family import parse_weights
 from marl_sched.tuning.outcome import Outcome
 from marl_sched.tuning.page import Sweep
 from marl_sched.tuning.plan import CONDITIONED, REWARD, Proposal, simplex_points
 from marl_sched.tuning.sweep import Run, trial_config
-from marl_sched.tuning.trial import PARAM, add_fractions, judged_folder
+from marl_sched.tuning.trained import load_network
+from marl_sched.tuning.trial import PARAM, add_fractions
 
 METRICS = {
     "avg_jct_s": "mean JCT",
     "avg_slowdown": "slowdown",
-    "avg_finish_time_fairness": "rho",
+    "unfair_fraction": "unfair",
     "gpu_useful_fraction": "useful",
     "deadline_missed_fraction": "missed",
     "overhead_gpu_s": "restarts",
 }
-"""Raw metrics by which everybody is judged, in the order of the terms of the simplex: rho is of
-finish-time fairness, `useful` the useful share of GPU time, `restarts` what they cost."""
+"""Raw metrics by which everybody is judged, in the order of the terms of the simplex: `unfair` is
+the share of jobs with finish-time fairness rho > 1, `useful` the useful share of GPU time,
+`restarts` what they cost."""
 
 Row = dict[str, Any]
 """A line of results.parquet."""
@@ -51,7 +52,7 @@ def judged_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
             rows.append(row)
             played.append(None)
             continue
-        policy = load_policy(judged_folder(run.trials / outcome.name))
+        trained = load_network(run.trials / outcome.name)
         proposal = Proposal(outcome.name, outcome.values, outcome.seed)
         settings = trial_config(config, proposal)
         for point, weights in _points_of(run.sweep, config, outcome).items():
@@ -59,7 +60,7 @@ def judged_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
             name = outcome.name if weights is None else f"{outcome.name}@{point}"
             shown = {f"{REWARD}{term}": w for term, w in (weights or {}).items()}
             rows.append(row | {"name": name} | shown)
-            played.append(run_learned(at, part, policy.act, episodes, policy.demand))
+            played.append(trained.play(at, part, episodes))
     arena = Arena(config, part, episodes)
     for name in dict.fromkeys((config.env.base, *config.evaluation.schedulers)):
         rows.append({"name": name, "kind": "classic", "state": "done"})
@@ -143,25 +144,8 @@ def parse_preference(text: str) -> dict[str, float]:
     Raises:
         UserError: when it cannot be read, or names no term.
     """
-    known = {"jct": "completion_time", **{term: term for term in RewardWeights.model_fields}}
-    del known["energy"]
-    found: dict[str, float] = {}
-    for part in text.split(","):
-        name, _, value = part.partition("=")
-        try:
-            weight = float(value)
-        except ValueError:
-            weight = -1.0
-        if name.strip() not in known or not 0 <= weight < float("inf"):
-            raise UserError(
-                f"--prefer {text!r}: write NAME=WEIGHT,.. with weights from 0 and names among "
-                f"{', '.join(known)}"
-            )
-        found[known[name.strip()]] = weight
-    total = sum(found.values())
-    if total <= 0:
-        raise UserError(f"--prefer {text!r}: one weight must be above 0")
-    return {term: weight / total for term, weight in found.items()}
+    terms = [term for term in RewardWeights.model_fields if term != "energy"]
+    return parse_weights(text, terms, f"--prefer {text!r}")
 
 
 def load_trial_config(run: Run, row: Mapping[str, Any]) -> Path:

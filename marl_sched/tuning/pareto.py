@@ -13,7 +13,7 @@ from marl_sched.evaluation.tradeoff import Axis, costs_of, hypervolume, non_domi
 AXES = {
     "completion_time": Axis("avg_jct_s", "mean completion time, hours", 1 / 3600),
     "slowdown": Axis("avg_slowdown", "mean slowdown"),
-    "fairness": Axis("avg_finish_time_fairness", "mean finish-time fairness rho"),
+    "fairness": Axis("unfair_fraction", "jobs with finish-time fairness rho > 1, %", 100),
     "utilisation": Axis("gpu_useful_fraction", "useful share of GPU time, %", 100, True),
     "deadline": Axis("deadline_missed_fraction", "jobs that miss their deadline, %", 100),
     "preemption": Axis("overhead_gpu_s", "restart cost, GPU hours", 1 / 3600),

@@ -225,6 +225,8 @@ def trial_config(config: Config, proposal: Proposal) -> Config:
     for limit in ("minutes", "iterations"):
         if training[limit] is not None:
             training[limit] *= proposal.budget
+    if proposal.parent is None:
+        training["es"]["half_life"] *= proposal.budget
     return validate_config(data, f"trial {proposal.name}")
 
 

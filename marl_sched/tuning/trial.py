@@ -15,16 +15,15 @@ from marl_sched.config import Config, validate_config
 from marl_sched.envs.batched import Episode
 from marl_sched.evaluation.baselines import Court, as_yaml, tune
 from marl_sched.evaluation.compare import part_episodes
-from marl_sched.evaluation.learned import run_learned
 from marl_sched.evaluation.limits import limits_of
 from marl_sched.evaluation.suite_run import CellRun
 from marl_sched.files import write_text
-from marl_sched.models.policy import LearnedPolicy, load_policy
 from marl_sched.schedulers import get_scheduler
 from marl_sched.training.records import RunFolder
 from marl_sched.training.run import train
 from marl_sched.tuning.outcome import Outcome
 from marl_sched.tuning.plan import rung_key
+from marl_sched.tuning.trained import Play, load_kept, load_network
 
 Report = Callable[[Mapping[str, Any]], None]
 
@@ -106,30 +105,24 @@ def _train(job: Job, config: Config, folder: Path, outcome: Outcome, report: Rep
         outcome = replace(outcome, state=end.state, reason=str(end))  # type: ignore[arg-type]
         if end.state == "failed":
             return outcome
-    kept, policy = load_policy(folder), load_policy(judged_folder(folder))
+    kept = load_kept(folder)
     rows = RunFolder(folder).rows()
     best = _best_network(rows)
     figures = {
         "iterations": rows[-1]["iteration"],
         "decisions": rows[-1]["decisions"],
-        "best_iteration": float(kept.manifest.iteration),
-        "validation_percent": kept.manifest.validation,
+        "best_iteration": float(kept.iteration),
+        "validation_percent": kept.validation,
         "network_percent": best,
-    } | raw_on_validation(config, policy)
+    } | raw_on_validation(config, load_network(folder).play)
     figures = {key: float(value) for key, value in figures.items() if value is not None}
     return replace(outcome, figures=figures, rungs=_rungs(job, config, rows))
 
 
-def judged_folder(folder: Path) -> Path:
-    """Where a trial's best network on validation is; what the run kept, where there is none."""
-    network = RunFolder(folder).network
-    return network if network.is_dir() else folder
-
-
-def raw_on_validation(config: Config, policy: LearnedPolicy) -> dict[str, float]:
-    """`valid_X`: mean of each raw metric X of a policy over the validation episodes."""
+def raw_on_validation(config: Config, play: Play) -> dict[str, float]:
+    """`valid_X`: mean of each raw metric X of a scheduler over the validation episodes."""
     episodes = part_episodes(config, "validation", config.training.validation_episodes)
-    runs = {"policy": run_learned(config, "validation", policy.act, episodes, policy.demand)}
+    runs = {"policy": play(config, "validation", episodes)}
     add_fractions(config, "validation", runs, episodes)
     played = runs["policy"]
     return {

@@ -28,3 +28,9 @@ OVERLOAD: dict[str, Any] = {
 """A world in which a minute of training shows something: an overload that forces a choice between
 objectives, a cluster small enough for many episodes a minute, schedules that differ in what they
 favour (`p`: weight on short jobs, `h` and `b`: on keeping what runs), small quick steps."""
+
+EVOLVED: dict[str, Any] = OVERLOAD | {
+    "env": OVERLOAD["env"] | {"base": "elastic_index:tuned"},
+    "training": OVERLOAD["training"] | {"algo": "es", "es": {"pairs": 32, "sequences": 4}},
+}
+"""The same with evolution strategies, from the best index that was tuned for completion times."""

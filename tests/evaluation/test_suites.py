@@ -78,7 +78,7 @@ def test_the_report_has_every_metric_and_nobody_beats_the_bound() -> None:
     for metrics in report["schedulers"].values():
         assert {
             "avg_jct_s", "p50_jct_s", "p99_jct_s", "avg_slowdown", "avg_finish_time_fairness",
-            "num_restarts", "makespan_s", "gpu_useful_fraction",
+            "unfair_fraction", "num_restarts", "makespan_s", "gpu_useful_fraction",
         } <= set(metrics)  # fmt: skip
         assert 0.0 < metrics["gpu_useful_fraction"]["mean"] <= 1.0
     ratios = report["vs_lower_bound"]["avg_jct_ratio"]

@@ -13,6 +13,7 @@ from marl_sched.errors import UserError
 from marl_sched.evaluation.compare import part_episodes, run_classic
 from marl_sched.evaluation.suites import get_suite
 from marl_sched.schedulers import get_scheduler
+from marl_sched.schedulers.family import SIZE
 from marl_sched.schedulers.scorer import (
     FEATURES,
     GLOBAL_FEATURES,
@@ -114,11 +115,12 @@ def test_what_is_kept_is_no_worse_than_the_base_on_validation(tmp_path: Path) ->
 
 
 def test_a_network_played_is_the_scheduler_saved() -> None:
-    """With a last layer of zero each network's sum is the base's."""
+    """With a last layer of zero each network's costs are the base's."""
     config = settings(1)
     sequence = sequences.draw(config, "train", np.random.default_rng(0), 1)[0]
-    sums, _ = sequences.play(config, sequence, np.zeros((2, NUM_INDEX_PARAMS + NUM_WEIGHTS)))
-    assert sums[0] > 0 and (sums == sums[0]).all()
+    costs, _ = sequences.play(config, sequence, np.zeros((2, SIZE)))
+    assert costs[0, 0] > 0 and (costs == costs[0]).all()
+    assert not sequences.log_ratios(costs[None], [sequence]).any()
 
 
 def test_features_left_out() -> None:
