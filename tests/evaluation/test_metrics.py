@@ -62,7 +62,7 @@ def test_summary_by_hand() -> None:
             "avg_first_wait_s": (0 + 40 + 0) / 3,
             "avg_slowdown": (1.0 + 2.4 + 0.5) / 3,
             "avg_finish_time_fairness": 1.0,
-            "unfair_fraction": 0.0,
+            "unfair_fraction": 1 / 3,
             "gpu_allocated_fraction": 510 / (4 * 250),
             "num_preemptions": 1,
             "num_restarts": 3,

@@ -213,3 +213,66 @@ def test_the_clusters_of_a_suite(shared_data: Path) -> None:
     assert not held_out & named
     with pytest.raises(UserError, match="--data"):
         sequences.check(settings(1, "training.es.suite=training"))
+
+
+ONLY_RESTARTS = ("env.reward.completion_time=0", "env.reward.preemption=1")
+
+
+def test_the_reward_is_what_is_trained_for(tmp_path: Path) -> None:
+    """Restarts are soon given up where nothing else counts, and the JCT pays for it."""
+    more = ("training.es.pairs=8", "training.es.lr=0.3", "env.train_clusters=[]")
+    train(settings(12, *more, *ONLY_RESTARTS), tmp_path)
+    config = settings(1, "env.train_clusters=[]")
+    episodes = part_episodes(config, "test", 3)
+    kept, base = (
+        run_classic(config, "test", get_scheduler(name), episodes)
+        for name in (str(tmp_path), config.env.base)
+    )
+
+    def mean(runs: list[dict[str, float]], metric: str) -> float:
+        return float(np.mean([run[metric] for run in runs]))
+
+    assert load_scorer(tmp_path).validation < -20.0
+    assert mean(kept, "overhead_gpu_s") < 0.9 * mean(base, "overhead_gpu_s")
+    assert mean(kept, "avg_jct_s") > mean(base, "avg_jct_s")
+
+
+def test_costs_against_the_base_by_hand() -> None:
+    config = settings(1, "env.reward.completion_time=3", "env.reward.deadline=1")
+    one = sequences.draw(config, "train", np.random.default_rng(0), 1)
+    assert one[0].weights == (0.75, 0.0, 0.0, 0.0, 0.25, 0.0, 0.0)
+    costs = np.zeros((1, 3, 7))
+    costs[0, :, 0] = 100.0, 80.0, 100.0
+    costs[0, :, 4] = 0.0, 2.0, 0.0  # the base misses no deadline: each counts as much as 100 %
+    found = sequences.log_ratios(costs, one)
+    np.testing.assert_allclose(found, [[np.log(1.0 - 0.75 * 0.2 + 0.25 * 2.0), 0.0]])
+
+
+def test_one_family_for_all_weights(tmp_path: Path) -> None:
+    terms = ("completion_time", "preemption")
+    more = (f"env.train_weights=[{','.join(terms)}]", "training.es.sequences=2")
+    config = settings(3, *more)
+    drawn = sequences.draw(config, "train", np.random.default_rng(0), 4)
+    assert len({one.weights for one in drawn}) == 4
+    for one in drawn:
+        assert sum(one.weights) == pytest.approx(1.0)
+        assert one.weights[0] + one.weights[5] == pytest.approx(1.0)
+    result = train(config, tmp_path)
+    record = load_scorer(tmp_path)
+    assert record.terms == terms and record.validation == result.best_validation
+    saved = np.load(tmp_path / "checkpoints" / "iter_3" / "es.npz")["theta"]
+    assert saved.size == 3 * SIZE and saved[SIZE:].any()
+    if record.iteration:
+        ends = [get_scheduler(f"{tmp_path}:{term}=1").param_array for term in terms]
+        assert (ends[0] != ends[1]).any()
+    # Resumed, it draws the same weights.
+    train(settings(2, *more), tmp_path / "halves")
+    train(config, tmp_path / "halves", resume=True)
+    assert curve(tmp_path / "halves")[-1] == curve(tmp_path)[-1]
+
+
+def test_a_warm_start_is_for_one_set_of_weights(tmp_path: Path) -> None:
+    both = ("training.algo=ppo", "training.warm_start=0.5", "env.train_weights=[slowdown,energy]")
+    with pytest.raises(UserError, match="training.warm_start and env.train_weights"):
+        train(settings(1, *both), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

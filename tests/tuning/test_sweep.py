@@ -140,6 +140,36 @@ def test_weights_and_one_network_for_all_of_them(
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+def test_scorers_are_swept_as_networks_are(tmp_path: Path) -> None:
+    page = tmp_path / "weights.py"
+    write_text(
+        page,
+        "from dataclasses import replace\n"
+        "from marl_sched.tuning.worlds import EVOLVED\n"
+        "from tests.tuning.pages import WEIGHTS\n"
+        "SWEEP = replace(WEIGHTS, settings=EVOLVED)\n",
+    )
+    out = tmp_path / "sweep"
+    few = ("--set", "training.es.pairs=3", "--set", "training.es.sequences=2")
+    assert tune(str(page), *pages.QUICK, *few, "--iterations", "2", "--out", str(out)) == 0
+    table = pd.read_parquet(out / "results.parquet").set_index("name")
+    assert set(table.index) == {
+        "jct", "fair", "conditioned@jct", "conditioned@fair", "elastic_index:tuned", "fcfs",
+    }  # fmt: skip
+    # Equal compute: as many jobs played as by the grid's trials together.
+    decisions = table["decisions"].to_dict()
+    assert decisions["conditioned@jct"] == 2 * decisions["jct"]
+    # With more than one term in play, not all of them can be the base schedule.
+    trained = table[table["kind"] != "classic"]
+    assert trained["avg_jct_s"].nunique() > 1
+    best = load_config(out / "best.yaml")
+    assert best.training.algo == "es"
+    halved = [load_config(out / "trials" / name / "config.yaml") for name in ("jct", "conditioned")]
+    assert halved[1].training.es.half_life == 2 * halved[0].training.es.half_life
+
+
+@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("ray_local")
