@@ -67,7 +67,7 @@ def card_of(record: ScorerRecord, digest: str, results: list[Path]) -> str:
         lines += ["None were given.", ""]
     for report, name in suites:
         lines += [*_results(report, name), ""]
-    lines += [*_limits(suites), *_untested(suites)]
+    lines += [*_limits(suites, _aim(record)), *_untested(suites)]
     return "\n".join(lines)
 
 
@@ -127,7 +127,7 @@ def _training(record: ScorerRecord) -> list[str]:
         "nothing did better than the index on validation: the network corrects nothing"
         if record.iteration == 0
         else f"generation {record.iteration} was the best on validation, "
-        f"{record.validation:+.2f} % mean JCT against the index that it corrects"
+        f"{record.validation:+.2f} % {_aim(record)} against the index that it corrects"
     )
     return [
         "## Training",
@@ -142,6 +142,19 @@ def _training(record: ScorerRecord) -> list[str]:
         f"- Source: commit {record.git_commit or 'unknown'}; {versions or 'versions unknown'}.",
         "",
     ]
+
+
+def _aim(record: ScorerRecord) -> str:
+    """What it was trained to lower."""
+    env = record.config["env"]
+    weights = {term: weight for term, weight in env["reward"].items() if weight > 0}
+    if env["train_weights"]:
+        at = ", ".join(f"{term} {weight:.2f}" for term, weight in weights.items())
+        return f"cost (mean over weightings of {', '.join(env['train_weights'])}; taken at {at})"
+    if list(weights) == ["completion_time"]:
+        return "mean JCT"
+    total = sum(weights.values())
+    return "cost (" + ", ".join(f"{t} {w / total:.2f}" for t, w in weights.items()) + ")"
 
 
 def _results(report: dict[str, Any], name: str) -> list[str]:
@@ -196,7 +209,7 @@ def _counts(report: dict[str, Any], name: str) -> list[str]:
     return lines
 
 
-def _limits(suites: list[tuple[dict[str, Any], str]]) -> list[str]:
+def _limits(suites: list[tuple[dict[str, Any], str]], aim: str) -> list[str]:
     lines = ["## Limits", ""]
     for report, name in suites:
         worst = max(
@@ -208,8 +221,8 @@ def _limits(suites: list[tuple[dict[str, Any], str]]) -> list[str]:
         )
     lines += [
         "- Weights of one training run: other seeds may do better or worse.",
-        "- The aim is the mean completion time: what it does to single jobs, tenants or deadlines "
-        "is not part of it.",
+        f"- The aim is the {aim}: single jobs and tenants, and costs that have no weight in it, "
+        "are not part of it.",
         "- Figures are of a simulator; no real cluster has been scheduled.",
         "",
     ]

@@ -68,7 +68,7 @@ class ScorerRecord:
     """Of the reward, at whose weights it can be taken; empty: it is for one set of weights."""
     thetas: tuple[tuple[float, ...], ...] = ()
     """(1 + K, SIZE) of the K terms, see `schedulers.family`; `params` and `weights` are those at
-    the weights that it was taken at."""
+    even weights."""
 
 
 def save_scorer(
@@ -152,7 +152,17 @@ def load_scorer(name: str | Path) -> ScorerRecord:
         UserError: when there is none, or it is damaged or of another version, or takes no such
             weights.
     """
-    folder, wanted = find_scorer(name), split_name(name)[1]
+    record, wanted = load_record(name), split_name(name)[1]
+    if record.terms and wanted:
+        return at_weights(record, parse_weights(wanted, record.terms, str(name)))
+    if wanted:
+        raise UserError(f"{name}: that scorer is for one set of weights; leave out {wanted!r}")
+    return at_weights(record, record.config["env"]["reward"]) if record.terms else record
+
+
+def load_record(name: str | Path) -> ScorerRecord:
+    """As `load_scorer`; one for all weights as it was saved."""
+    folder = find_scorer(name)
     with artefact.readable(folder, "scorer"):
         data = artefact.read_manifest(folder, FORMAT)
         files = dict(data.pop("files"))
@@ -179,23 +189,26 @@ def load_scorer(name: str | Path) -> ScorerRecord:
             **data,
         )
     _check(folder, record, digest)
-    if not terms:
-        if wanted:
-            raise UserError(f"{name}: that scorer is for one set of weights; leave out {wanted!r}")
-        return record
-    if wanted:
-        return at_weights(record, parse_weights(wanted, terms, str(name)))
-    return at_weights(record, record.config["env"]["reward"])
+    return record
 
 
 def at_weights(record: ScorerRecord, weights: Mapping[str, float]) -> ScorerRecord:
-    """A scorer for all weights of its terms at some: where these have none of its terms, at all
-    evenly."""
+    """The scorer that one for all weights of its terms is at some; evenly, where these have none
+    of its terms. Its `config` has them as reward."""
     given = np.array([weights.get(term, 0.0) for term in record.terms], np.float64)
     given = given / given.sum() if given.sum() > 0 else np.full(given.size, 1.0 / given.size)
     theta = theta_at(np.asarray(record.thetas, np.float64).ravel(), given)
-    params = shifted(record.fallback, theta)
-    return replace(record, params=params, weights=tuple(theta[NUM_INDEX_PARAMS:].tolist()))
+    env = record.config["env"]
+    reward = dict.fromkeys(env["reward"], 0.0)
+    reward |= dict(zip(record.terms, given.tolist(), strict=True))
+    return replace(
+        record,
+        params=shifted(record.fallback, theta),
+        weights=tuple(theta[NUM_INDEX_PARAMS:].tolist()),
+        config=record.config | {"env": env | {"reward": reward}},
+        terms=(),
+        thetas=(),
+    )
 
 
 def _by_name(params: Mapping[str, Any]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from marl_sched.evaluation.compare import run_classic
 from marl_sched.evaluation.learned import run_learned
 from marl_sched.models.policy import load_policy
 from marl_sched.schedulers import scorer_of_record
-from marl_sched.schedulers.scorer_file import at_weights, is_scorer, load_scorer
+from marl_sched.schedulers.scorer_file import at_weights, is_scorer, load_record
 from marl_sched.training.records import RunFolder
 
 Play = Callable[[Config, str, list[Episode]], list[dict[str, float]]]
@@ -42,7 +42,7 @@ def load_network(run: Path) -> Trained:
 
 
 def _load_scorer(folder: Path) -> Trained:
-    record = load_scorer(folder)
+    record = load_record(folder)
 
     def play(config: Config, part: str, episodes: list[Episode]) -> list[dict[str, float]]:
         taken = at_weights(record, config.env.reward.model_dump()) if record.terms else record

@@ -56,7 +56,8 @@ def test_a_name_says_the_weights(tmp_path: Path) -> None:
     assert is_scorer(f"{tmp_path}:fairness=1")
     one = load_scorer(f"{tmp_path}:fairness=3,jct=1")
     theta = theta_at(np.array(kept.thetas).ravel(), np.array([0.25, 0.75]))
-    assert one.params == shifted(kept.fallback, theta)
+    assert one.params == shifted(kept.fallback, theta) and not one.terms
+    assert one.config["env"]["reward"]["fairness"] == 0.75
     np.testing.assert_array_equal(one.weights, theta[NUM_INDEX_PARAMS:])
     assert (at(tmp_path, "fairness=1") != at(tmp_path, "jct=1")).any()
     # Of those that the run's reward weighs, where none are named; evenly, where it weighs none.
