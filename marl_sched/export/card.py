@@ -123,11 +123,13 @@ def _training(record: ScorerRecord) -> list[str]:
         traces.append(f"all clusters of suite `{es['suite']}`")
     tenants = f" (tenants {', '.join(work['tenants'])})" if work.get("tenants") else ""
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
+    terms = config["env"]["train_weights"]
+    scored = f"cost, over all weights of {', '.join(terms)}," if terms else _aim(record)
     found = (
         "nothing did better than the index on validation: the network corrects nothing"
         if record.iteration == 0
         else f"generation {record.iteration} was the best on validation, "
-        f"{record.validation:+.2f} % {_aim(record)} against the index that it corrects"
+        f"{record.validation:+.2f} % {scored} against the index that it corrects"
     )
     return [
         "## Training",
@@ -145,16 +147,13 @@ def _training(record: ScorerRecord) -> list[str]:
 
 
 def _aim(record: ScorerRecord) -> str:
-    """What it was trained to lower."""
-    env = record.config["env"]
-    weights = {term: weight for term, weight in env["reward"].items() if weight > 0}
-    if env["train_weights"]:
-        at = ", ".join(f"{term} {weight:.2f}" for term, weight in weights.items())
-        return f"cost (mean over weightings of {', '.join(env['train_weights'])}; taken at {at})"
-    if list(weights) == ["completion_time"]:
-        return "mean JCT"
+    """What it is to lower."""
+    weights = record.config["env"]["reward"]
     total = sum(weights.values())
-    return "cost (" + ", ".join(f"{t} {w / total:.2f}" for t, w in weights.items()) + ")"
+    shares = {term: weight / total for term, weight in weights.items() if weight > 0}
+    if list(shares) == ["completion_time"]:
+        return "mean JCT"
+    return "cost by " + ", ".join(f"{term} {share:.2f}" for term, share in shares.items())
 
 
 def _results(report: dict[str, Any], name: str) -> list[str]:
@@ -221,7 +220,7 @@ def _limits(suites: list[tuple[dict[str, Any], str]], aim: str) -> list[str]:
         )
     lines += [
         "- Weights of one training run: other seeds may do better or worse.",
-        f"- The aim is the {aim}: single jobs and tenants, and costs that have no weight in it, "
+        f"- The aim is {aim}: single jobs and tenants, and costs that have no weight in it, "
         "are not part of it.",
         "- Figures are of a simulator; no real cluster has been scheduled.",
         "",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import numpy as np
 
 from marl_sched.config import Config, RewardWeights
 from marl_sched.envs.batched import Episode
-from marl_sched.evaluation.compare import Arena, job_overlap, part_episodes
+from marl_sched.evaluation.compare import job_overlap, part_episodes, run_classic
 from marl_sched.evaluation.learned import with_weights
 from marl_sched.evaluation.statistics import bootstrap, resamples
-from marl_sched.schedulers import get_scheduler
+from marl_sched.schedulers import Scheduler, get_scheduler
 from marl_sched.schedulers.family import parse_weights
 from marl_sched.tuning.outcome import Outcome
 from marl_sched.tuning.page import Sweep
@@ -38,45 +39,72 @@ Row = dict[str, Any]
 """A line of results.parquet."""
 
 
+Player = Callable[[str, list[Episode]], list[dict[str, float]]]
+"""(part, episodes) -> metrics of each."""
+
+
 def judged_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
-    """A row for each trial and each classic scheduler, with means and 95 % intervals on the test
-    part; a network for all weights has a row for each point of the grid. Failed trials have no
-    metrics."""
-    config, part = run.config, "test"
-    episodes = part_episodes(config, part, config.evaluation.episodes)
+    """A row for each trial and each classic scheduler; a network for all weights has one for each
+    point of the grid.
+
+    Each has means and 95 % intervals of `METRICS` on the test part, and their means on validation
+    as `valid_X`: what is chosen is chosen by these. Failed trials have none.
+    """
+    config = run.config
     rows: list[Row] = []
-    played: list[list[dict[str, float]] | None] = []
+    players: list[Player | None] = []
     for outcome in outcomes:
         row = _row_of(outcome)
         if outcome.state == "failed":
             rows.append(row)
-            played.append(None)
+            players.append(None)
             continue
         trained = load_network(run.trials / outcome.name)
-        proposal = Proposal(outcome.name, outcome.values, outcome.seed)
-        settings = trial_config(config, proposal)
+        settings = trial_config(config, Proposal(outcome.name, outcome.values, outcome.seed))
         for point, weights in _points_of(run.sweep, config, outcome).items():
             at = settings if weights is None else with_weights(settings, weights)
             name = outcome.name if weights is None else f"{outcome.name}@{point}"
             shown = {f"{REWARD}{term}": w for term, w in (weights or {}).items()}
             rows.append(row | {"name": name} | shown)
-            played.append(trained.play(at, part, episodes))
-    arena = Arena(config, part, episodes)
+            players.append(partial(trained.play, at))
     for name in dict.fromkeys((config.env.base, *config.evaluation.schedulers)):
         rows.append({"name": name, "kind": "classic", "state": "done"})
-        played.append(arena.play(get_scheduler(name)))
-    return _with_metrics(config, episodes, rows, played)
+        players.append(partial(_play_classic, config, get_scheduler(name)))
+    judged = _played(config, "validation", config.training.validation_episodes, players)
+    for row, figures in zip(rows, judged, strict=True):
+        row |= {f"valid_{metric}": value for metric, value in _means(figures).items()}
+    return _with_metrics(config, rows, players)
 
 
-def _with_metrics(
-    config: Config,
-    episodes: list[Episode],
-    rows: list[Row],
-    played: list[list[dict[str, float]] | None],
-) -> list[Row]:
-    draws = resamples(len(episodes), job_overlap(episodes), config.seed)
+def _play_classic(
+    config: Config, scheduler: Scheduler, part: str, episodes: list[Episode]
+) -> list[dict[str, float]]:
+    return run_classic(config, part, scheduler, episodes)
+
+
+def _played(
+    config: Config, part: str, count: int, players: Sequence[Player | None]
+) -> list[list[dict[str, float]] | None]:
+    """Metrics of each player on each of `count` episodes of a part."""
+    episodes = part_episodes(config, part, count)
+    played = [None if player is None else player(part, episodes) for player in players]
     runs = {str(i): one for i, one in enumerate(played) if one is not None}
-    add_fractions(config, "test", runs, episodes)
+    add_fractions(config, part, runs, episodes)
+    return played
+
+
+def _means(played: list[dict[str, float]] | None) -> dict[str, float]:
+    if played is None:
+        return {}
+    return {metric: float(np.mean([one[metric] for one in played])) for metric in METRICS}
+
+
+def _with_metrics(config: Config, rows: list[Row], players: Sequence[Player | None]) -> list[Row]:
+    """The rows with means and intervals on the test part."""
+    count = config.evaluation.episodes
+    episodes = part_episodes(config, "test", count)
+    draws = resamples(len(episodes), job_overlap(episodes), config.seed)
+    played = _played(config, "test", count, players)
     return [row | _intervals(one, draws) for row, one in zip(rows, played, strict=True)]
 
 
@@ -118,15 +146,12 @@ def _points_of(
 
 def search_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
     """A row for each tuned scheduler, `NAME tuned`, and one for each as it is, on the test part."""
-    config, part = run.config, "test"
-    episodes = part_episodes(config, part, config.evaluation.episodes)
-    arena = Arena(config, part, episodes)
     rows: list[Row] = []
-    played: list[list[dict[str, float]] | None] = []
+    players: list[Player | None] = []
     for outcome in outcomes:
         scheduler = get_scheduler(outcome.name)
         rows.append({"name": outcome.name, "kind": "classic", "state": "done"})
-        played.append(arena.play(scheduler))
+        players.append(partial(_play_classic, run.config, scheduler))
         rows.append(_row_of(outcome) | {"name": f"{outcome.name} tuned", "kind": "tuned"})
         params = {
             name.removeprefix(PARAM): value
@@ -134,8 +159,9 @@ def search_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
             if name.startswith(PARAM)
         }
         alive = outcome.state != "failed"
-        played.append(arena.play(scheduler.with_params(params)) if alive else None)
-    return _with_metrics(config, episodes, rows, played)
+        tuned = partial(_play_classic, run.config, scheduler.with_params(params))
+        players.append(tuned if alive else None)
+    return _with_metrics(run.config, rows, players)
 
 
 def parse_preference(text: str) -> dict[str, float]:

@@ -25,11 +25,17 @@ REFERENCE = 1.5
 
 
 def relative_costs(
-    rows: Sequence[Mapping[str, Any]], base: Mapping[str, Any], terms: Sequence[str]
+    rows: Sequence[Mapping[str, Any]],
+    base: Mapping[str, Any],
+    terms: Sequence[str],
+    part: str = "",
 ) -> tuple[np.ndarray, list[str]]:
     """Costs of every row over the base schedule's.
 
     The useful share of GPU time counts by what is not useful.
+
+    Args:
+        part: before a metric's name: `valid_` for costs on validation.
 
     Returns:
         (N, M) float64, lower is better, and the M terms: those in which the base pays anything.
@@ -37,11 +43,11 @@ def relative_costs(
     columns = {}
     for term in terms:
         axis = AXES[term]
-        values = np.array([row[axis.metric] for row in [*rows, base]], dtype=float)
+        values = np.array([row[part + axis.metric] for row in [*rows, base]], dtype=float)
         values = 1.0 - values if axis.higher_is_better else values
         if values[-1] > 0:
             columns[term] = values[:-1] / values[-1]
-    return np.column_stack(list(columns.values())), list(columns)
+    return np.column_stack([*columns.values(), np.empty((len(rows), 0))]), list(columns)
 
 
 def mark_front(rows: list[dict[str, Any]], terms: Sequence[str]) -> None:
@@ -78,10 +84,15 @@ def hypervolumes(
 
 
 def preferred(
-    rows: Sequence[Mapping[str, Any]], preference: Mapping[str, float], terms: Sequence[str]
+    rows: Sequence[Mapping[str, Any]],
+    base: Mapping[str, Any],
+    preference: Mapping[str, float],
+    terms: Sequence[str],
 ) -> list[tuple[float, Mapping[str, Any]]]:
-    """(score, row), best first: sum of preference x cost, costs scaled to 0 at the best and 1 at
-    the worst of the non-dominated set.
+    """(score, row), best first: sum of preference x cost over the base schedule's, on validation.
+
+    What a reward of these weights would have. Failed trials take no part, nor do costs in which
+    the base pays nothing.
 
     Raises:
         UserError: for a preference that nothing here is measured by.
@@ -93,9 +104,7 @@ def preferred(
             f"{', '.join(terms)}"
         )
     alive = [row for row in rows if row["state"] != "failed"]
-    costs = costs_of(alive, [AXES[term] for term in preference])
-    front = costs[[bool(row["non_dominated"]) for row in alive]]
-    low, span = front.min(axis=0), np.maximum(np.ptp(front, axis=0), 1e-12)
-    scores = ((costs - low) / span) @ np.array(list(preference.values()))
+    costs, used = relative_costs(alive, base, list(preference), "valid_")
+    scores = costs @ np.array([preference[term] for term in used])
     order = np.argsort(scores, kind="stable")
     return [(float(scores[i]), alive[i]) for i in order]

@@ -104,7 +104,7 @@ def _tradeoff(
     with replacing(run.out / "hypervolume.parquet") as temporary:
         pd.DataFrame(volumes).to_parquet(temporary, index=False)
     wanted = prefer or {term: 1.0 / len(terms) for term in terms}
-    ranked = preferred(alive, wanted, terms)
+    ranked = preferred(alive, base, wanted, terms)
     winner = next((row for _, row in ranked if row["kind"] != "classic"), None)
     if winner is not None:
         _write_best(run, winner, "preference " + _preference(wanted))

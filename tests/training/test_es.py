@@ -21,7 +21,7 @@ from marl_sched.schedulers.scorer import (
     NUM_INDEX_PARAMS,
     NUM_WEIGHTS,
 )
-from marl_sched.schedulers.scorer_file import load_scorer
+from marl_sched.schedulers.scorer_file import load_record, load_scorer
 from marl_sched.training import sequences
 from marl_sched.training.es import Ascent, centred_ranks, free_weights, gradient_of, perturbed
 from marl_sched.training.records import RunFolder
@@ -258,7 +258,7 @@ def test_one_family_for_all_weights(tmp_path: Path) -> None:
         assert sum(one.weights) == pytest.approx(1.0)
         assert one.weights[0] + one.weights[5] == pytest.approx(1.0)
     result = train(config, tmp_path)
-    record = load_scorer(tmp_path)
+    record = load_record(tmp_path)
     assert record.terms == terms and record.validation == result.best_validation
     saved = np.load(tmp_path / "checkpoints" / "iter_3" / "es.npz")["theta"]
     assert saved.size == 3 * SIZE and saved[SIZE:].any()

@@ -17,7 +17,8 @@ TERMS = ("completion_time", "utilisation", "deadline")
 
 def row(name: str, jct: float, useful: float, kind: str = "trained", **more: Any) -> dict[str, Any]:
     figures = {"avg_jct_s": jct, "gpu_useful_fraction": useful, "deadline_missed_fraction": 0.0}
-    return {"name": name, "kind": kind, "state": "done", **figures, **more}
+    valid = {f"valid_{metric}": value for metric, value in figures.items()}
+    return {"name": name, "kind": kind, "state": "done", **figures, **valid, **more}
 
 
 BASE = row("base", 100.0, 0.5, "classic")
@@ -46,7 +47,7 @@ def test_costs_are_shares_of_the_bases_and_lower_is_better() -> None:
     assert [one["hypervolume"] for one in found] == [pytest.approx(4.0), pytest.approx(1.0)]
 
 
-def test_a_preference_chooses_on_the_front_and_never_a_failed_trial() -> None:
+def test_a_preference_chooses_by_validation_and_never_a_failed_trial() -> None:
     rows = [
         row("fast", 50.0, 0.5),
         row("useful", 90.0, 0.9),
@@ -57,13 +58,18 @@ def test_a_preference_chooses_on_the_front_and_never_a_failed_trial() -> None:
     assert [one["non_dominated"] for one in rows] == [True, True, True, False]
 
     def first(**preference: float) -> str:
-        return str(preferred(rows, preference, TERMS)[0][1]["name"])
+        return str(preferred(rows, BASE, preference, TERMS)[0][1]["name"])
 
     assert first(completion_time=1.0) == "fast"
     assert first(utilisation=1.0) == "useful"
     assert first(completion_time=0.5, utilisation=0.5) == "both"
     with pytest.raises(UserError, match="does not weigh slowdown"):
-        preferred(rows, {"slowdown": 1.0}, TERMS)
+        preferred(rows, BASE, {"slowdown": 1.0}, TERMS)
+    # 0.5 x 60 / 100 + 0.5 x 0.15 / 0.5; a cost that the base does not have counts for nobody.
+    wanted = {"completion_time": 0.5, "utilisation": 0.5, "deadline": 0.0}
+    assert preferred(rows, BASE, wanted, TERMS)[0][0] == pytest.approx(0.45)
+    rows[0]["avg_jct_s"], rows[1]["valid_avg_jct_s"] = 1e6, 1.0
+    assert first(completion_time=1.0) == "useful"
 
 
 def test_preferences_are_read_and_scaled() -> None:
