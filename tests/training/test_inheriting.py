@@ -82,7 +82,12 @@ def test_a_child_has_its_parents_state_and_its_own_settings(tmp_path: Path, algo
 
 
 def weighing(term: str) -> Config:
-    given = ["env.reward.completion_time=0", f"env.reward.{term}=1", "training.minutes=null", "training.iterations=2"]
+    given = [
+        "env.reward.completion_time=0",
+        f"env.reward.{term}=1",
+        "training.minutes=null",
+        "training.iterations=2",
+    ]
     given += ["workload.synthetic.num_jobs=600", "training.ppo.batch_size=64"]
     given += ["training.num_envs_per_runner=4", "training.ppo.minibatch_size=64"]
     return load_config(None, given, defaults=OVERLOAD)
