@@ -28,3 +28,13 @@ OVERLOAD: dict[str, Any] = {
 """A world in which a minute of training shows something: an overload that forces a choice between
 objectives, a cluster small enough for many episodes a minute, schedules that differ in what they
 favour (`p`: weight on short jobs, `h` and `b`: on keeping what runs), small quick steps."""
+
+EDITS: dict[str, Any] = {
+    **OVERLOAD,
+    "env": {**OVERLOAD["env"], "actions": "edit", "base": "equi"},
+    "model": {"commit_bias": 0.0},
+    "training": {**OVERLOAD["training"], "validation_every": 8},
+}
+"""A world in which a network has much to learn and hyperparameters show: it begins with equal
+shares, far from the best known rule, and moves GPUs from job to job. (Beside the tuned index there
+is next to nothing to learn, docs/learning.md: there all networks end as one single rule.)"""

@@ -70,7 +70,7 @@ class FakeBatchedEnv:
         self._mask = mask
         cluster = np.ones((self.num_envs, CLUSTER_FEATURES), np.float32)
         weights = np.full((self.num_envs, WEIGHTS), 1 / WEIGHTS, np.float32)
-        self._seen = {
+        self._seen: dict[str, np.ndarray] = {
             "jobs": jobs,
             "cluster": cluster,
             "globals": plain,

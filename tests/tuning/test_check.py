@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from marl_sched.config import load_config
 from marl_sched.errors import UserError
 from marl_sched.files import write_text
 from marl_sched.tuning.check import check_trials, checked, restricted
-from marl_sched.tuning.page import load_page
+from marl_sched.tuning.page import Sweep, load_page
 from marl_sched.tuning.plan import weights_as_values
 from tests.tuning import pages
 
@@ -28,7 +29,7 @@ TERMS = "simplex=('completion_time', 'fairness')"
 WRONG = {
     f"{OPTUNA}, {SPACE}, trails=3": "unexpected keyword argument 'trails'",
     f"{OPTUNA}, space={{'training.ppo.lr': (1e-4, 1e-2)}}": "space.training.ppo.lr=(0.0001, 0.01)",
-    f"'random', trials=2, minutes_per_trial=1.0, {SPACE}": "search='random': Input should be 'grid'",
+    f"'random', trials=2, minutes_per_trial=1.0, {SPACE}": "search='random': Input should be",
     f"'optuna', trials='many', minutes_per_trial=1.0, {SPACE}": "trials='many'",
     f"'optuna', trials=0, minutes_per_trial=1.0, {SPACE}": "trials=0: at least 1",
     f"'optuna', trials=2, minutes_per_trial=None, {SPACE}": "minutes_per_trial=None: say how long",
@@ -42,7 +43,7 @@ WRONG = {
     f"{OPTUNA}, space={{'training.ppo.lr.x': even(0, 1)}}": "'training.ppo.lr.x': lr has no parts",
     f"{OPTUNA}, space={{'lr': log(1e-4, 1e-2)}}": "lr: trials may differ in settings of env.",
     f"{OPTUNA}, space={{'workload.load': even(0.5, 1)}}": "workload.load: trials may differ",
-    f"{OPTUNA}, space={{'training.ppo.lr': even(0, 1)}}": "its lowest values: setting training.ppo.lr=0.0",
+    f"{OPTUNA}, space={{'training.ppo.lr': even(0, 1)}}": "lowest values: setting training.ppo.lr",
     f"{OPTUNA}, space={{'training.ppo.epochs': even(1, 4)}}": "setting training.ppo.epochs=",
     f"{OPTUNA}, space={{'training.ppo.lr': log(0, 1)}}": "a logarithmic range begins above 0",
     f"{OPTUNA}, space={{'training.ppo.lr': log(1, 0.1)}}": "1 to 0.1 is no range",
@@ -55,9 +56,9 @@ WRONG = {
     f"{GRID}, {TERMS}, points={{'a': (1.0, 0.0, 0.0)}}": "points, a: 3 weights for a simplex of 2",
     f"{GRID}, {TERMS}, points={{'a': (0.0, 0.0)}}": "points, a: weights are from 0 on",
     f"{GRID}, {TERMS}, points={{'../a': (0.0, 1.0)}}": "'../a': a trial's name is of letters",
-    f"{GRID}, cases={{'a': {{'training.ppo.lr': 'fast'}}}}": "case a: setting training.ppo.lr='fast'",
+    f"{GRID}, cases={{'a': {{'training.ppo.lr': 'fast'}}}}": "case a: setting training.ppo.lr",
     f"{OPTUNA}, {SPACE}, objectives=()": "objectives: name at least one",
-    f"{OPTUNA}, {SPACE}, objectives=('valid_avg_jct',)": "objective 'valid_avg_jct' is not measured",
+    f"{OPTUNA}, {SPACE}, objectives=('valid_avg_jct',)": "'valid_avg_jct' is not measured",
     f"{OPTUNA}, {SPACE}, objectives=('avg_jct_s',)": "valid_avg_jct_s",
     f"{OPTUNA}, {SPACE}, halving=Halving(rungs=(1.5,))": "halving: rungs and keep are shares of 1",
     f"{OPTUNA}, {SPACE}, settings={{'cluster': '4x4', 'env': {{'slots': 3}}}}": "'env.slots'",
@@ -82,10 +83,8 @@ def test_a_wrong_page_is_refused_before_anything_runs(
 def test_lists_will_do_for_tuples_and_shipped_pages_are_right() -> None:
     sweep = checked(load_page("reward_weights"), "page")
     assert sweep == load_page("reward_weights")
-    loose = checked(
-        type(sweep)("t", "grid", 2, 1, simplex=["slowdown", "fairness"], points={"a": [1, 3]}),  # type: ignore[arg-type]
-        "page",
-    )
+    lists: Any = {"simplex": ["slowdown", "fairness"], "points": {"a": [1, 3]}}
+    loose = checked(Sweep("t", "grid", 2, 1, **lists), "page")
     assert loose.simplex == ("slowdown", "fairness") and loose.points == {"a": (1.0, 3.0)}
     for name in ("ppo", "dqn", "pbt", "baselines", "reward_weights"):
         sweep = checked(load_page(name), name)
