@@ -89,7 +89,8 @@ def tune(
     settings = _settings(sweep, config, set_, given)
     sweep = _ready(sweep, settings, wanted, page)
     run = Run(sweep, settings, out or _folder_of(page), concurrent, address, loggers)
-    tables.notices.print(f"{sweep.title}: {_size(run)}, in {run.out}", highlight=False)
+    opening = f"{sweep.title}: {_size(run)}, in {run.out}"
+    tables.notices.print(opening, highlight=False, markup=False, soft_wrap=True)
     with Display(run) as display:
         outcomes = run_sweep(run, display)
     with tables.status("judging on held-out episodes"):

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from marl_sched.tuning.loggers import logger_callbacks
 from marl_sched.tuning.outcome import Outcome, read_outcome
 from marl_sched.tuning.page import Sweep
 from marl_sched.tuning.plan import SCHEDULER, Plan, Proposal, plan_of
-from marl_sched.tuning.trial import Job, run_job
+from marl_sched.tuning.trial import RUN_SCORE, Job, run_job
 
 RECORD = "sweep.json"
 RETRIES = 2
@@ -119,23 +119,24 @@ def _trainable(space: dict[str, Any]) -> None:
     def report(row: Mapping[str, Any]) -> None:
         tune.report({key: value for key, value in row.items() if value is not None})
 
-    job = Job(**space["job"])
+    job: Job = space["job"]
     tune.report(_at_end(job, run_job(job, report)))
 
 
 def _at_end(job: Job, outcome: Outcome) -> dict[str, Any]:
-    """The last that a trial reports."""
+    """The last that a trial reports: its figures, but for what rows of iterations have too."""
+    figures = {name: value for name, value in outcome.figures.items() if name != RUN_SCORE}
     return {
         "progress": 1.0,
         "units": job.units,
         "state": outcome.state,
         "reason": outcome.reason,
-        **outcome.figures,
+        **figures,
     }
 
 
 def _name_of(trial: Any) -> str:
-    return str(trial.config["job"]["name"])
+    return str(trial.config["job"].name)
 
 
 class _Feed(Searcher):
@@ -167,7 +168,7 @@ class _Feed(Searcher):
         if job is None:
             return self.FINISHED if self._next >= self.plan.total else None
         self._running[trial_id] = job
-        return {"job": asdict(job)}
+        return {"job": job, **job.values}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -39,9 +39,9 @@ MUST_BE_FINITE = ("policy_loss", "value_loss", "q_loss", "gradient_norm")
 """Columns of metrics.csv in which NaN or infinity means that learning has diverged."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Job:
-    """A trial as plain data, as Ray carries it."""
+    """A trial as plain data, as Ray carries it; loggers show it by its name alone."""
 
     number: int
     name: str
@@ -58,6 +58,9 @@ class Job:
     scheduler: str | None = None
     """A classic one whose parameters are searched; None: training."""
     candidates: int = 0
+
+    def __repr__(self) -> str:
+        return f"Job({self.name})"
 
     @property
     def units(self) -> int:
