@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from marl_sched.errors import UserError
+from marl_sched.errors import UserError, WriteError
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def replacing(path: Path) -> Iterator[Path]:
     A link stays one, and the file that it names is replaced.
 
     Raises:
-        UserError: when the file cannot be written, also while it is.
+        WriteError: when the file cannot be written, also while it is.
     """
     path = check_writable(path)
     try:
@@ -63,11 +63,11 @@ def check_writable(path: Path) -> Path:
     return path
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
+def _unwritable(path: Path, error: OSError) -> WriteError:
     reason = error.strerror or str(error)
     if isinstance(error, FileExistsError | NotADirectoryError):
         reason = "part of the path is a file"
-    return UserError(f"cannot write {path}: {reason}; choose another path")
+    return WriteError(f"cannot write {path}: {reason}; choose another path")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -16,20 +16,20 @@ saved, so that it fills anew.
 """
 
 from marl_sched.tuning.page import Halving, Sweep, even, log
-from marl_sched.tuning.worlds import OVERLOAD
+from marl_sched.tuning.worlds import EDITS
 
 SWEEP = Sweep(
     title="DQN",
     search="optuna",
-    settings={**OVERLOAD, "training": {**OVERLOAD["training"], "algo": "dqn"}},
+    settings={**EDITS, "training": {**EDITS["training"], "algo": "dqn"}},
     space={
-        "training.dqn.lr": log(3e-5, 3e-3),
+        "training.dqn.lr": log(1e-4, 1e-2),
         "training.dqn.gamma": even(0.8, 1.0),
         "training.dqn.training_intensity": log(1.0, 16.0),
         "training.dqn.alpha": even(0.0, 0.8),
     },
-    trials=12,
-    minutes_per_trial=1.0,
+    trials=10,
+    minutes_per_trial=2.0,
     halving=Halving(),
 )
 

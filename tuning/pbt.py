@@ -16,14 +16,14 @@ on after a kill.
 """
 
 from marl_sched.tuning.page import Sweep, even, log
-from marl_sched.tuning.worlds import OVERLOAD
+from marl_sched.tuning.worlds import EDITS
 
 SWEEP = Sweep(
     title="Population based training",
     search="pbt",
-    settings=OVERLOAD,
+    settings=EDITS,
     space={
-        "training.ppo.lr": log(3e-4, 1e-2),
+        "training.ppo.lr": log(1e-3, 3e-2),
         "training.ppo.entropy": even(0.0, 0.02),
     },
     simplex=("completion_time", "slowdown", "fairness", "utilisation"),

@@ -16,21 +16,21 @@ The same command goes on after a kill.
 """
 
 from marl_sched.tuning.page import Halving, Sweep, even, log
-from marl_sched.tuning.worlds import OVERLOAD
+from marl_sched.tuning.worlds import EDITS
 
 SWEEP = Sweep(
     title="PPO",
     search="optuna",
-    settings=OVERLOAD,
+    settings=EDITS,
     space={
-        "training.ppo.lr": log(1e-4, 1e-2),
+        "training.ppo.lr": log(1e-3, 3e-2),
         "training.ppo.entropy": even(0.0, 0.02),
         "training.ppo.lambda_": even(0.8, 1.0),
         "training.ppo.clip": even(0.1, 0.3),
-        "model.commit_bias": even(-2.0, 2.0),
+        "model.commit_bias": even(-1.0, 2.0),
     },
-    trials=12,
-    minutes_per_trial=1.0,
+    trials=10,
+    minutes_per_trial=2.0,
     halving=Halving(),
 )
 

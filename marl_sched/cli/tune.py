@@ -14,7 +14,6 @@ from marl_sched.cli import options as o
 if TYPE_CHECKING:
     from marl_sched.config import Config
     from marl_sched.tuning.page import Sweep
-    from marl_sched.tuning.results import Results
 
 
 def tune(
@@ -70,26 +69,49 @@ def tune(
     reward weights tradeoff.png and .html, and TensorBoard logs in tune/.
     """
     from marl_sched.cli import tables
-    from marl_sched.cli.tune_display import Display
+    from marl_sched.cli.tune_display import Display, print_results
     from marl_sched.envs.batched import load_part
     from marl_sched.errors import UserError
+    from marl_sched.tuning.check import checked
     from marl_sched.tuning.judge import parse_preference
     from marl_sched.tuning.loggers import check_loggers
-    from marl_sched.tuning.page import check_packages, load_page
+    from marl_sched.tuning.page import load_page
     from marl_sched.tuning.results import write_results, write_summary
     from marl_sched.tuning.sweep import Run, run_sweep
 
-    sweep = _changed(load_page(page), trials, minutes_per_trial, iterations, search, seeds)
+    sweep = checked(load_page(page), page)
+    sweep = _changed(sweep, trials, minutes_per_trial, iterations, search, seeds)
     wanted = {} if prefer is None else parse_preference(prefer)
-    check_loggers(tuple(logger or ()))
+    loggers = tuple(logger or ())
+    check_loggers(loggers)
     given = o.workload_options(trace, format, cluster, load, estimate_noise, seed, skip_bad_rows)
-    given |= {
-        "training__minutes": None if iterations is not None else sweep.minutes_per_trial,
-        "training__iterations": iterations,
-        "evaluation__episodes": episodes,
-    }
+    given |= {"training__iterations": iterations, "evaluation__episodes": episodes}
+    settings = _settings(sweep, config, set_, given)
+    sweep = _ready(sweep, settings, wanted, page)
+    run = Run(sweep, settings, out or _folder_of(page), concurrent, address, loggers)
+    opening = f"{sweep.title}: {_size(run)}, in {run.out}"
+    tables.notices.print(opening, highlight=False, markup=False, soft_wrap=True)
+    with Display(run) as display:
+        outcomes = run_sweep(run, display)
+    with tables.status("judging on held-out episodes"):
+        jobs = load_part(settings, "test")
+        results = write_results(run, outcomes, _workload(settings), jobs, wanted)
+    write_summary(results, run.out / "summary.md", tables.figure)
+    print_results(results)
+    if outcomes and all(outcome.state == "failed" for outcome in outcomes):
+        raise UserError(f"{run.out}: every trial failed; summary.md there has the reasons")
+
+
+def _settings(
+    sweep: Sweep, config: Path | None, set_: list[str] | None, given: dict[str, Any]
+) -> Config:
+    """The experiment of all trials: the page's, and what the command says instead."""
+    from marl_sched.errors import UserError
+
+    clock = None if given["training__iterations"] else sweep.minutes_per_trial
+    given = given | {"training__minutes": clock}
     settings = o.resolve(config=config, settings=set_, base=dict(sweep.settings), **given)
-    if iterations is not None:
+    if given["training__iterations"]:
         ends = settings.training.model_copy(update={"minutes": None})
         settings = settings.model_copy(update={"training": ends})
     if settings.training.warm_start > 0:
@@ -97,25 +119,31 @@ def tune(
             "a sweep judges what one algorithm has learned: leave out training.warm_start, or "
             "take training.algo=es"
         )
-    tables.report_skipped(load_part(settings, "train").skipped)
-    sweep = _with_terms(sweep, settings)
+    return settings
+
+
+def _ready(sweep: Sweep, settings: Config, wanted: Mapping[str, float], page: str) -> Sweep:
+    """The sweep as it is run; all that can be wrong with it is found here, with nothing written."""
+    from marl_sched.cli import tables
+    from marl_sched.envs.batched import load_part
+    from marl_sched.tuning.check import check_packages, check_trials, restricted
+    from marl_sched.tuning.results import terms_of
+
     check_packages(sweep)
+    tables.report_skipped(load_part(settings, "train").skipped)
+    kept = terms_of(sweep, load_part(settings, "test"))
+    if sweep.simplex and kept != sweep.simplex:
+        tables.notices.print("no job has a deadline: deadline misses are not weighed")
+        sweep = restricted(sweep, kept, page)
     _check_preference(sweep, wanted)
     with tables.status("compiling the simulator (once on a machine, under a minute)"):
         _warm_up(settings)
-    if out is None:
-        out = Path("runs") / f"tune-{Path(page).stem}"
-    run = Run(sweep, settings, out, concurrent, address, tuple(logger or ()))
-    tables.notices.print(f"{sweep.title}: {_size(run)}, in {out}", highlight=False)
-    with Display(run) as display:
-        outcomes = run_sweep(run, display)
-    with tables.status("judging on held-out episodes"):
-        jobs = load_part(settings, "test")
-        results = write_results(run, outcomes, _workload(settings), jobs, wanted)
-    write_summary(results, out / "summary.md", tables.figure, (out / "tradeoff.png").is_file())
-    _print(results)
-    if outcomes and all(outcome.state == "failed" for outcome in outcomes):
-        raise UserError(f"{out}: every trial failed; summary.md there has the reasons")
+        check_trials(sweep, settings, page)
+    return sweep
+
+
+def _folder_of(page: str) -> Path:
+    return Path("runs") / f"tune-{Path(page).stem}"
 
 
 def _changed(
@@ -134,10 +162,8 @@ def _changed(
             "--minutes-per-trial, --iterations: the searches of this sweep end by themselves; "
             "--trials says how many sets of parameters each tries"
         )
-    if search is not None and (search not in ("grid", "optuna") or not sweep.points):
-        raise UserError(
-            f"--search {search}: grid or optuna, for a page that has points of the simplex"
-        )
+    if search is not None and (search not in ("grid", "optuna") or not sweep.weighs):
+        raise UserError(f"--search {search}: grid or optuna, for a page that weighs rewards")
     if seeds is not None and sweep.search not in ("grid", "optuna"):
         raise UserError("--seeds: only a grid and an Optuna search are repeated")
     given = {"trials": trials, "minutes_per_trial": minutes, "search": search, "seeds": seeds}
@@ -145,35 +171,12 @@ def _changed(
     return replace(sweep, **changes)
 
 
-def _with_terms(sweep: Sweep, settings: Config) -> Sweep:
-    """Without the terms of the simplex that nothing can be gained in."""
-    from marl_sched.cli import tables
-    from marl_sched.envs.batched import load_part
-    from marl_sched.tuning.results import terms_of
-
-    if not sweep.simplex:
-        return sweep
-    kept = terms_of(sweep, load_part(settings, "test"))
-    if kept == sweep.simplex:
-        return sweep
-    tables.notices.print("no job has a deadline: deadline misses are not weighed")
-    at = [sweep.simplex.index(term) for term in kept]
-    points = {
-        name: tuple(weights[i] for i in at)
-        for name, weights in sweep.points.items()
-        if abs(sum(weights[i] for i in at)) > 0
-    }
-    scaled = {name: tuple(w / sum(p) for w in p) for name, p in points.items()}
-    objectives = tuple(name for name in sweep.objectives if "deadline" not in name)
-    return replace(sweep, simplex=kept, points=scaled, objectives=objectives)
-
-
 def _check_preference(sweep: Sweep, wanted: Mapping[str, float]) -> None:
     from marl_sched.errors import UserError
 
     if not wanted:
         return
-    if not sweep.points:
+    if not sweep.weighs:
         raise UserError("--prefer: for a sweep of reward weights")
     missing = [term for term in wanted if term not in sweep.simplex]
     if missing:
@@ -220,34 +223,6 @@ def _workload(settings: Config) -> str:
     name = "built-in workload" if trace is None else Path(trace).stem
     load = "" if settings.workload.load is None else f", load {settings.workload.load:g}"
     return f"{name} on {settings.cluster}{load}"
-
-
-PRINTED = 5
-"""Columns of figures on the terminal, few enough for 80 characters; summary.md has all."""
-
-
-def _print(results: Results) -> None:
-    from rich import box
-    from rich.table import Table
-
-    from marl_sched.cli import tables
-    from marl_sched.tuning.results import figures_of
-
-    caption = "* non-dominated" if any(row.get("non_dominated") for row in results.rows) else None
-    table = Table(title=results.title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("scheduler", min_width=13, max_width=26, overflow="ellipsis", no_wrap=True)
-    shown = dict(list(results.shown.items())[:PRINTED])
-    for heading in shown.values():
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in results.rows:
-        name = row["name"] + (" *" if row.get("non_dominated") else "")
-        if row["state"] != "done":
-            name += f" ({row['state']})"
-        style = None if row["kind"] == "classic" else "bold"
-        table.add_row(name, *figures_of(row, shown, tables.figure), style=style)
-    tables.out.print(table)
-    for note in results.notes:
-        tables.notices.print(note, highlight=False)
 
 
 def run_page(file: str) -> None:

@@ -174,6 +174,10 @@ class AgentDesk:
             self._finished.append((*declared, value))
         self._pending[b] = []
 
+    def forget_episode(self, b: int) -> None:
+        """Drop the declarations of environment `b`, whose episode is not played to its end."""
+        self._pending[b] = []
+
     def pop(self) -> Declarations | None:
         """The declarations of episodes that ended since the last call; None without any."""
         done, self._finished = self._finished, []

@@ -331,7 +331,11 @@ class BatchedSchedulingEnv:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `get_state` gave."""
+        """Continue from what `get_state` gave.
+
+        What was played under other reward weights than the configured ones is left: an episode
+        has one set of weights, and a new one begins.
+        """
         for name, value in state["world"].items():
             getattr(self.world, name)[...] = value
         self._set_game(with_curve_of(self.game, state["game"]["curve"].shape[1]))
@@ -342,3 +346,7 @@ class BatchedSchedulingEnv:
         self._episode = list(state["episode"])
         self._finished = list(state["finished"])
         self.agents.set_state(state["agents"])
+        if not self.config.env.train_weights:
+            for b in np.flatnonzero((self.game.weights != self._own_weights).any(axis=1)).tolist():
+                self.agents.forget_episode(b)
+                self.begin_drawn(b)

@@ -228,7 +228,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         """Where this runner's environments and random draws are, to go on from there."""
         return {
             "env": self.env.get_state(),
-            "obs": self._obs,
+            "begun": self._obs is not None,
             "declared": list(self._declared),
             "steps": self._steps,
             "decisions": self.num_env_steps_sampled_lifetime,
@@ -240,7 +240,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
 
     def set_world(self, world: dict[str, Any]) -> None:
         self.env.set_state(world["env"])
-        self._obs = world["obs"]
+        # Not what was seen then: with other reward weights another episode has begun.
+        self._obs = self.env.observation() if world["begun"] else None
         self._declared = list(world["declared"])
         self._steps = world["steps"]
         self.num_env_steps_sampled_lifetime = world["decisions"]

@@ -11,6 +11,9 @@ from marl_sched.errors import UserError
 
 PACKAGES = {"mlflow": "mlflow", "wandb": "wandb"}
 
+ENDS = ("state", "reason")
+"""What a trial's last report says in words."""
+
 
 def check_loggers(names: tuple[str, ...]) -> None:
     """Refuse unknown loggers and those that are not installed.
@@ -30,17 +33,42 @@ def check_loggers(names: tuple[str, ...]) -> None:
 
 
 def logger_callbacks(names: tuple[str, ...], out: Path, title: str) -> list[Any]:
-    """Tune callbacks of the loggers; MLflow writes below `out` unless MLFLOW_TRACKING_URI says
-    otherwise, Weights & Biases wants WANDB_API_KEY or WANDB_MODE=offline."""
+    """Tune callbacks of the loggers: each trial is a run with its values as parameters, what it
+    reports as metrics, and how it ended.
+
+    MLflow writes below `out` unless MLFLOW_TRACKING_URI says otherwise; Weights & Biases wants
+    WANDB_API_KEY or WANDB_MODE=offline.
+    """
     check_loggers(names)
-    found: list[Any] = []
-    if "mlflow" in names:
-        from ray.air.integrations.mlflow import MLflowLoggerCallback
+    makers = {"mlflow": _mlflow, "wandb": _wandb}
+    return [makers[name](out, title) for name in names]
 
-        where = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{out / 'mlflow.db'}")
-        found.append(MLflowLoggerCallback(tracking_uri=where, experiment_name=title))
-    if "wandb" in names:
-        from ray.air.integrations.wandb import WandbLoggerCallback
 
-        found.append(WandbLoggerCallback(project="marl_sched", group=title))
-    return found
+def _mlflow(out: Path, title: str) -> Any:
+    import mlflow
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+    where = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{out / 'mlflow.db'}")
+
+    class Logger(MLflowLoggerCallback):
+        """With the end of a trial as tags, since metrics are numbers alone."""
+
+        def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+            super().log_trial_result(iteration, trial, result)
+            for name in ENDS:
+                if result.get(name):
+                    client = mlflow.MlflowClient(tracking_uri=where)
+                    client.set_tag(self._trial_runs[trial], name, result[name])
+
+    return Logger(tracking_uri=where, experiment_name=title)
+
+
+def _wandb(out: Path, title: str) -> Any:
+    from ray.air.integrations.wandb import WandbLoggerCallback
+
+    class Logger(WandbLoggerCallback):
+        """With the end of a trial in its configuration, since only numbers are logged."""
+
+        AUTO_CONFIG_KEYS = [*WandbLoggerCallback.AUTO_CONFIG_KEYS, *ENDS]
+
+    return Logger(project="marl_sched", group=title, excludes=["job"])

@@ -83,6 +83,18 @@ class Sweep:
     schedulers: tuple[str, ...] = ()
     """What `baselines` tunes."""
 
+    @property
+    def weighs(self) -> bool:
+        """Whether trials differ in their reward weights, each with its own objective: then there
+        is a trade-off to show."""
+        return bool(self.simplex) and self.search in ("grid", "optuna")
+
+    @property
+    def common_objective(self) -> str | None:
+        """The one figure by which all trials can be compared; None where there is none."""
+        alone = len(self.objectives) == 1 and self.search != "baselines"
+        return self.objectives[0] if alone else None
+
     def as_record(self) -> dict[str, Any]:
         """What must not change while a sweep goes on, as JSON has it."""
         record = asdict(self)
@@ -105,7 +117,7 @@ def load_page(name: str) -> Sweep:
     """The `SWEEP` of a page by its name, or of a file.
 
     Raises:
-        UserError: when there is no such page, or it has none.
+        UserError: when there is no such page, it has none, or one with other fields.
     """
     path = Path(name) if name.endswith(".py") else known_pages().get(name)
     if path is None or not path.is_file():
@@ -122,17 +134,3 @@ def load_page(name: str) -> Sweep:
     if not isinstance(sweep, Sweep):
         raise UserError(f"{path}: has no SWEEP = Sweep(..); see tuning/ppo.py for one")
     return sweep
-
-
-def check_packages(sweep: Sweep) -> None:
-    """Refuse a sweep that needs what is not installed, before it begins.
-
-    Raises:
-        UserError: naming it.
-    """
-    needed = (["optuna"] if sweep.search == "optuna" else []) + (["plotly"] if sweep.points else [])
-    for name in needed:
-        if importlib.util.find_spec(name) is None:
-            raise UserError(
-                f"this sweep needs {name}, which is not installed: pip install 'marl_sched[tuning]'"
-            )

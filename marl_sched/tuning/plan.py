@@ -18,6 +18,8 @@ from marl_sched.tuning.outcome import Outcome
 from marl_sched.tuning.page import Halving, Range, Sweep
 
 REWARD = "env.reward."
+SCHEDULER = "scheduler"
+"""Value of a trial that searches the parameters of this classic scheduler."""
 CONDITIONED = "conditioned"
 """Name of the trial that trains one network for the whole simplex."""
 
@@ -68,7 +70,11 @@ def plan_of(sweep: Sweep, seed: int, lag: int) -> Plan:
 
 
 def weights_as_values(simplex: Sequence[str], weights: Iterable[float]) -> dict[str, float]:
-    return {f"{REWARD}{t}": float(f"{w:.4g}") for t, w in zip(simplex, weights, strict=True)}
+    """Setting -> weight in ten-thousandths; together they are 1, whatever `weights` add up to."""
+    given = np.array(list(weights), dtype=np.float64)
+    parts = np.rint(10_000 * given / given.sum()).astype(int)
+    parts[parts.argmax()] += 10_000 - parts.sum()
+    return {f"{REWARD}{t}": int(part) / 10_000 for t, part in zip(simplex, parts, strict=True)}
 
 
 def simplex_points(sweep: Sweep, seed: int) -> dict[str, tuple[float, ...]]:
@@ -78,7 +84,7 @@ def simplex_points(sweep: Sweep, seed: int) -> dict[str, tuple[float, ...]]:
     for index in range(len(chosen), sweep.trials):
         # Dirichlet(1): even over the simplex.
         drawn = rng.dirichlet(np.ones(len(sweep.simplex)))
-        chosen[f"draw_{index + 1}"] = tuple(float(w) for w in drawn.round(3))
+        chosen[f"draw_{index + 1}"] = tuple(weights_as_values(sweep.simplex, drawn).values())
     return chosen
 
 
@@ -171,7 +177,7 @@ class Study:
             # Minus logarithms of even draws, normalised, are even over the simplex.
             drawn = [trial.suggest_float(t, 0.001, 0.999) for t in self._sweep.simplex]
             shares = -np.log(drawn)
-            values |= weights_as_values(self._sweep.simplex, shares / shares.sum())
+            values |= weights_as_values(self._sweep.simplex, shares)
         return values
 
     def _tell(self, trial: Any, outcome: Outcome) -> None:
@@ -194,15 +200,19 @@ class Baselines:
 
     def propose(self, number: int, ended: Sequence[Outcome]) -> Proposal:
         name = self._schedulers[number]
-        return Proposal(name, {"scheduler": name})
+        return Proposal(name, {SCHEDULER: name})
 
 
 class Population:
     """Population based training, generation by generation.
 
-    A member of a generation continues its own training; the worst quarter take the place of one
-    of the best quarter and change its values: each times 0.8 or 1.2, or, one time in four, drawn
-    anew. Source: Jaderberg et al., "Population based training of neural networks", 2017.
+    A member of a generation goes on with its own training, except for the worst quarter (one of
+    four members; those that failed are the worst): each of these goes on from a member drawn from
+    the best quarter, with its network, optimiser and counters, under changed values: each
+    of them times 0.8 or 1.2 within its range, or, one time in four, drawn anew; weights are scaled
+    to sum to 1 again. When all have failed, all are drawn anew. Source: Jaderberg et al.,
+    "Population based training of neural networks", 2017 (truncation selection, with a quarter in
+    the place of a fifth; all members of a generation are compared at once, so that it repeats).
     """
 
     RESAMPLE = 0.25
@@ -239,7 +249,7 @@ class Population:
         return math.inf if cost is None or math.isnan(cost) else cost
 
     def _drawn(self, rng: np.random.Generator) -> dict[str, Any]:
-        values: dict[str, Any] = {k: _draw(span, rng) for k, span in self._sweep.space.items()}
+        values: dict[str, Any] = {k: drawn(span, rng) for k, span in self._sweep.space.items()}
         if self._sweep.simplex:
             shares = rng.dirichlet(np.ones(len(self._sweep.simplex)))
             values |= weights_as_values(self._sweep.simplex, shares)
@@ -258,11 +268,12 @@ class Population:
             new[name] = float(f"{min(max(changed(name), span.low), span.high):.3g}")
         if self._sweep.simplex:
             shares = np.array([changed(f"{REWARD}{term}") for term in self._sweep.simplex])
-            new |= weights_as_values(self._sweep.simplex, shares / shares.sum())
+            new |= weights_as_values(self._sweep.simplex, shares)
         return new
 
 
-def _draw(span: Range, rng: np.random.Generator) -> float:
+def drawn(span: Range, rng: np.random.Generator) -> float:
+    """A value of three digits out of `span`."""
     if span.kind == "log":
         value = math.exp(rng.uniform(math.log(span.low), math.log(span.high)))
     else:

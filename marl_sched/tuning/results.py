@@ -19,6 +19,7 @@ from marl_sched.tuning.page import Sweep
 from marl_sched.tuning.pareto import AXES, hypervolumes, mark_front, preferred
 from marl_sched.tuning.picture import draw_html
 from marl_sched.tuning.sweep import Run
+from marl_sched.tuning.trial import NETWORK_SCORE, RUN_SCORE
 from marl_sched.workload.trace import Workload
 
 Figure = Any
@@ -35,6 +36,7 @@ class Results:
     shown: dict[str, str]
     """Column -> heading of the tables that people read."""
     notes: list[str] = field(default_factory=list)
+    has_picture: bool = False
 
 
 def terms_of(sweep: Sweep, jobs: Workload) -> tuple[str, ...]:
@@ -55,33 +57,31 @@ def write_results(
         prefer: weights of terms, for best.yaml; empty: by the sweep's own objective, or all alike.
     """
     sweep = run.sweep
-    title = f"{sweep.title}: {workload}"
+    title = f"{sweep.title}: {workload}, {run.config.evaluation.episodes} held-out episodes"
     if sweep.search == "baselines":
-        title += f", {run.config.evaluation.episodes} held-out episodes"
-        shown = {"validation_percent": "valid, %"} | dict(list(METRICS.items())[:4])
+        shown = {RUN_SCORE: "valid, %"} | dict(list(METRICS.items())[:4])
         results = Results(title, search_rows(run, outcomes), shown)
-        _sort(results.rows, lambda row: row["avg_jct_s"])
     else:
         terms = terms_of(sweep, jobs)
-        title += f", {run.config.evaluation.episodes} held-out episodes"
-        results = Results(title, judged_rows(run, outcomes), {})
-        if not sweep.simplex:
-            results.shown["network_percent"] = "net, %"
-        results.shown |= {AXES[term].metric: METRICS[AXES[term].metric] for term in terms}
-        mark_front(results.rows, terms)
-        if sweep.simplex and sweep.search != "pbt":
+        shown = {} if sweep.simplex else {NETWORK_SCORE: "net, %"}
+        shown |= {AXES[term].metric: METRICS[AXES[term].metric] for term in terms}
+        results = Results(title, judged_rows(run, outcomes), shown)
+        if sweep.simplex:
+            mark_front(results.rows, terms)
+        if sweep.weighs:
             _tradeoff(run, results, terms, prefer)
         else:
             _best_trial(run, results, outcomes)
-        _sort(results.rows, lambda row: row["avg_jct_s"])
-    results.notes += _failures(outcomes)
+    results.rows.sort(key=_by_completion_time)
+    results.notes += _remarks(outcomes)
     with replacing(run.out / "results.parquet") as temporary:
         pd.DataFrame(results.rows).to_parquet(temporary, index=False)
     return results
 
 
-def _sort(rows: list[Row], key: Any) -> None:
-    rows.sort(key=lambda row: (row["state"] == "failed", key(row), row["name"]))
+def _by_completion_time(row: Row) -> tuple[bool, float, str]:
+    failed = row["state"] == "failed"
+    return failed, 0.0 if failed else row["avg_jct_s"], row["name"]
 
 
 def _tradeoff(
@@ -113,6 +113,7 @@ def _tradeoff(
             words += f"; the classic {ranked[0][1]['name']} suits it better still"
         results.notes.append(words)
     _draw(run, alive, terms, results.title)
+    results.has_picture = True
 
 
 def _draw(run: Run, rows: list[Row], terms: Sequence[str], title: str) -> None:
@@ -153,22 +154,30 @@ def _write_best(run: Run, row: Mapping[str, Any], why: str) -> None:
     write_text(run.out / "best.yaml", head + source.read_text(encoding="utf-8"))
 
 
-def _failures(outcomes: list[Outcome]) -> list[str]:
-    failed = [f"{one.name} failed: {one.reason}" for one in outcomes if one.state == "failed"]
+def _remarks(outcomes: list[Outcome]) -> list[str]:
+    """Why trials ended early or failed, and whose networks are no better than a simple rule."""
+    found = [f"{one.name} failed: {one.reason}" for one in outcomes if one.state == "failed"]
+    stopped = [one for one in outcomes if one.state == "stopped"]
+    if stopped:
+        found.append(
+            f"{len(stopped)} of {len(outcomes)} trials ended early, as others were better at the "
+            f"same share of their budget; for example {stopped[0].name}: {stopped[0].reason}"
+        )
     same = [one.name for one in outcomes if one.figures.get("best_iteration") == 0]
     if same:
-        failed.append(
-            f"No network was clearly better than the base schedule and each single algorithm on "
-            f"validation in: {', '.join(same)}; their runs keep one of these in best/, while the "
-            "network is judged here. Give them more --minutes-per-trial"
+        who = "any trial" if len(same) == len(outcomes) else ", ".join(same)
+        found.append(
+            "No network was clearly better than the base schedule and each single algorithm on "
+            f"validation in {who}: best/ keeps one of these there, while the network is judged "
+            "here. Give them more --minutes-per-trial"
         )
-    return failed
+    return found
 
 
-def write_summary(results: Results, path: Path, figure: Figure, has_picture: bool) -> None:
+def write_summary(results: Results, path: Path, figure: Figure) -> None:
     """The results as a page of Markdown."""
     lines = [f"# {results.title}", ""]
-    lines += ["![trade-off](tradeoff.png)", ""] if has_picture else []
+    lines += ["![trade-off](tradeoff.png)", ""] if results.has_picture else []
     headings = ["scheduler", "values", *results.shown.values(), "non-dominated", "state"]
     lines.append("| " + " | ".join(headings) + " |")
     lines.append("|---|---|" + "---:|" * len(results.shown) + ":---:|---|")

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,21 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from marl_sched.config import Config, validate_config
-from marl_sched.errors import UserError
+from marl_sched.errors import UserError, WriteError
 from marl_sched.files import write_text
 from marl_sched.training.session import ray_session
 from marl_sched.tuning.loggers import logger_callbacks
 from marl_sched.tuning.outcome import Outcome, read_outcome
 from marl_sched.tuning.page import Sweep
-from marl_sched.tuning.plan import Plan, Proposal, plan_of
-from marl_sched.tuning.trial import Job, run_job
+from marl_sched.tuning.plan import SCHEDULER, Plan, Proposal, plan_of
+from marl_sched.tuning.trial import RUN_SCORE, Job, run_job
 
 RECORD = "sweep.json"
 RETRIES = 2
 """How often a trial is started again whose worker died."""
 
 Say = Callable[[str, Mapping[str, Any]], None]
-"""(name of a trial, its newest figures)."""
+"""(name of a trial, its newest figures; `new` where they are of this process's own work)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,11 @@ class Run:
         return self.out / "trials"
 
 
-def run_sweep(run: Run, say: Say = lambda name, figures: None) -> list[Outcome]:
+def _say_nothing(name: str, figures: Mapping[str, Any]) -> None:
+    pass
+
+
+def run_sweep(run: Run, say: Say = _say_nothing) -> list[Outcome]:
     """Run all trials of a sweep, or those that are left of it.
 
     Returns:
@@ -68,18 +72,21 @@ def run_sweep(run: Run, say: Say = lambda name, figures: None) -> list[Outcome]:
     run = Run(**(vars(run) | {"out": run.out.absolute()}))
     with _alone(run.out):
         record, lag = _check_same(run)
-        feed = _Feed(run, plan_of(run.sweep, run.config.seed, lag))
+        reporter = _Reporter(say)
+        feed = _Feed(run, plan_of(run.sweep, run.config.seed, lag), reporter)
         extra = logger_callbacks(run.loggers, run.out, run.sweep.title)
         if not feed.only_old():
             with ray_session(run.address, run.concurrent * _cpus(run.config)):
                 write_text(run.out / RECORD, record)
-                _fit(run, feed, [_Reporter(say), *extra])
+                _fit(run, feed, [reporter, *extra])
         return feed.all_outcomes()
 
 
 def _fit(run: Run, feed: _Feed, callbacks: list[Any]) -> None:
     # Tune's newer output prints banners even when it is told to be silent.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # Ctrl-C ends the command, as elsewhere: Tune would save its state, which nobody reads.
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     folder = run.out / "tune"
     training = run.config.training
     bundles: list[dict[str, float]] = [{"CPU": 1, "GPU": training.num_gpus_per_learner}]
@@ -112,23 +119,33 @@ def _trainable(space: dict[str, Any]) -> None:
     def report(row: Mapping[str, Any]) -> None:
         tune.report({key: value for key, value in row.items() if value is not None})
 
-    job = Job(**space["job"])
-    outcome = run_job(job, report)
-    tune.report(
-        {"progress": 1.0, "units": job.units, "state": outcome.state, "reason": outcome.reason}
-    )
+    job: Job = space["job"]
+    tune.report(_at_end(job, run_job(job, report)))
+
+
+def _at_end(job: Job, outcome: Outcome) -> dict[str, Any]:
+    """The last that a trial reports: its figures, but for what rows of iterations have too."""
+    figures = {name: value for name, value in outcome.figures.items() if name != RUN_SCORE}
+    return {
+        "progress": 1.0,
+        "units": job.units,
+        "state": outcome.state,
+        "reason": outcome.reason,
+        **figures,
+    }
 
 
 def _name_of(trial: Any) -> str:
-    return str(trial.config["job"]["name"])
+    return str(trial.config["job"].name)
 
 
 class _Feed(Searcher):
     """Gives Tune the plan's next trial that has not ended, once those that it needs have."""
 
-    def __init__(self, run: Run, plan: Plan) -> None:
+    def __init__(self, run: Run, plan: Plan, reporter: _Reporter) -> None:
         super().__init__()
         self.plan = plan
+        self._reporter = reporter
         self._run = run
         self._next = 0
         self._names: list[str] = []
@@ -151,7 +168,7 @@ class _Feed(Searcher):
         if job is None:
             return self.FINISHED if self._next >= self.plan.total else None
         self._running[trial_id] = job
-        return {"job": asdict(job)}
+        return {"job": job, **job.values}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -160,7 +177,10 @@ class _Feed(Searcher):
         folder = Path(job.folder)
         if read_outcome(folder) is None:
             reason = f"its worker died {RETRIES + 1} times" if error else "it left no outcome"
-            Outcome(job.number, job.name, job.seed, job.values, "failed", reason).write(folder)
+            reason = self._reporter.errors.pop(trial_id, reason)
+            outcome = Outcome(job.number, job.name, job.seed, job.values, "failed", reason)
+            outcome.write(folder)
+            self._reporter.say(job.name, _at_end(job, outcome))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the trials' folders have it all."""
@@ -178,8 +198,11 @@ class _Feed(Searcher):
             job = self._job(self._next, self.plan.propose(self._next, known))
             self._names.append(job.name)
             self._next += 1
-            if read_outcome(Path(job.folder)) is None:
+            outcome = read_outcome(Path(job.folder))
+            if outcome is None:
                 self._waiting = job
+            else:
+                self._reporter.say(job.name, _at_end(job, outcome))
 
     def _outcome(self, number: int) -> Outcome | None:
         if number >= len(self._names):
@@ -200,15 +223,19 @@ class _Feed(Searcher):
             rungs=() if sweep.halving is None else sweep.halving.rungs,
             cutoffs=proposal.cutoffs,
             budget=proposal.budget,
-            scheduler=proposal.values["scheduler"] if is_search else None,
+            scheduler=proposal.values[SCHEDULER] if is_search else None,
             candidates=sweep.trials if is_search else 0,
         )
 
 
-def trial_config(config: Config, proposal: Proposal) -> Config:
-    """The experiment of a trial: its values, its own seed of training, its budget."""
+def trial_config(config: Config, proposal: Proposal, where: str = "sweep") -> Config:
+    """The experiment of a trial: its values, its own seed of training, its budget.
+
+    Raises:
+        UserError: for a setting that is none, or a value that it cannot have; `where` begins it.
+    """
     data = config.model_dump(mode="json")
-    values = {key: value for key, value in proposal.values.items() if "." in key}
+    values = {key: value for key, value in proposal.values.items() if key != SCHEDULER}
     if any(key.startswith("env.reward.") for key in values):
         # Terms that the simplex does not name are 0, completion time's default of 1 included.
         data["env"]["reward"] = dict.fromkeys(data["env"]["reward"], 0.0)
@@ -216,7 +243,9 @@ def trial_config(config: Config, proposal: Proposal) -> Config:
         into = data
         *sections, name = key.split(".")
         for section in sections:
-            into = into[section]
+            into = into.setdefault(section, {})
+            if not isinstance(into, dict):
+                raise UserError(f"{where}: unknown setting {key!r}: {section} has no parts")
         into[name] = value
     training = data["training"]
     if training["seed"] is None:
@@ -227,24 +256,31 @@ def trial_config(config: Config, proposal: Proposal) -> Config:
             training[limit] *= proposal.budget
     if proposal.parent is None:
         training["es"]["half_life"] *= proposal.budget
-    return validate_config(data, f"trial {proposal.name}")
+    return validate_config(data, f"{where}, trial {proposal.name}")
 
 
 class _Reporter(tune.Callback):
-    """Passes the figures of running trials on."""
+    """Passes the figures of trials on, those of running ones as `new`."""
 
-    def __init__(self, say: Say | None) -> None:
-        self._say = say
+    def __init__(self, say: Say) -> None:
+        self.say = say
+        self.errors: dict[str, str] = {}
+        """Trial id -> what its worker could not do."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune saves its callbacks; a display is not to be saved."""
-        return {"_say": None}
+        return {"say": _say_nothing, "errors": {}}
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        if self._say is not None:
-            self._say(_name_of(trial), result)
+        self.say(_name_of(trial), result | {"new": True})
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        error = trial.get_pickled_error()
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, OSError | WriteError):
+            self.errors[trial.trial_id] = " ".join(str(cause).split())[:300]
 
 
 @contextmanager

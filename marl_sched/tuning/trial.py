@@ -13,6 +13,7 @@ import yaml
 
 from marl_sched.config import Config, validate_config
 from marl_sched.envs.batched import Episode
+from marl_sched.errors import WriteError
 from marl_sched.evaluation.baselines import Court, as_yaml, tune
 from marl_sched.evaluation.compare import part_episodes
 from marl_sched.evaluation.limits import limits_of
@@ -27,6 +28,9 @@ from marl_sched.tuning.trained import Play, load_kept, load_network
 
 Report = Callable[[Mapping[str, Any]], None]
 
+NETWORK_SCORE, RUN_SCORE = "network_percent", "validation_percent"
+"""Columns of the results: validation score of a trial's best network, and of what its run keeps."""
+
 PARAM = "param_"
 """Before a classic scheduler's parameter, in columns of the results."""
 
@@ -34,9 +38,9 @@ MUST_BE_FINITE = ("policy_loss", "value_loss", "q_loss", "gradient_norm")
 """Columns of metrics.csv in which NaN or infinity means that learning has diverged."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Job:
-    """A trial as plain data, as Ray carries it."""
+    """A trial as plain data, as Ray carries it; loggers show it by its name alone."""
 
     number: int
     name: str
@@ -53,6 +57,9 @@ class Job:
     scheduler: str | None = None
     """A classic one whose parameters are searched; None: training."""
     candidates: int = 0
+
+    def __repr__(self) -> str:
+        return f"Job({self.name})"
 
     @property
     def units(self) -> int:
@@ -72,7 +79,7 @@ def run_job(job: Job, report: Report) -> Outcome:
     """Run a trial, or what is left of it, and keep its outcome in its folder.
 
     What a trial does wrong ends it as `failed`: it would do so again. Errors of machines
-    (`OSError`) go up, and Ray Tune tries again.
+    (`OSError`, a file that cannot be written) go up, and Ray Tune tries again.
     """
     folder = Path(job.folder)
     config = validate_config(job.config)
@@ -83,7 +90,7 @@ def run_job(job: Job, report: Report) -> Outcome:
         else:
             _inherit(job, folder)
             outcome = _train(job, config, folder, outcome, report)
-    except OSError:
+    except (OSError, WriteError):
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
@@ -105,15 +112,19 @@ def _train(job: Job, config: Config, folder: Path, outcome: Outcome, report: Rep
         outcome = replace(outcome, state=end.state, reason=str(end))  # type: ignore[arg-type]
         if end.state == "failed":
             return outcome
-    kept = load_kept(folder)
     rows = RunFolder(folder).rows()
-    best = _best_network(rows)
+    if not rows:
+        reason = "its time was over before its first iteration: it needs more of it"
+        return replace(outcome, state="failed", reason=reason)
+    kept = load_kept(folder)
+    # What was inherited may have been saved under other reward weights: the run knows better.
+    kept_score = RunFolder(folder).read_run().get("best_validation", kept.validation)
     figures = {
         "iterations": rows[-1]["iteration"],
         "decisions": rows[-1]["decisions"],
         "best_iteration": float(kept.iteration),
-        "validation_percent": kept.validation,
-        "network_percent": best,
+        RUN_SCORE: kept_score,
+        NETWORK_SCORE: _best_network(rows),
     } | raw_on_validation(config, load_network(folder).play)
     figures = {key: float(value) for key, value in figures.items() if value is not None}
     return replace(outcome, figures=figures, rungs=_rungs(job, config, rows))

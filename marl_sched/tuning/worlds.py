@@ -34,3 +34,13 @@ EVOLVED: dict[str, Any] = OVERLOAD | {
     "training": OVERLOAD["training"] | {"algo": "es", "es": {"pairs": 32, "sequences": 4}},
 }
 """The same with evolution strategies, from the best index that was tuned for completion times."""
+
+EDITS: dict[str, Any] = {
+    **OVERLOAD,
+    "env": {**OVERLOAD["env"], "actions": "edit", "base": "equi"},
+    "model": {"commit_bias": 0.0},
+    "training": {**OVERLOAD["training"], "validation_every": 8},
+}
+"""A world in which a network has much to learn and hyperparameters show: it begins with equal
+shares, far from the best known rule, and moves GPUs from job to job. (Beside the tuned index there
+is next to nothing to learn, docs/learning.md: there all networks end as one single rule.)"""

@@ -70,13 +70,17 @@ class FakeBatchedEnv:
         self._mask = mask
         cluster = np.ones((self.num_envs, CLUSTER_FEATURES), np.float32)
         weights = np.full((self.num_envs, WEIGHTS), 1 / WEIGHTS, np.float32)
-        return {
+        self._seen: dict[str, np.ndarray] = {
             "jobs": jobs,
             "cluster": cluster,
             "globals": plain,
             "weights": weights,
             "mask": mask.copy(),
         }
+        return self._seen
+
+    def observation(self) -> dict[str, np.ndarray]:
+        return self._seen
 
     def step(
         self, actions: np.ndarray
@@ -110,9 +114,10 @@ class FakeBatchedEnv:
             "return": self._return.copy(),
             "right": self._right,
             "mask": self._mask,
+            "seen": self._seen,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
         self._rng.bit_generator.state = state["rng"]
         self._step, self._return = state["step"].copy(), state["return"].copy()
-        self._right, self._mask = state["right"], state["mask"]
+        self._right, self._mask, self._seen = state["right"], state["mask"], state["seen"]

@@ -34,3 +34,13 @@ WEIGHTS = replace(
     trials=2,
     conditioned=True,
 )
+
+PBT = replace(
+    SWEEP,
+    search="pbt",
+    halving=None,
+    simplex=("completion_time", "fairness"),
+    objectives=("valid_avg_jct_s",),
+    trials=4,
+    population=2,
+)

@@ -20,7 +20,12 @@ from marl_sched import cli
 from marl_sched.cli.app import app
 from marl_sched.config import Config, load_config
 from marl_sched.errors import UserError
+from marl_sched.evaluation.learned import validate
 from marl_sched.files import write_text
+from marl_sched.models.policy import load_policy
+from marl_sched.training.records import RunFolder
+from marl_sched.training.rllib import score_policy
+from marl_sched.training.trainer import as_score
 from marl_sched.tuning.outcome import read_outcome
 from marl_sched.tuning.page import known_pages, load_page
 from marl_sched.tuning.page import log as log_range
@@ -170,14 +175,61 @@ def test_scorers_are_swept_as_networks_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+def test_members_of_the_second_generation_go_on_from_their_parents(tmp_path: Path) -> None:
+    """With the parent's training, their own reward weights, and scores of networks of their own."""
+    run = Run(pages.PBT, settings(2), tmp_path / "sweep")
+    reported: dict[str, list[float]] = {}
+    outcomes = run_sweep(
+        run, lambda name, row: reported.setdefault(name, []).append(row["progress"])
+    )
+    assert [one.state for one in outcomes] == ["done"] * 4
+    best = min(outcomes[:2], key=lambda one: (one.figures["valid_avg_jct_s"], one.number))
+    for parent, child in zip((best, best), outcomes[2:], strict=True):
+        assert child.seed == parent.seed
+        folder = RunFolder(run.trials / child.name)
+        assert [row["iteration"] for row in folder.rows()] == [3, 4]
+        assert [row["decisions"] for row in folder.rows()] == [3 * 256, 4 * 256]
+        # Its own half of four iterations.
+        assert reported[child.name] == [0.5, 1.0, 1.0]
+        # Scored by a network that it trained itself, at its own weights.
+        network = load_policy(folder.network)
+        own = load_config(folder.out / "config.yaml")
+        assert network.manifest.iteration in (3, 4) and child.figures["iterations"] == 4
+        scores = [row["validation_percent"] for row in folder.rows()]
+        assert child.figures["network_percent"] == pytest.approx(min(scores), rel=1e-5)
+        assert as_score(score_policy(network, own, validate)).percent == pytest.approx(
+            min(scores), rel=1e-5
+        )
+        kept = as_score(score_policy(load_policy(folder.best), own, validate)).percent
+        assert child.figures["validation_percent"] == pytest.approx(kept)
+    same, changed = sorted(outcomes[2:], key=lambda one: one.values != best.values)
+    assert same.values == best.values != changed.values
+    own = load_config(run.trials / changed.name / "config.yaml")
+    assert own.training.ppo.lr == changed.values["training.ppo.lr"]
+    assert own.env.reward.fairness == changed.values["env.reward.fairness"]
+
+
+PAGES = {
+    # Which page, the trial and checkpoint after which the driver is killed, rows of the table.
+    "SWEEP": ("trial_1", "iter_1", 5),
+    "PBT": ("generation_2_member_1", "iter_4", 6),
+}
+
+
+@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("ray_local")
-def test_killed_and_started_again_ends_as_if_undisturbed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", PAGES)
+def test_killed_and_started_again_ends_as_if_undisturbed(tmp_path: Path, which: str) -> None:
     """The driver joins the session's cluster, as starting another one takes longer."""
     import ray
 
-    arguments = [str(ROOT / "tests/tuning/pages.py"), *pages.QUICK, "--iterations", "3"]
+    name, checkpoint, num_rows = PAGES[which]
+    page = tmp_path / "page.py"
+    write_text(page, f"from tests.tuning.pages import {which} as SWEEP\n")
+    arguments = [str(page), *pages.QUICK, "--iterations", "3"]
     command = [sys.executable, "-m", "marl_sched", "tune", *arguments]
     command += ["--address", ray.get_runtime_context().gcs_address]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -191,8 +243,8 @@ def test_killed_and_started_again_ends_as_if_undisturbed(tmp_path: Path) -> None
 
     killed, plain = tmp_path / "killed", tmp_path / "plain"
     process = start(killed)
-    first = killed / "trials" / "trial_1"
-    while not list(first.glob("checkpoints/iter_1")) and process.poll() is None:
+    first = killed / "trials" / name
+    while not list(first.glob(f"checkpoints/{checkpoint}")) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -201,7 +253,7 @@ def test_killed_and_started_again_ends_as_if_undisturbed(tmp_path: Path) -> None
     assert start(killed).wait() == 0, log_file.read_text(encoding="utf-8")[-2000:]
     assert tune(*arguments, "--out", str(plain)) == 0
     again, undisturbed = (pd.read_parquet(out / "results.parquet") for out in (killed, plain))
-    assert len(again) == 5
+    assert len(again) == num_rows
     pd.testing.assert_frame_equal(again, undisturbed)
 
 
