@@ -116,6 +116,11 @@ class TrainingConfig(Section):
     dqn: DQNSettings = DQNSettings()
     es: ESSettings = ESSettings()
 
+    @property
+    def has_scorer(self) -> bool:
+        """Whether evolution strategies take part."""
+        return self.algo == "es" or self.warm_start > 0
+
     @model_validator(mode="after")
     def _has_an_end(self) -> TrainingConfig:
         if self.minutes is None and self.iterations is None:

@@ -136,7 +136,7 @@ def check(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> None:
     Raises:
         UserError: naming it.
     """
-    if config.training.algo == "es" or config.training.warm_start > 0:
+    if config.training.has_scorer:
         from marl_sched.training import es, sequences
 
         sequences.check(config)
