@@ -6,7 +6,7 @@ Axes: J jobs of a workload, A active jobs, N nodes, P job profiles, L levels, 4 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
@@ -233,10 +233,6 @@ class Job:
     priority: float = 0.0
     tenant: str = ""
     deadline_s: float = float("inf")
-
-    def delayed(self, seconds: float) -> Job:
-        """The same job arriving `seconds` later."""
-        return replace(self, arrival_s=self.arrival_s + seconds)
 
 
 class ClusterView(NamedTuple):

@@ -28,9 +28,7 @@ def evaluate(
         str | None,
         typer.Option(help="Judge on a suite of clusters: quick, held-out, shift or training."),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of public traces that a suite plays.")
-    ] = None,
+    data: o.SuiteData = None,
     trace: o.Trace = None,
     format: o.Format = None,
     cluster: o.ClusterOption = None,
@@ -66,15 +64,16 @@ def evaluate(
     from marl_sched.errors import UserError
     from marl_sched.files import write_text
 
-    given = o.workload_options(trace, format, cluster, load, estimate_noise, seed, skip_bad_rows)
-    given |= {"evaluation__episodes": episodes, "evaluation__jobs_per_episode": jobs_per_episode}
+    options = o.workload_options(trace, format, cluster, load, estimate_noise, seed, skip_bad_rows)
+    options |= {"evaluation__episodes": episodes, "evaluation__jobs_per_episode": jobs_per_episode}
+    given = o.Given(config, set_, options)
     names = list(dict.fromkeys(scheduler or ()))
     if suite is not None:
         from marl_sched.cli.evaluate_suite import evaluate_suite
 
         if trace is not None or cluster is not None:
             raise UserError("--suite names its own traces and clusters: leave out the others")
-        evaluate_suite(suite, data, names, config, set_, given, out, as_json)
+        evaluate_suite(suite, data, names, given, out, as_json)
         return
     if not names:
         raise UserError("--scheduler: name at least one, or take --suite quick")
@@ -82,7 +81,7 @@ def evaluate(
         raise UserError(
             f"--part {part!r}: choose test, validation or whole (training is never judged on)"
         )
-    report = compare_schedulers(names, part, config, set_, given)
+    report = compare_schedulers(names, part, given)
     text = json.dumps(report)
     if out is not None:
         write_text(out, text + "\n")
@@ -92,20 +91,14 @@ def evaluate(
         tables.print_comparison(f"held-out jobs ({part} part)", report)
 
 
-def compare_schedulers(
-    names: list[str],
-    part: str,
-    config: Path | None,
-    settings: list[str] | None,
-    options: dict[str, Any],
-) -> dict[str, Any]:
+def compare_schedulers(names: list[str], part: str, given: o.Given) -> dict[str, Any]:
     """The report of `evaluate --json` for run folders and classic schedulers."""
     from marl_sched.cli import tables
     from marl_sched.envs.batched import load_part
     from marl_sched.evaluation.suite_run import CellRun, play_cell
 
-    entrants = Entrants(names, config, settings, options)
-    resolved = o.resolve(config=config, settings=settings, base=entrants.base, **options)
+    entrants = Entrants(names, given)
+    resolved = given.resolve(entrants.base)
     tables.report_skipped(load_part(resolved, part).skipped)
     with tables.status("evaluating") as shown:
         report = play_cell(
@@ -124,13 +117,7 @@ def compare_schedulers(
 class Entrants:
     """The schedulers that were named, run folders loaded."""
 
-    def __init__(
-        self,
-        names: list[str],
-        config: Path | None,
-        settings: list[str] | None,
-        options: dict[str, Any],
-    ) -> None:
+    def __init__(self, names: list[str], given: o.Given) -> None:
         from marl_sched.schedulers import REGISTRY, get_scheduler
         from marl_sched.schedulers.scorer_file import is_scorer
 
@@ -140,10 +127,7 @@ class Entrants:
         self.rules = {name: get_scheduler(name) for name in (*self.classic, *self.scorers)}
         self.learned = {name: _load(name) for name in names if name not in self.rules}
         self._games = {
-            name: o.resolve(
-                config=config, settings=settings, base=policy.manifest.config, **options
-            )
-            for name, policy in self.learned.items()
+            name: given.resolve(policy.manifest.config) for name, policy in self.learned.items()
         }
 
     @property

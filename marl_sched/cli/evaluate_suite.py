@@ -14,9 +14,7 @@ def evaluate_suite(
     name: str,
     data: Path | None,
     schedulers: list[str],
-    config: Path | None,
-    settings: list[str] | None,
-    options: dict[str, Any],
+    given: o.Given,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -30,12 +28,11 @@ def evaluate_suite(
     from marl_sched.files import write_text
 
     suite = get_suite(name)
-    entrants = Entrants(schedulers or list(BASELINES), config, settings, options)
+    entrants = Entrants(schedulers or list(BASELINES), given)
     ready = entrants.all()
     reports = []
     for cell in suite.cells:
-        base = suite.settings(cell, data)
-        resolved = o.resolve(config=config, settings=settings, base=base, **options)
+        resolved = given.resolve(suite.settings(cell, data))
         tables.report_skipped(load_part(resolved, cell.part).skipped)
         run = CellRun(cell.name, cell.part, resolved)
         with tables.status(cell.name) as shown:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
-from marl_sched.config import Config, load_config
+from marl_sched.config import Config, Placement, TraceFormat, load_config
+
+
+def _one_of(literal: Any) -> str:
+    """The values of a Literal: a, b or c."""
+    *others, last = get_args(literal)
+    return f"{', '.join(others)} or {last}"
+
 
 Trace = Annotated[str | None, typer.Option(help="Trace file; none: the built-in workload.")]
 Format = Annotated[
     str | None,
-    typer.Option(
-        "--format", help="philly, itp, muri, chronus, slurm or csv; default: by the header."
-    ),
+    typer.Option("--format", help=f"{_one_of(TraceFormat)}; default: by the header."),
 ]
 ClusterOption = Annotated[
     str | None,
@@ -26,6 +32,10 @@ Load = Annotated[float | None, typer.Option(help="Rescale arrivals to this offer
 Noise = Annotated[
     float | None,
     typer.Option(help="Log-normal sigma of the size estimates.", show_default="1.0"),
+]
+PlacementRule = Annotated[
+    str | None,
+    typer.Option(help=f"Which nodes a job gets: {_one_of(Placement)}.", show_default="consolidate"),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.", show_default="0")]
 ConfigFile = Annotated[
@@ -38,7 +48,28 @@ Settings = Annotated[
 SkipBadRows = Annotated[
     bool, typer.Option("--skip-bad-rows", help="Count and report unusable rows and go on.")
 ]
+SuiteData = Annotated[
+    Path | None, typer.Option(help="Folder of the public traces that the suite names.")
+]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to join; none: start a local one.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+
+
+@dataclass(frozen=True)
+class Given:
+    """All that a command line says about the settings: `--config`, `--set`, and the options.
+
+    Attributes:
+        options: as the keywords of `resolve`.
+    """
+
+    config: Path | None = None
+    settings: list[str] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def resolve(self, base: dict[str, Any] | None = None) -> Config:
+        """The settings, `base` where nothing else is said."""
+        return resolve(config=self.config, settings=self.settings, base=base, **self.options)
 
 
 def resolve(
@@ -65,6 +96,12 @@ def resolve(
     resolved = load_config(config, settings or [], defaults=base, options=given)
     _check_schedulers(resolved)
     return resolved
+
+
+def without_clock(config: Config) -> Config:
+    """The same run, ended by its count of iterations alone: it can be repeated exactly."""
+    training = config.training.model_copy(update={"minutes": None})
+    return config.model_copy(update={"training": training})
 
 
 def _check_schedulers(config: Config) -> None:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from marl_sched.cli import options as o
+from marl_sched.types import Cluster
+
+if TYPE_CHECKING:
+    from marl_sched.config import Config
+    from marl_sched.evaluation.metrics import JobResults
+    from marl_sched.schedulers import Scheduler
+    from marl_sched.workload.jobs import Workload
 
 
 def simulate(
@@ -24,14 +31,7 @@ def simulate(
     load: o.Load = None,
     estimate_noise: o.Noise = None,
     seed: o.Seed = None,
-    placement: Annotated[
-        str | None,
-        typer.Option(
-            help="Which nodes a job gets: consolidate, first_fit, best_fit, spread, random, "
-            "dot_prod, gpu_packing, gpu_clustering or fgd.",
-            show_default="consolidate",
-        ),
-    ] = None,
+    placement: o.PlacementRule = None,
     node_mtbf_h: Annotated[
         float | None,
         typer.Option(
@@ -63,12 +63,7 @@ def simulate(
     (`marl-sched settings` explains them).
     """
     from marl_sched.cli import tables
-    from marl_sched.envs.play import PLAYED
-    from marl_sched.evaluation.events import write_events
-    from marl_sched.evaluation.simulate import simulate as run
     from marl_sched.schedulers import get_scheduler
-    from marl_sched.types import Cluster
-    from marl_sched.workload import load_workload
 
     if scheduler == "list":
         tables.print_schedulers()
@@ -78,40 +73,56 @@ def simulate(
         {"--jobs-out": jobs_out, "--events": events},
         {"--trace": trace, "--node-events": node_events, "--config": config},
     )
-    given = o.workload_options(trace, format, cluster, load, estimate_noise, seed, skip_bad_rows)
-    given |= {
+    options = o.workload_options(trace, format, cluster, load, estimate_noise, seed, skip_bad_rows)
+    options |= {
         "sim__placement": placement,
         "sim__node_mtbf_h": node_mtbf_h,
         "sim__node_events": None if node_events is None else str(node_events),
     }
-    settings = o.resolve(config=config, settings=set_, **given)
+    settings = o.Given(config, set_, options).resolve()
+    workload, results = _run(rule, settings, log_events=events is not None)
+    _write(workload, results, jobs_out, events)
+    if as_json:
+        print(_json(scheduler, workload, results))
+    else:
+        title = f"{scheduler} on {workload.name}, cluster {Cluster.parse(settings.cluster)}"
+        tables.print_summary(title, results.summary())
+
+
+def _run(rule: Scheduler, settings: Config, log_events: bool) -> tuple[Workload, JobResults]:
+    """The jobs of the settings, and what became of them."""
+    from marl_sched.cli import tables
+    from marl_sched.envs.play import PLAYED
+    from marl_sched.evaluation.simulate import simulate as run
+    from marl_sched.workload import load_workload
+
     machines = Cluster.parse(settings.cluster)
     workload = load_workload(settings.workload, machines, settings.seed)
     tables.report_skipped(workload.skipped)
     if len(workload) == 0:
         tables.fail_empty(workload.name)
     tables.compile_kernels((*PLAYED, rule.rule))
+    noise, seed = settings.workload.estimate_noise, settings.seed
     with tables.status("simulating"):
-        results = run(
-            workload,
-            machines,
-            rule,
-            settings.sim,
-            settings.workload.estimate_noise,
-            settings.seed,
-            log_events=events is not None,
-        )
+        results = run(workload, machines, rule, settings.sim, noise, seed, log_events=log_events)
+    return workload, results
+
+
+def _write(
+    workload: Workload, results: JobResults, jobs_out: Path | None, events: Path | None
+) -> None:
+    from marl_sched.evaluation.events import write_events
+
     if jobs_out is not None:
         results.write_csv(jobs_out)
     if events is not None and results.events is not None:
         write_events(events, results.events, workload.job_id)
-    summary = results.summary()
-    if as_json:
-        # JSON has no NaN.
-        shown = {key: None if value != value else value for key, value in summary.items()}
-        print(json.dumps({"scheduler": scheduler, "skipped_rows": workload.skipped, **shown}))
-    else:
-        tables.print_summary(f"{scheduler} on {workload.name}, cluster {machines}", summary)
+
+
+def _json(scheduler: str, workload: Workload, results: JobResults) -> str:
+    """One object; JSON has no NaN."""
+    shown = {key: None if value != value else value for key, value in results.summary().items()}
+    return json.dumps({"scheduler": scheduler, "skipped_rows": workload.skipped, **shown})
 
 
 def check_outputs(outputs: dict[str, Path | None], inputs: dict[str, Path | str | None]) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from marl_sched.config import TraceFormat
+from marl_sched.cli import options as o
+from marl_sched.config import TraceFormat, validate_config
 from marl_sched.errors import UserError
 from marl_sched.types import Cluster
 
@@ -19,8 +19,6 @@ app = typer.Typer(
     help="Look at a trace, write a synthetic one, fetch a public one.",
     no_args_is_help=True,
 )
-
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 CORE_COLUMNS = ("job_id", "arrival_s", "duration_s", "num_gpus")
 """What `synth` writes; models and elasticity are assigned when the file is used, as for a trace."""
@@ -34,14 +32,9 @@ def stats(
     cluster: Annotated[
         str | None, typer.Option(help="Also the offered load on this cluster, for example 16x8.")
     ] = None,
-    form: Annotated[
-        str | None,
-        typer.Option("--format", help=f"{', '.join(get_args(TraceFormat))}; else by the header."),
-    ] = None,
-    skip_bad_rows: Annotated[
-        bool, typer.Option("--skip-bad-rows", help="Count rows that cannot be used, do not stop.")
-    ] = False,
-    as_json: JsonOption = False,
+    form: o.Format = None,
+    skip_bad_rows: o.SkipBadRows = False,
+    as_json: o.Json = False,
 ) -> None:
     """Show what a trace holds."""
     from marl_sched.workload.formats import read_trace
@@ -65,10 +58,10 @@ def synth(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same file.")] = 0,
     load: Annotated[float, typer.Option(help="Offered load on the cluster.")] = 0.9,
     cluster: Annotated[str, typer.Option(help="Cluster that the load refers to.")] = "8x8",
-    as_json: JsonOption = False,
+    as_json: o.Json = False,
 ) -> None:
     """Write a seeded synthetic trace in our own format."""
-    from marl_sched.config import validate_config
+    from marl_sched.cli.tables import duration
     from marl_sched.workload.formats import read_trace
     from marl_sched.workload.stats import trace_stats
     from marl_sched.workload.trace import load_workload, write_trace
@@ -84,7 +77,7 @@ def synth(
         typer.echo(json.dumps(found))
     else:
         typer.echo(
-            f"wrote {out}: {found['num_jobs']} jobs over {_time(found['span_s'])}, "
+            f"wrote {out}: {found['num_jobs']} jobs over {duration(found['span_s'])}, "
             f"offered load {found['offered_load']:.2f} on {where}"
             if found["offered_load"] is not None
             else f"wrote {out}: {found['num_jobs']} job"
@@ -97,7 +90,7 @@ def fetch(
     out: Annotated[
         Path | None, typer.Option(help="File to write.", show_default="NAME in this folder")
     ] = None,
-    as_json: JsonOption = False,
+    as_json: o.Json = False,
 ) -> None:
     """Download a public trace, pinned by commit and verified by SHA-256."""
     from marl_sched.workload import download
@@ -118,6 +111,7 @@ def fetch(
 
 
 def _list_public(as_json: bool) -> None:
+    from marl_sched.cli import tables
     from marl_sched.workload.sources import FILES
 
     if as_json:
@@ -128,26 +122,33 @@ def _list_public(as_json: bool) -> None:
         table.add_column(column, no_wrap=column == "name")
     for name, file in FILES.items():
         table.add_row(name, file.what, file.format, file.licence, file.repository)
-    Console().print(table, highlight=False)
+    tables.out.print(table, highlight=False)
 
 
 def _show(found: dict[str, Any]) -> None:
+    from marl_sched.cli import tables
+
     table = Table("", "", title=f"{found['trace']}", show_header=False, title_justify="left")
     for label, value in _lines(found):
         table.add_row(label, value)
-    Console().print(table)
+    tables.out.print(table)
 
 
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
-    gpus, duration = found["num_gpus"], found["duration_s"]
+    from marl_sched.cli.tables import duration
+
+    gpus, time_s = found["num_gpus"], found["duration_s"]
     lines = [
         ("jobs", f"{found['num_jobs']:,}"),
         ("rows skipped", _skipped(found["skipped"])),
         ("tenants", f"{found['num_tenants']}"),
-        ("arrivals over", _time(found["span_s"])),
-        ("run time, median", _time(duration["p50"])),
-        ("run time, 5 to 95 %", f"{_time(duration['p5'])} to {_time(duration['p95'])}"),
-        ("run time, longest", _time(duration["max"])),
+        ("arrivals over", duration(found["span_s"])),
+        ("run time, median", duration(time_s["p50"])),
+        (
+            "run time, 5 to 95 %",
+            f"{duration(time_s['p5'])} to {duration(time_s['p95'])}",
+        ),
+        ("run time, longest", duration(time_s["max"])),
         ("GPUs asked, mean", f"{gpus['mean']:.2f}"),
         ("jobs by GPUs asked", ", ".join(f"{k}: {n:,}" for k, n in gpus["jobs"].items())),
         ("GPU time", f"{found['gpu_hours']:,.0f} GPU-hours"),
@@ -170,10 +171,3 @@ def _skipped(skipped: dict[str, int]) -> str:
         return "0"
     reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
     return f"{sum(skipped.values())} ({reasons})"
-
-
-def _time(seconds: float) -> str:
-    for unit, length_s in (("days", 86_400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * length_s:
-            return f"{seconds / length_s:.1f} {unit}"
-    return f"{seconds:.0f} s"

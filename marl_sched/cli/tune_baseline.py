@@ -62,10 +62,9 @@ def tune_baseline(
     if data is not None and trace is not None:
         raise UserError("--data tunes on the suite `training`: leave out --trace, or --data")
     scheduler = get_scheduler(name)
-    given = o.workload_options(trace, format, cluster, load, estimate_noise, seed, skip_bad_rows)
-    given["evaluation__episodes"] = episodes
-    resolve = partial(o.resolve, config=config, settings=set_, **given)
-    cells = _suite_cells(data, resolve) if data is not None else _own_cells(resolve)
+    options = o.workload_options(trace, format, cluster, load, estimate_noise, seed, skip_bad_rows)
+    given = o.Given(config, set_, options | {"evaluation__episodes": episodes})
+    cells = _suite_cells(data, given) if data is not None else _own_cells(given)
     journal = None if out is None else out.with_suffix(".trials")
     with tables.status(f"tuning {name}") as shown:
         court = Court(scheduler, cells, journal)
@@ -85,23 +84,23 @@ def tune_baseline(
     )
 
 
-def _suite_cells(data: Path, resolve: Any) -> list[Any]:
+def _suite_cells(data: Path, given: o.Given) -> list[Any]:
     from marl_sched.evaluation.suite_run import CellRun
     from marl_sched.evaluation.suites import get_suite
 
     suite = get_suite("training")
     return [
-        CellRun(cell.name, cell.part, resolve(base=suite.settings(cell, data)))
+        CellRun(cell.name, cell.part, given.resolve(suite.settings(cell, data)))
         for cell in suite.cells
     ]
 
 
-def _own_cells(resolve: Any) -> list[Any]:
+def _own_cells(given: o.Given) -> list[Any]:
     from marl_sched.cli import tables
     from marl_sched.envs.batched import load_part
     from marl_sched.evaluation.suite_run import CellRun
 
-    cell = CellRun("validation", "validation", resolve())
+    cell = CellRun("validation", "validation", given.resolve())
     tables.report_skipped(load_part(cell.config, cell.part).skipped)
     return [cell]
 

@@ -29,7 +29,8 @@ from marl_sched.envs.game import PER_ENV as GAME_PER_ENV
 from marl_sched.errors import UserError
 from marl_sched.perf.profiles import build_profiles
 from marl_sched.sim import columns as c
-from marl_sched.sim.world import PER_ENV, World, build_world
+from marl_sched.sim.build import build_world
+from marl_sched.sim.world import PER_ENV, World
 from marl_sched.types import Cluster
 from marl_sched.workload import load_workload
 from marl_sched.workload.trace import Workload

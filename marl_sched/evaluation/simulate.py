@@ -13,10 +13,11 @@ from marl_sched.evaluation.metrics import JobResults, job_results
 from marl_sched.perf.profiles import build_profiles
 from marl_sched.schedulers import Scheduler
 from marl_sched.schedulers.guard import tally_of
+from marl_sched.sim.build import FIRST_SLOTS, build_world
 from marl_sched.sim.kernels import FULL, STUCK, start
 from marl_sched.sim.node_events import read_node_events
 from marl_sched.sim.simulation import Simulation, stuck_message
-from marl_sched.sim.world import FIRST_SLOTS, World, build_world
+from marl_sched.sim.world import World
 from marl_sched.types import Cluster
 from marl_sched.workload.jobs import Workload
 

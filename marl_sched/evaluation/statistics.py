@@ -42,3 +42,8 @@ def bootstrap_ratio(ours: np.ndarray, theirs: np.ndarray, draws: np.ndarray) -> 
     ratios = 100.0 * (ours[draws].sum(axis=1) / theirs[draws].sum(axis=1) - 1.0)
     low, high = np.percentile(ratios, [2.5, 97.5])
     return Interval(100.0 * float(ours.sum() / theirs.sum() - 1.0), float(low), float(high))
+
+
+def percent_text(interval: dict[str, float]) -> str:
+    """An `Interval.as_dict` in percent, as reports show it: mean [low, high]."""
+    return f"{interval['mean']:+.1f} [{interval['low']:+.1f}, {interval['high']:+.1f}]"

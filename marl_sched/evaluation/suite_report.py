@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from marl_sched.evaluation.metrics import fallbacks
+from marl_sched.evaluation.statistics import percent_text
 
 COLUMNS: dict[str, tuple[str, float, str]] = {
     "avg_jct_s": ("mean JCT, h", 3600.0, ".2f"),
@@ -92,8 +93,7 @@ def _interval(cell: dict[str, Any], name: str) -> str:
         return "best"
     if cell["best_classic"] is None:
         return ""
-    found = cell["vs_best_classic"][name]["avg_jct_percent"]
-    return f"{found['mean']:+.1f} [{found['low']:+.1f}, {found['high']:+.1f}]"
+    return percent_text(cell["vs_best_classic"][name]["avg_jct_percent"])
 
 
 def _ratio(bound: dict[str, Any], name: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from marl_sched.errors import UserError
 from marl_sched.evaluation.compare import TUNED_INDEX
 from marl_sched.evaluation.metrics import fallbacks
+from marl_sched.evaluation.statistics import percent_text
 from marl_sched.evaluation.suites import SUITES
 from marl_sched.export.portable import portable
 from marl_sched.schedulers.scorer_file import ScorerRecord, load_scorer, weights_digest
@@ -17,14 +18,14 @@ from marl_sched.types import Cluster
 
 CARD = "MODEL_CARD.md"
 
-_UNTESTED = {
+_RARE_RULES = {
     "sim.node_mtbf_h": "nodes that fail",
     "sim.job_mtbf_h": "jobs that fail",
     "sim.sharing": "jobs that share GPUs",
     "sim.tenant_quota": "quotas of tenants",
     "sim.network_contention": "contention for the network",
 }
-"""Settings that a suite would change to test these."""
+"""What a suite covers only where it changes the setting."""
 
 _USE = """\
 Deciding which deep-learning jobs of a cluster get how many GPUs, where jobs can be resized and
@@ -67,7 +68,7 @@ def card_of(record: ScorerRecord, digest: str, results: list[Path]) -> str:
         lines += ["None were given.", ""]
     for report, name in suites:
         lines += [*_results(report, name), ""]
-    lines += [*_limits(suites, _aim(record)), *_untested(suites)]
+    lines += [*_limits(suites, _aim(record)), *_not_covered(suites)]
     return "\n".join(lines)
 
 
@@ -183,8 +184,7 @@ def _results(report: dict[str, Any], name: str) -> list[str]:
 
 
 def _interval(found: dict[str, dict[str, float]]) -> str:
-    jct = found["avg_jct_percent"]
-    return f"{jct['mean']:+.1f} [{jct['low']:+.1f}, {jct['high']:+.1f}]"
+    return percent_text(found["avg_jct_percent"])
 
 
 def _counts(report: dict[str, Any], name: str) -> list[str]:
@@ -228,8 +228,8 @@ def _limits(suites: list[tuple[dict[str, Any], str]], aim: str) -> list[str]:
     return lines
 
 
-def _untested(suites: list[tuple[dict[str, Any], str]]) -> list[str]:
-    lines = ["## What it was not tested on", ""]
+def _not_covered(suites: list[tuple[dict[str, Any], str]]) -> list[str]:
+    lines = ["## What these results do not cover", ""]
     cells = [cell for report, _ in suites for cell in report["cells"]]
     if cells:
         machines = [Cluster.parse(cell["cluster"]) for cell in cells]
@@ -244,7 +244,7 @@ def _untested(suites: list[tuple[dict[str, Any], str]]) -> list[str]:
         lines.append(f"- Offered loads below {min(loads):g} or above {max(loads):g}.")
     changed = {f"{section}.{key}" for page in pages for cell in page.cells
                for section, keys in cell.changes.items() for key in keys}  # fmt: skip
-    lines += [f"- {_capital(what)}." for key, what in _UNTESTED.items() if key not in changed]
+    lines += [f"- {_capital(what)}." for key, what in _RARE_RULES.items() if key not in changed]
     missing = [f"`{name}` ({SUITES[name].what})" for name in SUITES if name not in played]
     if missing:
         lines.append(f"- Suites without results here: {_listed(missing)}.")

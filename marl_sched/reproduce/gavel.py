@@ -23,8 +23,9 @@ from marl_sched.reproduce.gavel_steps import OVERTIME, Steps
 from marl_sched.schedulers.gavel import FIXED_ORDER, PROGRAMS, Demand
 from marl_sched.schedulers.rounds import Rounds
 from marl_sched.sim import columns as c
+from marl_sched.sim.build import build_world
 from marl_sched.sim.simulation import Simulation
-from marl_sched.sim.world import World, build_world
+from marl_sched.sim.world import World
 from marl_sched.types import Cluster, make_node
 from marl_sched.workload.gavel import (
     GavelTrace,

@@ -25,8 +25,8 @@ from marl_sched.evaluation.simulate import run as run_simulation
 from marl_sched.perf.profiles import ProfileTable
 from marl_sched.reproduce.muri_tiresias import QueuedTiresias
 from marl_sched.schedulers import Scheduler, get_scheduler
+from marl_sched.sim.build import FIRST_SLOTS, build_world
 from marl_sched.sim.simulation import Simulation
-from marl_sched.sim.world import FIRST_SLOTS, build_world
 from marl_sched.types import Cluster
 from marl_sched.workload.jobs import Workload
 from marl_sched.workload.reading import read_table

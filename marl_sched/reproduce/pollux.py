@@ -23,8 +23,8 @@ from marl_sched.perf.profiles import ProfileTable
 from marl_sched.reproduce.pollux_policy import Pollux
 from marl_sched.reproduce.pollux_rules import OptimusOracle, ReplayedJob, Rule, TwoQueues
 from marl_sched.reproduce.replay import MAX_EPOCHS, ReplayedModel
+from marl_sched.sim.build import build_world
 from marl_sched.sim.simulation import Simulation
-from marl_sched.sim.world import build_world
 from marl_sched.types import Cluster
 from marl_sched.workload.jobs import Workload
 from marl_sched.workload.reading import read_table

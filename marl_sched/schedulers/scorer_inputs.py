@@ -33,17 +33,6 @@ class ScorerInputs(NamedTuple):
 
 
 @part
-def list_inputs(
-    v: ClusterView, params: Floats1, table: Floats2, gains: Floats2, owner: Ints1, step: Ints1
-) -> int:
-    """Fill table and gains (J, L), owner and step (J * L,); the number R of levels."""
-    n = v.job.size
-    work, weight, left_s = np.empty(n), np.empty(n), remaining_s(v, params[4])
-    write_index(v, params, left_s, work, weight, gains, table)
-    return list_levels(v, table, owner, step)
-
-
-@part
 def write_inputs(
     v: ClusterView,
     params: Floats1,
@@ -52,13 +41,21 @@ def write_inputs(
     levels: Singles2,
     owner: Ints1,
     step: Ints1,
-    gains: Floats2,
-) -> None:
-    """Fill the first three from the others; see `ScorerInputs`."""
+    table: Floats2,
+) -> int:
+    """Fill the arrays of a `ScorerInputs`, of which levels, owner and step have J * L rows.
+
+    Returns:
+        R, the number of these rows that are filled.
+    """
     n = v.job.size
+    gains = np.empty(table.shape)
     work, weight, left_s = np.empty(n), np.empty(n), remaining_s(v, params[4])
-    write_index(v, params, left_s, work, weight, gains, np.empty(gains.shape))
-    write_features(v, left_s, work, weight, gains, owner, step, shared, jobs, levels)
+    write_index(v, params, left_s, work, weight, gains, table)
+    count = list_levels(v, table, owner, step)
+    owner, step = owner[:count], step[:count]
+    write_features(v, left_s, work, weight, gains, owner, step, shared, jobs, levels[:count])
+    return count
 
 
 @part
@@ -80,20 +77,15 @@ def write_target(v: ClusterView, table: Floats2, target: Ints1) -> None:
 
 def inputs_of(view: ClusterView, params: np.ndarray) -> ScorerInputs:
     """The features of a decision, and the scores of the index below the network."""
-    shape = view.job.size, view.sizes.shape[1]
-    table, gains = np.empty(shape), np.empty(shape)
-    owner, step = np.empty((2, table.size), dtype=np.int64)
-    count = list_inputs(view, params, table, gains, owner, step)
-    made = ScorerInputs(
-        globals=np.empty(len(GLOBAL_FEATURES), np.float32),
-        jobs=np.empty((shape[0], len(JOB_FEATURES)), np.float32),
-        levels=np.empty((count, len(LEVEL_FEATURES)), np.float32),
-        owner=owner[:count],
-        step=step[:count],
-        table=table,
-    )
-    write_inputs(view, params, made.globals, made.jobs, made.levels, made.owner, made.step, gains)
-    return made
+    jobs, levels = view.job.size, view.sizes.shape[1]
+    most = jobs * levels
+    shared = np.empty(len(GLOBAL_FEATURES), np.float32)
+    job = np.empty((jobs, len(JOB_FEATURES)), np.float32)
+    level = np.empty((most, len(LEVEL_FEATURES)), np.float32)
+    owner, step = np.empty((2, most), dtype=np.int64)
+    table = np.empty((jobs, levels))
+    count = write_inputs(view, params, shared, job, level, owner, step, table)
+    return ScorerInputs(shared, job, level[:count], owner[:count], step[:count], table)
 
 
 def scores_of(view: ClusterView, params: np.ndarray) -> np.ndarray:

@@ -142,7 +142,7 @@ def check(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> None:
             "settings training.warm_start and env.train_weights: PPO and DQN act on one scorer, "
             "not on one for each weighting; leave out one of the two, or take --algo es"
         )
-    if config.training.algo == "es" or config.training.warm_start > 0:
+    if config.training.has_scorer:
         from marl_sched.training import es, sequences
 
         sequences.check(config)

@@ -20,8 +20,9 @@ from marl_sched.schedulers import Scheduler
 from marl_sched.sim import columns as c
 from marl_sched.sim import kernels
 from marl_sched.sim.apply import apply
+from marl_sched.sim.build import build_world
 from marl_sched.sim.simulation import look
-from marl_sched.sim.world import World, build_world
+from marl_sched.sim.world import World
 from marl_sched.types import Cluster, ClusterView, make_node
 from marl_sched.workload import Workload
 from tests.reference import Epoch, ReferenceJob, ReferenceJobResult, simulate

@@ -1,0 +1,147 @@
+"""What `train` tells on the terminal: what is trained, how far it is, what was gained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from marl_sched.cli import tables
+from marl_sched.config import Config
+from marl_sched.training.records import RunFolder
+from marl_sched.training.run import TrainResult
+from marl_sched.training.sequences import sources
+from marl_sched.types import Cluster
+from marl_sched.workload.jobs import Workload
+
+
+def description(settings: Config, part: Workload) -> str:
+    """What is trained, on what."""
+    cluster = Cluster.parse(settings.cluster)
+    load = part.offered_load(cluster.num_gpus)
+    what: str = settings.env.actions
+    if settings.training.has_scorer:
+        clusters = set(settings.env.train_clusters)
+        more = [(len(sources(settings)) - 1, "workloads"), (len(clusters), "cluster sizes")]
+        named = [f"{count} other {kind}" for count, kind in more if count]
+        scorer = " and ".join(("scorer", *named))
+        what = scorer if settings.training.algo == "es" else f"{scorer}, then {what}"
+    return (
+        f"training {settings.training.algo.upper()} ({what}) on {part.name}: "
+        f"{len(part):,} training jobs, cluster {cluster} ({cluster.num_gpus} GPUs), "
+        f"offered load {load:.2f}"
+    )
+
+
+def against_base(classic: dict[str, float], base: str) -> dict[str, float]:
+    """Percent by which each scheduler's mean JCT is above the base's."""
+    return {name: 100 * (jct / classic[base] - 1) for name, jct in classic.items()}
+
+
+def _say_classic(settings: Config, classic: dict[str, float]) -> str:
+    """The classic schedulers against the base, as a line for the progress view."""
+    base = settings.env.base
+    figures = ", ".join(
+        f"{name} {percent:+.1f} %"
+        for name, percent in against_base(classic, base).items()
+        if name != base
+    )
+    return f"validation JCT: base {base} {tables.duration(classic[base])}; {figures}"
+
+
+@contextmanager
+def progress(settings: Config, classic: dict[str, float]) -> Iterator[Reporter]:
+    """A progress view while training runs, and what takes its rows of metrics.
+
+    Args:
+        classic: mean JCT on validation by scheduler, s.
+    """
+    tables.notices.print(_say_classic(settings, classic), highlight=False)
+    tables.notices.print(
+        "iteration, speed, and in % of the base: training JCT, validation, best so far",
+        highlight=False,
+    )
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+        console=tables.notices,
+    ) as bar:
+        yield Reporter(settings, bar, bar.add_task("starting Ray", total=None, left=""))
+
+
+class Reporter:
+    """Turns rows of metrics into the progress view."""
+
+    def __init__(self, settings: Config, progress: Progress, task: TaskID) -> None:
+        self._settings = settings
+        self._progress = progress
+        self._task = task
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        limits = self._settings.training
+        left = row.get("seconds_left")
+        done, total = row["iteration"], limits.iterations
+        if left is not None and total is None:
+            done, total = row["elapsed_s"], row["elapsed_s"] + left
+        self._progress.update(
+            self._task,
+            description=f"iteration {row['iteration']}",
+            completed=done,
+            total=total,
+            left="" if left is None else f"{left / 60:.1f} min left",
+        )
+        self._progress.console.print(self._line(row), highlight=False)
+
+    def _line(self, row: dict[str, Any]) -> str:
+        """At most 80 characters: JCTs are percent against the base, negative = shorter."""
+
+        def signed(key: str, label: str, digits: int = 2) -> str:
+            value = row.get(key)
+            width = digits + 4
+            shown = " " * width if value is None else f"{value:+{width}.{digits}f}"
+            return f"{label} {shown}"
+
+        rate = row.get("decisions_per_s")
+        parts = [
+            f"{row['iteration']:>4}",
+            " " * 14 if rate is None else f"{rate:>6,.0f} decis./s",
+            signed("jct_vs_base_percent", "train"),
+            signed("validation_percent", "valid"),
+            f"best {row['best_validation_percent']:+.2f} @{row['best_iteration']}",
+        ]
+        if row.get("agent_return_mean") is not None:
+            parts.append(signed("agent_return_mean", "agents", 3))
+        left = row.get("seconds_left")
+        if left is not None:
+            parts.append(f"{left / 60:.1f} min left")
+        return "  ".join(parts)
+
+
+def say_what_was_gained(settings: Config, result: TrainResult, classic: dict[str, float]) -> None:
+    """Print what came out on validation, and of which stage; run.json keeps the baselines.
+
+    The baselines are judged on the same episodes; where the reward is not completion time alone,
+    theirs is JCT all the same.
+    """
+    base, algo = settings.env.base, settings.training.algo.upper()
+    gained, warm = result.best_validation, result.warm_start_validation
+    text = f"kept, on validation: {gained:+.2f} % of {base} (iteration {result.best_iteration})"
+    if warm is not None:
+        later = gained - warm
+        text += f"; of that the warm start {warm:+.2f}, " + (
+            f"{algo} {later:+.2f}" if later < 0 else f"{algo} nothing: the scorer alone is kept"
+        )
+    against = against_base(classic, base)
+    folder = RunFolder(result.out)
+    folder.write_run(baselines_validation=against)
+    if settings.training.algo != "es":
+        best = min(against, key=lambda name: against[name])
+        text += f". Best baseline there: {best} {against[best]:+.2f}"
+    record = folder.read_run()
+    if "best_single" in record:
+        text += f". Single algorithm clearly better than the base: {record['best_single']}"
+    tables.notices.print(text, highlight=False)

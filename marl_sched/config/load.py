@@ -1,0 +1,115 @@
+"""From files, `--set` and options to a `Config`, and back to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from marl_sched.config.experiment import Config
+from marl_sched.errors import UserError
+from marl_sched.files import write_text
+
+
+def load_config(
+    file: Path | None = None,
+    overrides: tuple[str, ...] | list[str] = (),
+    defaults: dict[str, Any] | None = None,
+    options: dict[str, Any] | None = None,
+) -> Config:
+    """Resolve `defaults` (nested) < YAML `file` < `overrides` ("a.b=c") < `options` (nested).
+
+    Raises:
+        UserError: naming the file or key, what is wrong with it, and what is known there.
+    """
+    data: dict[str, Any] = {}
+    _merge(data, defaults or {})
+    if file is not None:
+        _merge(data, _read_yaml(file))
+    for override in overrides:
+        _merge(data, _parse_override(override))
+    _merge(data, options or {})
+    return validate_config(data, where=str(file) if file is not None else "configuration")
+
+
+def validate_config(data: dict[str, Any], where: str = "configuration") -> Config:
+    """A `Config` of nested plain data, or a `UserError` naming the first bad key."""
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_first_problem(error.errors()[0])}") from None
+
+
+def _first_problem(found: ErrorDetails) -> str:
+    """What is wrong with which setting."""
+    key = ".".join(str(part) for part in found["loc"])
+    if found["type"] == "extra_forbidden":
+        section = found["loc"][:-1]
+        parent = ".".join(str(part) for part in section) or "the configuration"
+        known = ", ".join(_known_keys(section))
+        return f"unknown setting {key!r}; known in {parent}: {known}"
+    message = found["msg"].removeprefix("Value error, ")
+    if not key:  # settings that do not go together
+        return message
+    return f"setting {key}={found.get('input')!r}: {message}"
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write `config` as YAML; `load_config` reads it back."""
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def _merge(into: dict[str, Any], new: dict[str, Any]) -> None:
+    for key, value in new.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        elif isinstance(value, dict):
+            if into.get(key) is not None:
+                raise UserError(f"setting {key!r} is a section of settings, not {into[key]!r}")
+            into[key] = {}
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise UserError(f"configuration file {file}: no such file")
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"configuration file {file}: not YAML: {' '.join(str(error).split())}"
+        ) from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise UserError(f"configuration file {file}: needs settings as 'key: value' lines")
+    return data
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    key, found, value = text.partition("=")
+    if not found or not key.strip():
+        raise UserError(f"--set {text!r}: write it as key=value, for example --set sim.round_s=300")
+    try:
+        parsed: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        parsed = value
+    for part in reversed(key.strip().split(".")):
+        parsed = {part: parsed}
+    return dict(parsed)
+
+
+def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field is not None else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return sorted(model.model_fields)

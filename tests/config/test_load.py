@@ -1,0 +1,65 @@
+"""Settings: which of several sources wins, what comes back from a file, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+import marl_sched.config as config
+from marl_sched.config import Config, load_config, save_config, validate_config
+from marl_sched.errors import UserError
+
+
+def test_options_win_over_set_over_the_file_over_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("sim: {round_s: 2, job_mtbf_h: 2, node_mtbf_h: 2}\n")
+    defaults = dict.fromkeys(("round_s", "job_mtbf_h", "node_mtbf_h", "node_mttr_h"), 1)
+    found = load_config(
+        file,
+        ["sim.job_mtbf_h=3", "sim.node_mtbf_h=3"],
+        defaults={"sim": defaults},
+        options={"sim": {"node_mtbf_h": 4}},
+    ).sim
+    order = (found.node_mttr_h, found.round_s, found.job_mtbf_h, found.node_mtbf_h)
+    assert order == (1.0, 2.0, 3.0, 4.0)
+    assert found.placement == Config().sim.placement
+
+
+def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
+    changed = load_config(
+        overrides=["cluster=2x4:T4+1x8:A100", "env.train_load=null", "training.es.traces=[a, b]"]
+    )
+    save_config(changed, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == changed != Config()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sim.rounds=3"], r"unknown setting 'sim.rounds'; known in sim: charge_first_start, "),
+        (["speed=3"], r"unknown setting 'speed'; known in the configuration: cluster, "),
+        (["sim.round_s=0"], r"setting sim.round_s=0: Input should be greater than 0"),
+        (["seed=1", "seed.x=2"], r"setting 'seed' is a section of settings, not 1"),
+        (["=3"], r"--set '=3': write it as key=value"),
+        (["workload.split=[0.5, 0.2, 0.2]"], r"setting workload=.*: split must sum to 1"),
+        (["env.agents=learned", "training.algo=dqn"], r"configuration: --agents learned is "),
+    ],
+)
+def test_bad_settings_are_named(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_config(overrides=overrides)
+
+
+def test_an_error_names_where_it_comes_from() -> None:
+    with pytest.raises(UserError, match=r"^page\.py: unknown setting 'env\.x'"):
+        validate_config({"env": {"x": 1}}, where="page.py")
+
+
+def test_every_section_is_imported_from_the_package() -> None:
+    sections = [value for _, value in Config() if isinstance(value, BaseModel)]
+    assert len(sections) == 6
+    for section in sections:
+        assert getattr(config, type(section).__name__) is type(section)
+        assert type(section).__name__ in config.__all__
