@@ -11,6 +11,7 @@ from marl_sched.config import Config, load_config
 from marl_sched.training.records import RunFolder
 from marl_sched.tuning import trial
 from marl_sched.tuning.outcome import read_outcome
+from marl_sched.tuning.trained import Trained
 from marl_sched.tuning.trial import Job, run_job
 
 CONFIG = load_config(None, ["training.minutes=null", "training.iterations=4"])
@@ -45,18 +46,12 @@ def playing(scores: list[float | None], seen: list[int]) -> Any:
     return train
 
 
-class Policy:
-    """Stands in for what a trial keeps."""
-
-    class manifest:
-        iteration = 0
-        validation = 0.0
-
-
 @pytest.fixture
 def no_games(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "load_policy", lambda folder: Policy)
-    monkeypatch.setattr(trial, "raw_on_validation", lambda config, policy: {"valid_x": 1.0})
+    kept = Trained(play=lambda *arguments: [], iteration=0, validation=0.0)
+    for loader in ("load_kept", "load_network"):
+        monkeypatch.setattr(trial, loader, lambda folder: kept)
+    monkeypatch.setattr(trial, "raw_on_validation", lambda config, play: {"valid_x": 1.0})
 
 
 @pytest.mark.usefixtures("no_games")
