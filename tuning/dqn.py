@@ -16,11 +16,12 @@ saved, so that it fills anew.
 """
 
 from marl_sched.tuning.page import Halving, Sweep, even, log
-from marl_sched.tuning.worlds import EDITS
+from marl_sched.tuning.worlds import EDITS, OVERLOAD
 
 SWEEP = Sweep(
     title="DQN",
     search="optuna",
+    world=OVERLOAD,
     settings={**EDITS, "training": {**EDITS["training"], "algo": "dqn"}},
     space={
         "training.dqn.lr": log(1e-4, 1e-2),

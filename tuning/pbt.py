@@ -16,11 +16,12 @@ on after a kill.
 """
 
 from marl_sched.tuning.page import Sweep, even, log
-from marl_sched.tuning.worlds import EDITS
+from marl_sched.tuning.worlds import EDITS, OVERLOAD
 
 SWEEP = Sweep(
     title="Population based training",
     search="pbt",
+    world=OVERLOAD,
     settings=EDITS,
     space={
         "training.ppo.lr": log(1e-3, 3e-2),

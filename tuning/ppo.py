@@ -16,11 +16,12 @@ The same command goes on after a kill.
 """
 
 from marl_sched.tuning.page import Halving, Sweep, even, log
-from marl_sched.tuning.worlds import EDITS
+from marl_sched.tuning.worlds import EDITS, OVERLOAD
 
 SWEEP = Sweep(
     title="PPO",
     search="optuna",
+    world=OVERLOAD,
     settings=EDITS,
     space={
         "training.ppo.lr": log(1e-3, 3e-2),

@@ -19,11 +19,12 @@ Duration with the defaults: about 15 minutes on 2 cores. The same command goes o
 """
 
 from marl_sched.tuning.page import Sweep
-from marl_sched.tuning.worlds import EVOLVED
+from marl_sched.tuning.worlds import EVOLVED, OVERLOAD
 
 SWEEP = Sweep(
     title="Reward weights",
     search="grid",
+    world=OVERLOAD,
     settings=EVOLVED,
     simplex=("completion_time", "slowdown", "fairness", "utilisation", "deadline", "preemption"),
     points={

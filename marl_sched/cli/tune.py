@@ -110,16 +110,23 @@ def _settings(
 
     clock = None if given["training__iterations"] else sweep.minutes_per_trial
     given = given | {"training__minutes": clock}
-    settings = o.resolve(config=config, settings=set_, base=dict(sweep.settings), **given)
+    own = _names_a_world(config, set_, given)
+    settings = o.resolve(config=config, settings=set_, base=sweep.defaults(own), **given)
     if given["training__iterations"]:
-        ends = settings.training.model_copy(update={"minutes": None})
-        settings = settings.model_copy(update={"training": ends})
+        settings = o.without_clock(settings)
     if settings.training.warm_start > 0:
         raise UserError(
             "a sweep judges what one algorithm has learned: leave out training.warm_start, or "
             "take training.algo=es"
         )
     return settings
+
+
+def _names_a_world(config: Path | None, set_: list[str] | None, given: dict[str, Any]) -> bool:
+    """Whether the command names a trace or a cluster."""
+    named = o.resolve(config=config, settings=set_, **given)
+    default = type(named)()
+    return (named.workload.trace, named.cluster) != (default.workload.trace, default.cluster)
 
 
 def _ready(sweep: Sweep, settings: Config, wanted: Mapping[str, float], page: str) -> Sweep:

@@ -26,12 +26,12 @@ def load_config(
         UserError: naming the file or key, what is wrong with it, and what is known there.
     """
     data: dict[str, Any] = {}
-    _merge(data, defaults or {})
+    merge(data, defaults or {})
     if file is not None:
-        _merge(data, _read_yaml(file))
+        merge(data, _read_yaml(file))
     for override in overrides:
-        _merge(data, _parse_override(override))
-    _merge(data, options or {})
+        merge(data, _parse_override(override))
+    merge(data, options or {})
     return validate_config(data, where=str(file) if file is not None else "configuration")
 
 
@@ -62,15 +62,20 @@ def save_config(config: Config, path: Path) -> None:
     write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
-def _merge(into: dict[str, Any], new: dict[str, Any]) -> None:
+def merge(into: dict[str, Any], new: dict[str, Any]) -> None:
+    """Put nested settings `new` over those in `into`.
+
+    Raises:
+        UserError: for settings where `into` has one value.
+    """
     for key, value in new.items():
         if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
+            merge(into[key], value)
         elif isinstance(value, dict):
             if into.get(key) is not None:
                 raise UserError(f"setting {key!r} is a section of settings, not {into[key]!r}")
             into[key] = {}
-            _merge(into[key], value)
+            merge(into[key], value)
         else:
             into[key] = value
 

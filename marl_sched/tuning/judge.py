@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from marl_sched.config import Config, RewardWeights
+from marl_sched.config import Config, RewardWeights, load_config
 from marl_sched.envs.batched import Episode
 from marl_sched.evaluation.compare import job_overlap, part_episodes, run_classic
 from marl_sched.evaluation.learned import with_weights
 from marl_sched.evaluation.statistics import bootstrap, resamples
 from marl_sched.schedulers import Scheduler, get_scheduler
 from marl_sched.schedulers.family import parse_weights
+from marl_sched.schedulers.scorer_file import load_record
+from marl_sched.training.records import RunFolder
 from marl_sched.tuning.outcome import Outcome
 from marl_sched.tuning.page import Sweep
 from marl_sched.tuning.plan import CONDITIONED, REWARD, Proposal, simplex_points
@@ -174,6 +176,34 @@ def parse_preference(text: str) -> dict[str, float]:
     return parse_weights(text, terms, f"--prefer {text!r}")
 
 
-def load_trial_config(run: Run, row: Mapping[str, Any]) -> Path:
-    """config.yaml of the trial of a row; of a network for all weights, whatever the point."""
-    return run.trials / str(row["name"]).partition("@")[0] / "config.yaml"
+def trial_settings(run: Run, row: Mapping[str, Any]) -> Config:
+    """The experiment of the trial of a row; of one for all weights with the row's as reward."""
+    config = load_config(_folder_of(run, row) / "config.yaml")
+    if not config.env.train_weights:
+        return config
+    reward = with_weights(config, _weights_of(row)).env.reward
+    return config.model_copy(update={"env": config.env.model_copy(update={"reward": reward})})
+
+
+def scheduler_of(run: Run, row: Mapping[str, Any]) -> str:
+    """What `--scheduler` calls the trained scheduler of a row."""
+    folder = _folder_of(run, row)
+    network = RunFolder(folder).network
+    if network.is_dir():
+        return str(network)
+    if not load_record(folder).terms:
+        return str(folder)
+    return f"{folder}:{','.join(f'{term}={w:g}' for term, w in _weights_of(row).items() if w > 0)}"
+
+
+def _weights_of(row: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        key.removeprefix(REWARD): float(value)
+        for key, value in row.items()
+        if key.startswith(REWARD) and value == value
+    }
+
+
+def _folder_of(run: Run, row: Mapping[str, Any]) -> Path:
+    """Of the trial of a row; of one for all weights, whatever the point."""
+    return run.trials / str(row["name"]).partition("@")[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import marl_sched
+from marl_sched.config import merge
 from marl_sched.errors import UserError
 
 Search = Literal["grid", "optuna", "pbt", "baselines"]
@@ -63,6 +64,9 @@ class Sweep:
     """Columns of the results that the search lowers; a leading `-` raises one. `network_percent`
     is the validation score of a trial's best network; `valid_X` a raw metric X of that
     network, on validation."""
+    world: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of workload, cluster and episodes that stand where nobody names a trace or a
+    cluster."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What differs from the project's defaults; options and --config go before it."""
     space: Mapping[str, Range] = field(default_factory=dict)
@@ -95,10 +99,17 @@ class Sweep:
         alone = len(self.objectives) == 1 and self.search != "baselines"
         return self.objectives[0] if alone else None
 
+    def defaults(self, own_world: bool) -> dict[str, Any]:
+        """What the page sets, nested; without `world` where jobs and cluster are somebody's own."""
+        found: dict[str, Any] = {}
+        merge(found, {} if own_world else dict(self.world))
+        merge(found, dict(self.settings))
+        return found
+
     def as_record(self) -> dict[str, Any]:
         """What must not change while a sweep goes on, as JSON has it."""
         record = asdict(self)
-        del record["title"]
+        del record["title"], record["world"], record["settings"]  # the experiment has them
         if self.search in ("grid", "optuna") and self.seeds == 1 and not self.conditioned:
             del record["trials"]  # more of them may follow
         return record

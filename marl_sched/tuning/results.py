@@ -10,10 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from marl_sched.evaluation.tradeoff import draw
 from marl_sched.files import replacing, write_text
-from marl_sched.tuning.judge import METRICS, Row, judged_rows, load_trial_config, search_rows
+from marl_sched.tuning.judge import (
+    METRICS,
+    Row,
+    judged_rows,
+    scheduler_of,
+    search_rows,
+    trial_settings,
+)
 from marl_sched.tuning.outcome import Outcome
 from marl_sched.tuning.page import Sweep
 from marl_sched.tuning.pareto import AXES, hypervolumes, mark_front, preferred
@@ -109,6 +117,7 @@ def _tradeoff(
     if winner is not None:
         _write_best(run, winner, "preference " + _preference(wanted))
         words = f"best.yaml, for {_preference(wanted)}: {winner['name']}"
+        words += f", --scheduler {scheduler_of(run, winner)}"
         if ranked[0][1]["kind"] == "classic":
             words += f"; the classic {ranked[0][1]['name']} suits it better still"
         results.notes.append(words)
@@ -143,15 +152,19 @@ def _best_trial(run: Run, results: Results, outcomes: list[Outcome]) -> None:
     row = next(row for row in results.rows if row["name"] == best.name)
     _write_best(run, row, f"{objective} on validation {cost:.4g}")
     values = ", ".join(f"{key}={value:g}" for key, value in best.values.items())
-    results.notes.append(f"best.yaml: {best.name} ({objective} {cost:.4g}; {values})")
+    results.notes.append(
+        f"best.yaml: {best.name} ({objective} {cost:.4g}; {values}), --scheduler "
+        f"{scheduler_of(run, row)}"
+    )
 
 
 def _write_best(run: Run, row: Mapping[str, Any], why: str) -> None:
     """The trial's settings, as `train --config` takes them, with where they come from."""
-    source = load_trial_config(run, row)
+    config = trial_settings(run, row)
     head = f"# {row['name']} of the sweep {run.sweep.title!r}, by {why}.\n"
-    head += f"# Its network: {source.parent / 'network'}\n"
-    write_text(run.out / "best.yaml", head + source.read_text(encoding="utf-8"))
+    head += f"# Trained: --scheduler {scheduler_of(run, row)}\n"
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    write_text(run.out / "best.yaml", head + text)
 
 
 def _remarks(outcomes: list[Outcome]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Settings that several pages start from."""
+"""What several pages start from: a world for those who name no trace, and ways to learn."""
 
 from __future__ import annotations
 
@@ -8,39 +8,47 @@ OVERLOAD: dict[str, Any] = {
     "cluster": "4x4",
     "workload": {"load": 1.3, "synthetic": {"max_duration_s": 86400.0}},
     "env": {
-        "actions": "meta",
-        "base": "elastic_index",
-        "algorithms": ["elastic_index:p=0.2", "elastic_index:p=0.4", "elastic_index:h=0.1,b=1"],
         "job_slots": 16,
         "jobs_per_episode": 128,
         "train_load": [1.0, 1.5],
         "train_restart_scale": None,
         "train_estimate_noise": None,
     },
-    "model": {"commit_bias": -1.0},
-    "training": {
-        "num_env_runners": 0,
-        "validation_every": 4,
-        "ppo": {"lr": 0.003, "entropy": 0.0, "batch_size": 512, "minibatch_size": 128},
-        "dqn": {"decisions_per_iteration": 512, "learning_starts": 512, "target_update": 500},
-    },
 }
 """A world in which a minute of training shows something: an overload that forces a choice between
-objectives, a cluster small enough for many episodes a minute, schedules that differ in what they
-favour (`p`: weight on short jobs, `h` and `b`: on keeping what runs), small quick steps."""
+objectives, and a cluster small enough for many episodes a minute."""
 
-EVOLVED: dict[str, Any] = OVERLOAD | {
-    "env": OVERLOAD["env"] | {"base": "elastic_index:tuned"},
-    "training": OVERLOAD["training"] | {"algo": "es", "es": {"pairs": 32, "sequences": 4}},
+QUICK: dict[str, Any] = {
+    "num_env_runners": 0,
+    "validation_every": 4,
+    "ppo": {"lr": 0.003, "entropy": 0.0, "batch_size": 512, "minibatch_size": 128},
+    "dqn": {"decisions_per_iteration": 512, "learning_starts": 512, "target_update": 500},
+    "es": {"pairs": 32, "sequences": 4},
 }
-"""The same with evolution strategies, from the best index that was tuned for completion times."""
+"""Training in small quick steps, in the trial's own process."""
+
+META: dict[str, Any] = {
+    "env": {
+        "actions": "meta",
+        "base": "elastic_index",
+        "algorithms": ["elastic_index:p=0.2", "elastic_index:p=0.4", "elastic_index:h=0.1,b=1"],
+    },
+    "model": {"commit_bias": -1.0},
+    "training": QUICK,
+}
+"""A choice among schedules that differ in what they favour (`p`: weight on short jobs, `h` and `b`:
+on keeping what runs)."""
 
 EDITS: dict[str, Any] = {
-    **OVERLOAD,
-    "env": {**OVERLOAD["env"], "actions": "edit", "base": "equi"},
-    "model": {"commit_bias": 0.0},
-    "training": {**OVERLOAD["training"], "validation_every": 8},
+    "env": {"actions": "edit", "base": "equi"},
+    "training": {**QUICK, "validation_every": 8},
 }
-"""A world in which a network has much to learn and hyperparameters show: it begins with equal
-shares, far from the best known rule, and moves GPUs from job to job. (Beside the tuned index there
-is next to nothing to learn, docs/learning.md: there all networks end as one single rule.)"""
+"""A network has much to learn and hyperparameters show: it begins with equal shares, far from the
+best known rule, and moves GPUs from job to job. (Beside the tuned index there is next to nothing to
+learn, docs/learning.md: there all networks end as one single rule.)"""
+
+EVOLVED: dict[str, Any] = {
+    "env": {"base": "elastic_index:tuned"},
+    "training": {**QUICK, "algo": "es"},
+}
+"""Evolution strategies, from the best index that was tuned for completion times."""

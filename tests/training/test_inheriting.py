@@ -13,9 +13,9 @@ from marl_sched.config import Config, load_config
 from marl_sched.training.rllib import RLlibTrainer
 from marl_sched.training.rollout import SCHEDULER
 from marl_sched.training.runner import DEFAULT_ENV_CLASS
-from marl_sched.tuning.worlds import OVERLOAD
 from tests.training.fake_env import PATH
 from tests.training.test_train import score, settings
+from tests.tuning import pages
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 
@@ -90,7 +90,7 @@ def weighing(term: str) -> Config:
     ]
     given += ["workload.synthetic.num_jobs=600", "training.ppo.batch_size=64"]
     given += ["training.num_envs_per_runner=4", "training.ppo.minibatch_size=64"]
-    return load_config(None, given, defaults=OVERLOAD)
+    return load_config(None, given, defaults=pages.SWEEP.defaults(False))
 
 
 def test_a_child_is_rewarded_by_its_own_weights_from_its_first_decision(tmp_path: Path) -> None:

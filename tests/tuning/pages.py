@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from marl_sched.tuning.page import Halving, Sweep, log
-from marl_sched.tuning.worlds import OVERLOAD
+from marl_sched.tuning.worlds import META, OVERLOAD
 
 QUICK = [
     "--episodes", "2", "--set", "workload.synthetic.num_jobs=600",
@@ -17,7 +17,8 @@ QUICK = [
 SWEEP = Sweep(
     title="quick",
     search="optuna",
-    settings=OVERLOAD,
+    world=OVERLOAD,
+    settings=META,
     space={"training.ppo.lr": log(1e-3, 1e-2)},
     trials=3,
     minutes_per_trial=1.0,

@@ -88,7 +88,7 @@ def test_lists_will_do_for_tuples_and_shipped_pages_are_right() -> None:
     assert loose.simplex == ("slowdown", "fairness") and loose.points == {"a": (1.0, 3.0)}
     for name in ("ppo", "dqn", "pbt", "baselines", "reward_weights"):
         sweep = checked(load_page(name), name)
-        check_trials(sweep, load_config(None, [], defaults=dict(sweep.settings)), name)
+        check_trials(sweep, load_config(None, [], defaults=sweep.defaults(False)), name)
 
 
 def test_weights_add_up_to_one_whatever_is_given() -> None:

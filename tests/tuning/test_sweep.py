@@ -23,6 +23,7 @@ from marl_sched.errors import UserError
 from marl_sched.evaluation.learned import validate
 from marl_sched.files import write_text
 from marl_sched.models.policy import load_policy
+from marl_sched.schedulers import get_scheduler
 from marl_sched.training.records import RunFolder
 from marl_sched.training.rllib import score_policy
 from marl_sched.training.trainer import as_score
@@ -40,7 +41,7 @@ def settings(iterations: int, **more: str) -> Config:
     given = [word for word in pages.QUICK if "=" in word]
     given += ["training.minutes=null", f"training.iterations={iterations}"]
     given += [f"{key}={value}" for key, value in more.items()]
-    return load_config(None, given, defaults=dict(pages.SWEEP.settings))
+    return load_config(None, given, defaults=pages.SWEEP.defaults(False))
 
 
 def tune(*arguments: str) -> int:
@@ -60,7 +61,7 @@ def test_every_page_in_the_folder_is_one() -> None:
     assert set(found) == {"reward_weights", "ppo", "dqn", "pbt", "baselines"}
     for name, path in found.items():
         sweep = load_page(name)
-        resolved = load_config(None, [], defaults=dict(sweep.settings))
+        resolved = load_config(None, [], defaults=sweep.defaults(False))
         values = {key: span.low for key, span in sweep.space.items()}
         trial_config(resolved, Proposal("low", values))
         assert f"marl-sched tune {name}" in path.read_text(encoding="utf-8")
@@ -170,6 +171,8 @@ def test_scorers_are_swept_as_networks_are(tmp_path: Path) -> None:
     assert trained["avg_jct_s"].nunique() > 1
     best = load_config(out / "best.yaml")
     assert best.training.algo == "es"
+    head = (out / "best.yaml").read_text(encoding="utf-8").splitlines()
+    assert get_scheduler(head[1].partition("--scheduler ")[2]).guarded
     halved = [load_config(out / "trials" / name / "config.yaml") for name in ("jct", "conditioned")]
     assert halved[1].training.es.half_life == 2 * halved[0].training.es.half_life
 
