@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from marl_sched.config import Config, load_config
-from marl_sched.training.es import STATE, perturbed
+from marl_sched.training.es import STATE, perturbations
 from marl_sched.training.records import RunFolder
 from marl_sched.training.sequences import draw, log_ratios, play
 
@@ -31,10 +31,10 @@ def differences(
     """(S, PAIRS) float64: log cost of theta + sigma e less that of theta - sigma e."""
     rng = np.random.default_rng(seed)
     drawn = draw(config, "train", rng, sequences)
-    members = perturbed(theta, rng.standard_normal((PAIRS, theta.size)), sigma)
+    offsets = perturbations(rng.standard_normal((PAIRS, theta.size)), sigma)
     found = []
     for sequence in drawn:
-        logs = log_ratios(play(config, sequence, members)[0][None], [sequence])[0]
+        logs = log_ratios(play(config, sequence, theta, offsets)[0][None], [sequence])[0]
         found.append(logs[:PAIRS] - logs[PAIRS:])
     return np.array(found)
 

@@ -205,7 +205,8 @@ def _warm_up(settings: Config) -> None:
         from marl_sched.training.sequences import draw, play
 
         (one,) = draw(settings, "train", np.random.default_rng(settings.seed), 1)
-        play(settings, one, np.zeros((1, SIZE * (1 + len(settings.env.train_weights)))))
+        theta = np.zeros(SIZE * (1 + len(settings.env.train_weights)))
+        play(settings, one, theta, np.zeros((1, SIZE)))
         return
     from marl_sched.envs.batched import BatchedSchedulingEnv
 

@@ -31,11 +31,14 @@ SHORT = {"jct": "completion_time"}
 """Short names of terms."""
 
 
+def shares(weights: np.ndarray) -> np.ndarray:
+    """(1 + K,) float64: how much of theta_0 .. theta_K is in the scorer at `weights` (K,)."""
+    return np.concatenate([[1.0], weights - 1.0 / max(1, weights.size)])
+
+
 def theta_at(thetas: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(.., SIZE) float64: the scorers at `weights` (K,) of families (.., (1 + K) SIZE)."""
-    parts = thetas.reshape(*thetas.shape[:-1], 1 + weights.size, SIZE)
-    leaning = np.einsum("k,...kd->...d", weights - 1.0 / max(1, weights.size), parts[..., 1:, :])
-    found: np.ndarray = parts[..., 0, :] + leaning
+    """(SIZE,) float64: the scorer at `weights` (K,) of the family `thetas` ((1 + K) SIZE,)."""
+    found: np.ndarray = shares(weights) @ thetas.reshape(1 + weights.size, SIZE)
     return found
 
 

@@ -6,7 +6,9 @@ e_i are n perturbations, u the ranks, in [-1/2, 1/2], of the fitness -log(J / J_
 networks theta +- sigma e_i; J is the cost that `env.reward` weighs, by default the mean JCT, and
 the logs are averaged over sequences that all networks share. With `env.train_weights` theta is a
 family of scorers, one for each weighting (`schedulers.family`), and each sequence draws its own
-weights. Source: Salimans et al., "Evolution Strategies as a Scalable Alternative to
+weights: the networks are theta(w) +- sigma e_i, ranked on each sequence alone as costs of different
+weightings are no measure of each other, and the gradient goes on to theta by the chain rule.
+Source: Salimans et al., "Evolution Strategies as a Scalable Alternative to
 Reinforcement Learning", 2017; the base schedule as control variate is ours.
 
 What is validated and kept is the running mean of theta (Polyak and Juditsky, "Acceleration of
@@ -22,7 +24,7 @@ import numpy as np
 
 from marl_sched.config import Config
 from marl_sched.errors import UserError
-from marl_sched.schedulers.family import SIZE, theta_at
+from marl_sched.schedulers.family import SIZE, shares, theta_at
 from marl_sched.schedulers.guard import Ranges, known
 from marl_sched.schedulers.scorer import (
     BIAS,
@@ -37,11 +39,13 @@ from marl_sched.sim import columns as c
 from marl_sched.training.records import Row, versions
 from marl_sched.training.sequences import (
     Players,
+    Sequence,
     at_all_weights,
     base_scheduler,
     draw,
     log_ratios,
     scorer_of,
+    trained_weights,
 )
 from marl_sched.training.trainer import Candidate
 
@@ -78,13 +82,13 @@ class Ascent:
         self.theta = self.theta + lr * mean / (np.sqrt(square) + self.EPSILON)
 
 
-def perturbed(theta: np.ndarray, noise: np.ndarray, sigma: float) -> np.ndarray:
-    """(2n, D): theta + sigma e for each e of noise (n, D), then theta - sigma e."""
-    return np.concatenate([theta + sigma * noise, theta - sigma * noise])
+def perturbations(noise: np.ndarray, sigma: float) -> np.ndarray:
+    """(2n, D): sigma e for each e of noise (n, D), then -sigma e."""
+    return np.concatenate([sigma * noise, -sigma * noise])
 
 
 def gradient_of(fitness: np.ndarray, noise: np.ndarray, sigma: float) -> np.ndarray:
-    """(D,) float64 from fitness (2n,) of `perturbed`; see the module."""
+    """(D,) float64 from fitness (2n,) of `perturbations`; see the module."""
     ranks = centred_ranks(fitness)
     pairs = len(noise)
     return (ranks[:pairs] - ranks[pairs:]) @ noise / (2 * pairs * sigma)
@@ -110,12 +114,10 @@ class EvolutionStrategies:
         self._es = config.training.es
         self._players = Players(config)
         shifts = np.full(NUM_INDEX_PARAMS, float(self._es.tune_index))
-        free = np.concatenate([shifts, free_weights(self._es.without)])
+        self._free = np.concatenate([shifts, free_weights(self._es.without)])
         network = initial_weights([config.training_seed, _WEIGHTS])
-        first = np.concatenate([np.zeros(NUM_INDEX_PARAMS), network]) * free
-        terms = config.env.train_weights
-        self._free = np.tile(free, 1 + len(terms))
-        first = np.concatenate([first, np.zeros(len(terms) * SIZE)])
+        first = np.concatenate([np.zeros(NUM_INDEX_PARAMS), network]) * self._free
+        first = np.concatenate([first, np.zeros(len(config.env.train_weights) * SIZE)])
         self._ascent = Ascent(first, self._es.lr, self._es.half_life)
         self._average = first
         self._jobs = 0
@@ -128,23 +130,34 @@ class EvolutionStrategies:
         es, theta = self._es, self._ascent.theta
         rng = np.random.default_rng([self._config.training_seed, _TRAINING, self._ascent.steps])
         sequences = draw(self._config, "train", rng, es.sequences)
-        noise = rng.standard_normal((es.pairs, theta.size)) * self._free
-        networks = np.concatenate([theta[None], perturbed(theta, noise, es.sigma)])
-        costs, _ = self._players.play(sequences, networks)
-        fitness = -log_ratios(costs, sequences).mean(axis=0)
-        gradient = gradient_of(fitness[1:], noise, es.sigma)
+        noise = rng.standard_normal((es.pairs, SIZE)) * self._free
+        offsets = np.concatenate([np.zeros((1, SIZE)), perturbations(noise, es.sigma)])
+        costs, _ = self._players.play(sequences, theta, offsets)
+        gradient = self._gradient(-log_ratios(costs, sequences)[:, 1:], sequences, noise)
         self._ascent.step(gradient)
         # The mean of all so far, until that is longer than the window.
         share = max(1.0 - es.averaging, 1.0 / self._ascent.steps)
         self._average = self._average + share * (self._ascent.theta - self._average)
         jct = costs[:, :, c.COST_COMPLETION]
-        self._jobs += len(networks) * sum(s.end - s.first for s in sequences)
+        self._jobs += len(offsets) * sum(s.end - s.first for s in sequences)
         return {
             "decisions": self._jobs,
-            "num_episodes": len(networks) * len(sequences),
+            "num_episodes": len(offsets) * len(sequences),
             "jct_vs_base_percent": _percent(np.log(jct[:, 1] / jct[:, 0]).mean()),
             "gradient_norm": float(np.linalg.norm(gradient)),
         }
+
+    def _gradient(
+        self, fitness: np.ndarray, sequences: list[Sequence], noise: np.ndarray
+    ) -> np.ndarray:
+        """Of theta, from fitness (S, 2n) of the networks on each sequence."""
+        if not self._config.env.train_weights:
+            return gradient_of(fitness.mean(axis=0), noise, self._es.sigma)
+        found = np.zeros((1 + len(self._config.env.train_weights), SIZE))
+        for row, sequence in zip(fitness, sequences, strict=True):
+            at = shares(trained_weights(self._config, sequence))
+            found += np.outer(at, gradient_of(row, noise, self._es.sigma)) / len(sequences)
+        return found.ravel()
 
     def candidate(self, iteration: int, is_base: bool) -> ScorerCandidate:
         return ScorerCandidate(self, self._average, iteration)
@@ -156,7 +169,7 @@ class EvolutionStrategies:
         """Cost against the base on the validation sequences, percent of the geometric mean, and
         the states that it met there. For all weights: the mean of `at_all_weights`."""
         every = [one for point in self._validation for one in point]
-        costs, met = self._players.play(every, theta[None])
+        costs, met = self._players.play(every, theta, np.zeros((1, SIZE)))
         logs = log_ratios(costs, every).reshape(len(self._validation), -1)
         return float(np.mean([_percent(one) for one in logs.mean(axis=1)])), met
 

@@ -185,12 +185,15 @@ def _home_load(config: Config, source: Source, load: float) -> float | None:
     return load if same else None
 
 
-def play(config: Config, sequence: Sequence, members: np.ndarray) -> tuple[np.ndarray, Ranges]:
-    """What a sequence costs under the base schedule and then under each scorer.
+def play(
+    config: Config, sequence: Sequence, theta: np.ndarray, offsets: np.ndarray
+) -> tuple[np.ndarray, Ranges]:
+    """What a sequence costs under the base schedule and then under scorers around one.
 
     Args:
-        members: (M, SIZE) float64, see `scorer_of`; of families, see `theta_at`, where the
-            experiment trains for all weights: what plays is theirs at the sequence's weights.
+        theta: (SIZE,) float64, see `scorer_of`; ((1 + K) SIZE,), a family, where the experiment
+            trains for all weights: what plays is the one at the sequence's weights.
+        offsets: (M, SIZE) float64, added to it.
 
     Returns:
         (1 + M, 7) float64 in the terms of the reward, and what the first scorer met.
@@ -202,8 +205,8 @@ def play(config: Config, sequence: Sequence, members: np.ndarray) -> tuple[np.nd
     met = settings.model_copy(update={"workload": noise, "sim": sim, "seed": sequence.seed})
     world = make_world(met, jobs, 1, len(jobs))
     base = base_scheduler(config)
-    members = theta_at(members, trained_weights(config, sequence))
-    rules = [base, *(scorer_of(base, theta) for theta in members)]
+    members = theta_at(theta, trained_weights(config, sequence)) + offsets
+    rules = [base, *(scorer_of(base, member) for member in members)]
     costs, params = np.empty((len(rules), world.cost.shape[1])), []
     for m, rule in enumerate(rules):
         params.append(play_episode(world, 0, 0, len(jobs), sequence.stretch, rule))
@@ -253,26 +256,29 @@ class Players:
 
             self._task = ray.remote(num_cpus=1, max_retries=3)(play).remote
 
-    def play(self, sequences: list[Sequence], members: np.ndarray) -> tuple[np.ndarray, Ranges]:
+    def play(
+        self, sequences: list[Sequence], theta: np.ndarray, offsets: np.ndarray
+    ) -> tuple[np.ndarray, Ranges]:
         """(S, 1 + M, 7) float64, `play` of each sequence, and what the first scorer met in all."""
-        played = self._played(sequences, members)
+        played = self._played(sequences, theta, offsets)
         return np.stack([costs for costs, _ in played]), merged([met for _, met in played])
 
     def _played(
-        self, sequences: list[Sequence], members: np.ndarray
+        self, sequences: list[Sequence], theta: np.ndarray, offsets: np.ndarray
     ) -> list[tuple[np.ndarray, Ranges]]:
         if self._task is None:
-            return [play(self._config, s, members) for s in sequences]
+            return [play(self._config, s, theta, offsets) for s in sequences]
         import ray
 
-        config, given = ray.put(self._config), ray.put(members)
+        given = [ray.put(one) for one in (theta, offsets)]
+        config = ray.put(self._config)
         todo = list(enumerate(sequences))
         running: dict[Any, int] = {}
         done: dict[int, tuple[np.ndarray, Ranges]] = {}
         while todo or running:
             while todo and len(running) < self._at_once:
                 at, sequence = todo.pop(0)
-                running[self._task(config, sequence, given)] = at
+                running[self._task(config, sequence, *given)] = at
             ready, _ = ray.wait(list(running))
             for reference in ready:
                 done[running.pop(reference)] = ray.get(reference)

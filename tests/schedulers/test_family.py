@@ -40,14 +40,14 @@ def at(name: Path, weights: str = "") -> np.ndarray:
 
 
 def test_linear_in_the_weights() -> None:
-    thetas = np.random.default_rng(0).standard_normal((5, 3 * SIZE))
+    thetas = np.random.default_rng(0).standard_normal(3 * SIZE)
     first, second = theta_at(thetas, np.array([1.0, 0.0])), theta_at(thetas, np.array([0.0, 1.0]))
     between = theta_at(thetas, np.array([0.25, 0.75]))
     np.testing.assert_allclose(between, 0.25 * first + 0.75 * second, atol=1e-12)
-    np.testing.assert_allclose(theta_at(thetas, np.array([0.5, 0.5])), thetas[:, :SIZE])
-    parts = thetas.reshape(5, 3, SIZE)
-    np.testing.assert_allclose(first, parts[:, 0] + 0.5 * parts[:, 1] - 0.5 * parts[:, 2])
-    np.testing.assert_array_equal(theta_at(thetas[:, :SIZE], np.zeros(0)), thetas[:, :SIZE])
+    np.testing.assert_allclose(theta_at(thetas, np.array([0.5, 0.5])), thetas[:SIZE])
+    parts = thetas.reshape(3, SIZE)
+    np.testing.assert_allclose(first, parts[0] + 0.5 * parts[1] - 0.5 * parts[2])
+    np.testing.assert_array_equal(theta_at(thetas[:SIZE], np.zeros(0)), thetas[:SIZE])
 
 
 def test_a_name_says_the_weights(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from marl_sched.schedulers.scorer import (
 )
 from marl_sched.schedulers.scorer_file import load_record, load_scorer
 from marl_sched.training import sequences
-from marl_sched.training.es import Ascent, centred_ranks, free_weights, gradient_of, perturbed
+from marl_sched.training.es import Ascent, centred_ranks, free_weights, gradient_of, perturbations
 from marl_sched.training.records import RunFolder
 from marl_sched.training.run import train
 
@@ -69,7 +69,7 @@ def test_climbs_a_hill() -> None:
     ascent = Ascent(np.zeros(20), lr=0.05, half_life=200)
     for _ in range(300):
         noise = rng.standard_normal((24, 20))
-        members = perturbed(ascent.theta, noise, 0.05)
+        members = ascent.theta + perturbations(noise, 0.05)
         fitness = -((members - top) ** 2).sum(axis=1)
         ascent.step(gradient_of(fitness, noise, 0.05))
     assert np.abs(ascent.theta - top).max() < 0.1
@@ -118,7 +118,7 @@ def test_a_network_played_is_the_scheduler_saved() -> None:
     """With a last layer of zero each network's costs are the base's."""
     config = settings(1)
     sequence = sequences.draw(config, "train", np.random.default_rng(0), 1)[0]
-    costs, _ = sequences.play(config, sequence, np.zeros((2, SIZE)))
+    costs, _ = sequences.play(config, sequence, np.zeros(SIZE), np.zeros((2, SIZE)))
     assert costs[0, 0] > 0 and (costs == costs[0]).all()
     assert not sequences.log_ratios(costs[None], [sequence]).any()
 
