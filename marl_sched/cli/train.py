@@ -81,7 +81,7 @@ def train(
     from marl_sched.envs.batched import load_part
     from marl_sched.errors import UserError
     from marl_sched.presets import preset_settings
-    from marl_sched.training.run import check
+    from marl_sched.training.run import check, check_places
 
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, not a folder; choose another --out")
@@ -111,6 +111,7 @@ def train(
         # A count alone is a reproducible run: no clock ends it.
         ends = settings.training.model_copy(update={"minutes": None})
         settings = settings.model_copy(update={"training": ends})
+    check_places(settings, out, storage, resume == "auto")
     with _joined(address, settings):
         part = load_part(settings, "train")
         tables.report_skipped(part.skipped)
