@@ -19,6 +19,7 @@ from ray.tune.search import Searcher
 
 from marl_sched.config import Config
 from marl_sched.errors import WriteError
+from marl_sched.training.placement import num_cpus, trial_bundles
 from marl_sched.tuning.outcome import Outcome, read_outcome
 from marl_sched.tuning.plan import SCHEDULER, Plan, Proposal
 from marl_sched.tuning.run import Run, Say, trial_config
@@ -65,11 +66,9 @@ def _fit(run: Run, feed: Feed, callbacks: list[Any]) -> None:
     # Ctrl-C ends the command, as elsewhere: Tune would save its state, which nobody reads.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     folder = run.out / "tune"
-    training = run.config.training
-    bundles: list[dict[str, float]] = [{"CPU": 1, "GPU": training.num_gpus_per_learner}]
-    bundles += [{"CPU": 1}] * training.num_env_runners
+    bundles = tune.PlacementGroupFactory(trial_bundles(run.config))
     tune.Tuner(
-        tune.with_resources(_trainable, tune.PlacementGroupFactory(bundles)),
+        tune.with_resources(_trainable, bundles),
         tune_config=tune.TuneConfig(
             search_alg=feed,
             num_samples=feed.plan.total,
@@ -89,8 +88,8 @@ def _fit(run: Run, feed: Feed, callbacks: list[Any]) -> None:
 
 
 def cpus_of(config: Config) -> int:
-    """CPUs of one trial."""
-    return 1 + config.training.num_env_runners
+    """CPUs of one trial, with its driver's."""
+    return 1 + num_cpus(config)
 
 
 def _trainable(space: dict[str, Any]) -> None:
