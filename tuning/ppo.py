@@ -31,7 +31,7 @@ SWEEP = Sweep(
     },
     trials=10,
     minutes_per_trial=2.0,
-    halving=Halving(),
+    halving=Halving(rungs=(0.25, 0.5)),
 )
 
 if __name__ == "__main__":

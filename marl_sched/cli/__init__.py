@@ -7,6 +7,9 @@ from typing import Any
 
 __all__ = ["main", "run"]
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run `marl-sched`."""
@@ -34,11 +37,13 @@ def run(app: Any, name: str, arguments: list[str] | None = None) -> None:
         sys.exit(done.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader (head, less) has seen enough.
         sys.stderr.close()
         sys.exit(0)
+    if result == INTERRUPTED:  # what Typer makes of Ctrl-C
+        print("interrupted", file=sys.stderr)
     sys.exit(result if isinstance(result, int) else 0)
 
 

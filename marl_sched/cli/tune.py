@@ -77,7 +77,8 @@ def tune(
     from marl_sched.tuning.loggers import check_loggers
     from marl_sched.tuning.page import load_page
     from marl_sched.tuning.results import write_results, write_summary
-    from marl_sched.tuning.sweep import Run, run_sweep
+    from marl_sched.tuning.run import Run
+    from marl_sched.tuning.sweep import run_sweep
 
     sweep = checked(load_page(page), page)
     sweep = _changed(sweep, trials, minutes_per_trial, iterations, search, seeds)
@@ -91,8 +92,12 @@ def tune(
     run = Run(sweep, settings, out or _folder_of(page), concurrent, address, loggers)
     opening = f"{sweep.title}: {_size(run)}, in {run.out}"
     tables.notices.print(opening, highlight=False, markup=False, soft_wrap=True)
-    with Display(run) as display:
-        outcomes = run_sweep(run, display)
+    try:
+        with Display(run) as display:
+            outcomes = run_sweep(run, display)
+    except KeyboardInterrupt:
+        tables.notices.print("stopped: the same command goes on from here")
+        raise
     with tables.status("judging on held-out episodes"):
         jobs = load_part(settings, "test")
         results = write_results(run, outcomes, _workload(settings), jobs, wanted)

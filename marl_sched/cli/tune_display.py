@@ -13,7 +13,7 @@ from rich.table import Table
 from marl_sched.cli import tables
 from marl_sched.tuning.plan import plan_of
 from marl_sched.tuning.results import Results, figures_of
-from marl_sched.tuning.sweep import Run
+from marl_sched.tuning.run import Run
 
 QUIET_S = 60.0
 """After so long a validation is shown also when it is not the trial's best."""
@@ -55,6 +55,9 @@ class Display:
         self._progress.__exit__(*error)
 
     def __call__(self, name: str, figures: Mapping[str, Any]) -> None:
+        if figures.get("again"):
+            self._say(f"{name:<18} starts again: {figures['again']}")
+            return
         units = figures.get("units", 1)
         self._shares[name] = units * float(figures.get("progress") or 0.0)
         # What was done before this process began takes it no time.

@@ -18,7 +18,7 @@ from marl_sched.schedulers import get_scheduler
 from marl_sched.tuning.page import Sweep
 from marl_sched.tuning.pareto import AXES
 from marl_sched.tuning.plan import CONDITIONED, REWARD, Proposal, drawn
-from marl_sched.tuning.sweep import trial_config
+from marl_sched.tuning.run import trial_config
 from marl_sched.tuning.trial import NETWORK_SCORE, RUN_SCORE, add_fractions
 
 SEARCHED = ("env.", "model.", "training.")

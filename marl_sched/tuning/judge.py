@@ -19,7 +19,7 @@ from marl_sched.schedulers.family import parse_weights
 from marl_sched.tuning.outcome import Outcome
 from marl_sched.tuning.page import Sweep
 from marl_sched.tuning.plan import CONDITIONED, REWARD, Proposal, simplex_points
-from marl_sched.tuning.sweep import Run, trial_config
+from marl_sched.tuning.run import Run, trial_config
 from marl_sched.tuning.trained import load_network
 from marl_sched.tuning.trial import PARAM, add_fractions
 

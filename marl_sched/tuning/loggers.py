@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 from pathlib import Path
@@ -45,9 +46,9 @@ def logger_callbacks(names: tuple[str, ...], out: Path, title: str) -> list[Any]
 
 
 def _mlflow(out: Path, title: str) -> Any:
-    import mlflow
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
+    mlflow: Any = importlib.import_module("mlflow")
     where = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{out / 'mlflow.db'}")
 
     class Logger(MLflowLoggerCallback):

@@ -18,7 +18,7 @@ from marl_sched.tuning.outcome import Outcome
 from marl_sched.tuning.page import Sweep
 from marl_sched.tuning.pareto import AXES, hypervolumes, mark_front, preferred
 from marl_sched.tuning.picture import draw_html
-from marl_sched.tuning.sweep import Run
+from marl_sched.tuning.run import Run
 from marl_sched.tuning.trial import NETWORK_SCORE, RUN_SCORE
 from marl_sched.workload.trace import Workload
 
@@ -163,9 +163,10 @@ def _remarks(outcomes: list[Outcome]) -> list[str]:
             f"{len(stopped)} of {len(outcomes)} trials ended early, as others were better at the "
             f"same share of their budget; for example {stopped[0].name}: {stopped[0].reason}"
         )
-    same = [one.name for one in outcomes if one.figures.get("best_iteration") == 0]
+    whole = [one for one in outcomes if one.state == "done"]
+    same = [one.name for one in whole if one.figures.get("best_iteration") == 0]
     if same:
-        who = "any trial" if len(same) == len(outcomes) else ", ".join(same)
+        who = "any trial" if len(same) == len(whole) else ", ".join(same)
         found.append(
             "No network was clearly better than the base schedule and each single algorithm on "
             f"validation in {who}: best/ keeps one of these there, while the network is judged "

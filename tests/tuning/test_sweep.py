@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -15,22 +16,25 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from ray.tune.error import TuneError
 
 from marl_sched import cli
 from marl_sched.cli.app import app
 from marl_sched.config import Config, load_config
-from marl_sched.errors import UserError
+from marl_sched.errors import UserError, WriteError
 from marl_sched.evaluation.learned import validate
 from marl_sched.files import write_text
 from marl_sched.models.policy import load_policy
 from marl_sched.training.records import RunFolder
 from marl_sched.training.rllib import score_policy
 from marl_sched.training.trainer import as_score
+from marl_sched.tuning.feed import run_trials
 from marl_sched.tuning.outcome import read_outcome
 from marl_sched.tuning.page import known_pages, load_page
 from marl_sched.tuning.page import log as log_range
 from marl_sched.tuning.plan import Proposal
-from marl_sched.tuning.sweep import Run, run_sweep, trial_config
+from marl_sched.tuning.run import Run, trial_config
+from marl_sched.tuning.sweep import run_sweep
 from tests.tuning import pages
 
 ROOT = Path(__file__).parents[2]
@@ -296,6 +300,41 @@ def test_a_logger_that_is_not_installed_is_named(
         from marl_sched.tuning.loggers import check_loggers
 
         check_loggers(("wandb",))
+
+
+def test_ctrl_c_ends_with_one_line_more_and_130(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(run: Run, say: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("marl_sched.tuning.sweep.run_sweep", interrupted)
+    assert tune("ppo", "--out", str(tmp_path / "sweep")) == 130
+    last = capsys.readouterr().err.strip().splitlines()[-2:]
+    assert last == ["stopped: the same command goes on from here", "interrupted"]
+
+
+def test_a_full_disk_is_found_behind_what_tune_makes_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(error: Exception) -> Any:
+        def fit(*arguments: object) -> None:
+            try:
+                raise error
+            except Exception:
+                raise TuneError("Traceback ..")  # noqa: B904  as Tune does
+
+        return fit
+
+    run: Any = Run(pages.SWEEP, settings(1), tmp_path)
+    full = OSError(errno.ENOSPC, "No space left on device", "metrics.csv")
+    for error in (full, WriteError("No space left on device; choose another path")):
+        monkeypatch.setattr("marl_sched.tuning.feed._fit", fails(error))
+        with pytest.raises(WriteError, match="No space left on device.*; the same command goes on"):
+            run_trials(run, run, [])
+    monkeypatch.setattr("marl_sched.tuning.feed._fit", fails(ValueError("a mistake of ours")))
+    with pytest.raises(TuneError):
+        run_trials(run, run, [])
 
 
 def test_pages_that_are_none_are_refused(tmp_path: Path) -> None:
