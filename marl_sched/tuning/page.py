@@ -99,7 +99,10 @@ class Sweep:
         """What must not change while a sweep goes on, as JSON has it."""
         record = asdict(self)
         del record["title"]
-        if self.search in ("grid", "optuna") and self.seeds == 1 and not self.conditioned:
+        if self.search == "pbt":
+            record["population"] = min(self.population, self.trials)
+        alone = self.search in ("grid", "optuna") and self.seeds == 1 and not self.conditioned
+        if alone or self.search == "pbt":
             del record["trials"]  # more of them may follow
         return record
 
