@@ -13,7 +13,9 @@ from marl_sched.cli import options as o
 
 if TYPE_CHECKING:
     from marl_sched.config import Config
+    from marl_sched.tuning.outcome import Outcome
     from marl_sched.tuning.page import Sweep
+    from marl_sched.tuning.run import Run
 
 
 def tune(
@@ -68,20 +70,15 @@ def tune(
     Leaves in --out results.parquet, summary.md, best.yaml, trials/NAME (a run's folder each), for
     reward weights tradeoff.png and .html, and TensorBoard logs in tune/.
     """
-    from marl_sched.cli import tables
-    from marl_sched.cli.tune_display import Display, print_results
-    from marl_sched.envs.batched import load_part
-    from marl_sched.errors import UserError
     from marl_sched.tuning.check import checked
     from marl_sched.tuning.judge import parse_preference
     from marl_sched.tuning.loggers import check_loggers
     from marl_sched.tuning.page import load_page
-    from marl_sched.tuning.results import write_results, write_summary
     from marl_sched.tuning.run import Run
-    from marl_sched.tuning.sweep import run_sweep
 
     sweep = checked(load_page(page), page)
     sweep = _changed(sweep, trials, minutes_per_trial, iterations, search, seeds)
+    sweep = checked(sweep, page)
     wanted = {} if prefer is None else parse_preference(prefer)
     loggers = tuple(logger or ())
     check_loggers(loggers)
@@ -89,18 +86,38 @@ def tune(
     given |= {"training__iterations": iterations, "evaluation__episodes": episodes}
     settings = _settings(sweep, config, set_, given)
     sweep = _ready(sweep, settings, wanted, page)
-    run = Run(sweep, settings, out or _folder_of(page), concurrent, address, loggers)
-    opening = f"{sweep.title}: {_size(run)}, in {run.out}"
+    out = out or Path("runs") / f"tune-{Path(page).stem}"
+    run = Run(sweep, settings, out, concurrent, address, loggers)
+    _judge(run, _run(run), wanted)
+
+
+def _run(run: Run) -> list[Outcome]:
+    """All trials, with their progress on the terminal."""
+    from marl_sched.cli import tables
+    from marl_sched.cli.tune_display import Display
+    from marl_sched.tuning.sweep import run_sweep
+
+    opening = f"{run.sweep.title}: {_size(run)}, in {run.out}"
     tables.notices.print(opening, highlight=False, markup=False, soft_wrap=True)
     try:
         with Display(run) as display:
-            outcomes = run_sweep(run, display)
+            return run_sweep(run, display)
     except KeyboardInterrupt:
         tables.notices.print("stopped: the same command goes on from here")
         raise
+
+
+def _judge(run: Run, outcomes: list[Outcome], wanted: Mapping[str, float]) -> None:
+    """Everybody on held-out episodes: the files of the results, and the table."""
+    from marl_sched.cli import tables
+    from marl_sched.cli.tune_display import print_results
+    from marl_sched.envs.batched import load_part
+    from marl_sched.errors import UserError
+    from marl_sched.tuning.results import write_results, write_summary
+
     with tables.status("judging on held-out episodes"):
-        jobs = load_part(settings, "test")
-        results = write_results(run, outcomes, _workload(settings), jobs, wanted)
+        jobs = load_part(run.config, "test")
+        results = write_results(run, outcomes, _workload(run.config), jobs, wanted)
     write_summary(results, run.out / "summary.md", tables.figure)
     print_results(results)
     if outcomes and all(outcome.state == "failed" for outcome in outcomes):
@@ -145,10 +162,6 @@ def _ready(sweep: Sweep, settings: Config, wanted: Mapping[str, float], page: st
         _warm_up(settings)
         check_trials(sweep, settings, page)
     return sweep
-
-
-def _folder_of(page: str) -> Path:
-    return Path("runs") / f"tune-{Path(page).stem}"
 
 
 def _changed(
@@ -212,7 +225,7 @@ def _warm_up(settings: Config) -> None:
     env.step(np.zeros(1, dtype=np.int64))
 
 
-def _size(run: Any) -> str:
+def _size(run: Run) -> str:
     from marl_sched.tuning.plan import plan_of
 
     plan = plan_of(run.sweep, run.config.seed, 2 * run.concurrent)
