@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from marl_sched.errors import UserError
 
 PACKAGES = {"mlflow": "mlflow", "wandb": "wandb"}
+
+WRITER_S = 3.0
+"""Grace of the writer of Weights & Biases 0.31: without it files of 7 bytes were seen."""
 
 ENDS = ("state", "reason")
 """What a trial's last report says in words."""
@@ -84,6 +88,11 @@ def _wandb(out: Path, title: str) -> Any:
         """With the end of a trial in its configuration, since only numbers are logged."""
 
         AUTO_CONFIG_KEYS = [*WandbLoggerCallback.AUTO_CONFIG_KEYS, *ENDS]
+
+        def _cleanup_logging_actor(self, trial: Any) -> None:
+            # `wandb.finish` returns before its writer, which dies with the actor, is through.
+            time.sleep(WRITER_S)
+            super()._cleanup_logging_actor(trial)
 
         def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
             super().log_trial_result(iteration, trial, _without_config(result))
