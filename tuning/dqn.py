@@ -8,10 +8,10 @@ As tuning/ppo.py, for DQN.
 
 Result, in --out: results.parquet, summary.md, best.yaml for `marl-sched train --config`,
 trials/NAME, a run's folder each.
-Expected: with `--trials 8 --minutes-per-trial 1.5` on two busy cores, four trials stopped early,
-the others at -17 to -21 %, that is 1.09 to 1.14 h of mean completion time on the held-out jobs;
-equal shares take 1.32 h, the tuned index 1.02 h. DQN learns faster here than PPO.
-Duration with the defaults: about 7 minutes on 2 busy cores (at most 10 and the starts).
+Expected: on two busy cores, two of ten trials stopped early, the others at -17 to -23 %, that is
+1.10 to 1.18 h of mean completion time on the held-out jobs; equal shares take 1.32 h, the tuned
+index 1.02 h. DQN learns faster here than PPO.
+Duration with the defaults: 10 minutes on 2 busy cores (at most 10 and the starts).
 The same command goes on after a kill; of a trial that was running, the replay buffer is not
 saved, so that it fills anew.
 """

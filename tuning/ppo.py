@@ -10,10 +10,10 @@ better). Trials are compared at a quarter and a half of their time.
 
 Result, in --out: results.parquet, summary.md, best.yaml for `marl-sched train --config`,
 trials/NAME, a run's folder each.
-Expected: on two busy cores, five of ten trials stopped early, the others between -9 and -19 %, that
-is 1.17 to 1.27 h of mean completion time on the held-out jobs; equal shares take 1.32 h, the tuned
-index 1.02 h. Networks of two minutes do not reach the index: the page tells step sizes apart.
-Duration with the defaults: 7 minutes on 2 busy cores (at most 10 and the starts).
+Expected: on two busy cores, three of ten trials stopped early, the others between -3 and -20 %,
+that is 1.33 to 1.12 h of mean completion time on the held-out jobs; equal shares take 1.32 h, the
+tuned index 1.02 h. Networks of two minutes do not reach the index: the page tells settings apart.
+Duration with the defaults: 9 minutes on 2 busy cores (at most 10 and the starts).
 The same command goes on after a kill.
 """
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from marl_sched.evaluation.tradeoff import STYLE, Axis
-from marl_sched.files import replacing
+from marl_sched.files import write_text
 
 SYMBOLS = {"o": "circle", "D": "diamond", "s": "square"}
 
@@ -17,13 +19,13 @@ def draw_html(
     panels: Sequence[tuple[Axis, Axis]],
     path: Path,
     title: str,
-    describe: Mapping[str, str],
+    describe: Sequence[Axis],
 ) -> None:
     """Write one panel beside the other, every point with its name and all its metrics.
 
     Args:
         table: as of `evaluation.tradeoff.draw`.
-        describe: metric -> label, for what is shown at a point.
+        describe: what is shown at a point.
     """
     from plotly.graph_objects import Figure, Scatter
     from plotly.subplots import make_subplots
@@ -58,12 +60,14 @@ def draw_html(
         template="plotly_white",
         legend={"orientation": "h", "y": -0.18},
     )
-    with replacing(path) as temporary:
-        # With plotly's own code in it: 5 MB, and readable without a network.
-        figure.write_html(temporary, include_plotlyjs=True)
+    # With plotly's own code in it: 5 MB, and readable without a network.
+    page = figure.to_html(include_plotlyjs=True)
+    head = f'<html lang="en">\n<head>\n    <title>{escape(title)}</title>'
+    page = re.sub(r"<html>\s*<head>", lambda found: head, page, count=1)
+    write_text(path, page)
 
 
-def _words(row: Mapping[str, Any], describe: Mapping[str, str]) -> str:
+def _words(row: Mapping[str, Any], describe: Sequence[Axis]) -> str:
     lines = [f"<b>{row['name']}</b>"]
     weights = [
         f"{key.removeprefix('env.reward.')} {row[key]:g}"
@@ -71,5 +75,5 @@ def _words(row: Mapping[str, Any], describe: Mapping[str, str]) -> str:
         if key.startswith("env.reward.") and row[key] == row[key] and row[key] > 0
     ]
     lines += [", ".join(weights)] if weights else []
-    lines += [f"{label}: {row[metric]:.4g}" for metric, label in describe.items()]
+    lines += [f"{axis.label}: {row[axis.metric] * axis.scale:.3g}" for axis in describe]
     return "<br>".join(lines)

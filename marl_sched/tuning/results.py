@@ -69,6 +69,9 @@ def write_results(
     if sweep.search == "baselines":
         shown = {RUN_SCORE: "valid, %"} | dict(list(METRICS.items())[:4])
         results = Results(title, search_rows(run, outcomes), shown)
+        results.notes.append(
+            "valid, %: mean completion time on validation against the scheduler's own defaults"
+        )
     else:
         terms = terms_of(sweep, jobs)
         shown = {} if sweep.simplex else {NETWORK_SCORE: "net, %"}
@@ -80,6 +83,11 @@ def write_results(
             _tradeoff(run, results, terms, prefer)
         else:
             _best_trial(run, results, outcomes)
+        if not sweep.simplex:
+            results.notes.append(
+                "net, %: cost of a trial's best network on validation against the base schedule's "
+                f"({run.config.env.base})"
+            )
     results.rows.sort(key=_by_completion_time)
     results.notes += _remarks(outcomes)
     with replacing(run.out / "results.parquet") as temporary:
@@ -133,7 +141,8 @@ def _draw(run: Run, rows: list[Row], terms: Sequence[str], title: str) -> None:
     first = AXES[terms[0]]
     panels = [(first, AXES[term]) for term in terms[1:]]
     draw(rows, panels[-3:], run.out / "tradeoff.png", title)
-    draw_html(rows, panels, run.out / "tradeoff.html", title, METRICS)
+    described = [AXES[term] for term in terms]
+    draw_html(rows, panels, run.out / "tradeoff.html", title, described)
     for row in rows:
         del row["label"]
 
@@ -192,13 +201,14 @@ def write_summary(results: Results, path: Path, figure: Figure) -> None:
     """The results as a page of Markdown."""
     lines = [f"# {results.title}", ""]
     lines += ["![trade-off](tradeoff.png)", ""] if results.has_picture else []
-    headings = ["scheduler", "values", *results.shown.values(), "non-dominated", "state"]
-    lines.append("| " + " | ".join(headings) + " |")
-    lines.append("|---|---|" + "---:|" * len(results.shown) + ":---:|---|")
+    marked = any(row.get("non_dominated") for row in results.rows)
+    headings = ["scheduler", "values", *results.shown.values()]
+    lines.append("| " + " | ".join([*headings, *["non-dominated"] * marked, "state"]) + " |")
+    lines.append("|---|---|" + "---:|" * len(results.shown) + ":---:|" * marked + "---|")
     for row in results.rows:
         cells = [row["name"], values_text(row), *figures_of(row, results.shown, figure)]
-        cells += ["yes" if row.get("non_dominated") else "", row["state"]]
-        lines.append("| " + " | ".join(cells) + " |")
+        cells += ["yes" if row["non_dominated"] else ""] if marked else []
+        lines.append("| " + " | ".join([*cells, row["state"]]) + " |")
     lines += ["", *(f"- {note}." for note in results.notes)]
     write_text(path, "\n".join(lines) + "\n")
 

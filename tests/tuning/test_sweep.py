@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -30,6 +31,7 @@ from marl_sched.training.records import RunFolder
 from marl_sched.training.rllib import score_policy
 from marl_sched.training.trainer import as_score
 from marl_sched.tuning.feed import run_trials
+from marl_sched.tuning.loggers import check_loggers
 from marl_sched.tuning.outcome import read_outcome
 from marl_sched.tuning.page import known_pages, load_page
 from marl_sched.tuning.page import log as log_range
@@ -312,9 +314,24 @@ def test_a_logger_that_is_not_installed_is_named(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="wandb is not installed; pip install wandb"):
-        from marl_sched.tuning.loggers import check_loggers
-
         check_loggers(("wandb",))
+
+
+def test_a_key_that_is_missing_is_said_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wandb = SimpleNamespace(api=SimpleNamespace(api_key=None))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    monkeypatch.setattr("importlib.import_module", lambda name: wandb)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    with pytest.raises(UserError, match="no key for Weights & Biases.*WANDB_MODE=offline"):
+        check_loggers(("wandb",))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    check_loggers(("wandb",))
+    monkeypatch.delenv("WANDB_MODE")
+    wandb.api.api_key = "of wandb login"
+    check_loggers(("wandb",))
 
 
 def test_ctrl_c_ends_with_one_line_more_and_130(
