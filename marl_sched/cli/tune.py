@@ -146,9 +146,9 @@ def _settings(
 
 def _names_a_world(config: Path | None, set_: list[str] | None, given: dict[str, Any]) -> bool:
     """Whether the command names a trace or a cluster."""
-    named = o.resolve(config=config, settings=set_, **given)
-    default = type(named)()
-    return (named.workload.trace, named.cluster) != (default.workload.trace, default.cluster)
+    unnamed = "997x1"  # as a cluster's own default may be named too
+    found = o.resolve(config=config, settings=set_, base={"cluster": unnamed}, **given)
+    return found.workload.trace is not None or found.cluster != unnamed
 
 
 def _ready(sweep: Sweep, settings: Config, wanted: Mapping[str, float], page: str) -> Sweep:

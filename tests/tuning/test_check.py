@@ -12,7 +12,8 @@ import pytest
 
 from marl_sched import cli
 from marl_sched.cli.app import app
-from marl_sched.config import load_config
+from marl_sched.cli.tune import _settings
+from marl_sched.config import Config, load_config
 from marl_sched.errors import UserError
 from marl_sched.files import write_text
 from marl_sched.tuning.check import check_trials, checked, restricted
@@ -130,3 +131,21 @@ def test_an_own_page_anywhere(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr[-2000:]
         assert "best.yaml: trial_1" in done.stderr
     assert (tmp_path / "runs" / "tune-mine" / "results.parquet").is_file()
+
+
+def test_the_world_of_a_page_is_for_those_who_name_none(tmp_path: Path) -> None:
+    sweep = load_page("reward_weights")
+
+    def resolved(*settings: str, **given: Any) -> Config:
+        options = {"training__iterations": 1, **given}
+        return _settings(sweep, None, list(settings), options)
+
+    own = resolved(workload__load=0.5)
+    assert own.cluster == "4x4" and own.env.jobs_per_episode == 128 and own.workload.load == 0.5
+    for named in (
+        resolved(cluster=Config().cluster),
+        resolved(f"cluster={Config().cluster}"),
+        resolved(workload__trace="jobs.csv"),
+    ):
+        assert named.cluster == Config().cluster and named.workload.load is None
+        assert named.env.jobs_per_episode is None and named.training.algo == "es"
