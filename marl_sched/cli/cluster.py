@@ -27,7 +27,7 @@ def render(
             help="GPUs of the machine that learns (slurm, local: of each machine); 0: none."
         ),
     ] = None,
-    minutes: Annotated[float, typer.Option(help="Of training.")] = 30.0,
+    minutes: Annotated[float | None, typer.Option(help="Of training.", show_default="30")] = None,
     storage: Annotated[
         str | None, typer.Option(help="Where the run is kept too: a path, s3:// or gs://.")
     ] = None,
@@ -85,19 +85,32 @@ def validate(
 ) -> None:
     """Check launch files without a cloud or a cluster; exit code 2 when one is bad."""
     from marl_sched.clusters.validate import validate as check
+    from marl_sched.errors import UserError
 
     bad = False
     for path in files:
-        report = check(path, _read(path), crd_dir)
+        name = "standard input" if str(path) == "-" else str(path)
+        try:
+            text = _read(path)
+        except UserError as error:
+            bad = True
+            _say(f"error: {error}")
+            continue
+        report = check(path, text, crd_dir)
         for problem in report.problems:
             bad = True
-            print(f"{path}:{problem.line}: {problem.message}", file=sys.stderr)
+            _say(f"error: {name}:{problem.line}: {problem.message}")
         for note in report.notes:
-            print(f"{path}: note: {note}", file=sys.stderr)
+            _say(f"note: {name}: {note}")
         if not report.problems:
-            typer.echo(f"{path}: good ({', '.join(report.kinds)})")
+            typer.echo(f"{name}: good ({', '.join(report.kinds)})")
     if bad:
         raise typer.Exit(2)
+
+
+def _say(message: str) -> None:
+    """One line for people, whatever the message holds."""
+    print(" ".join(message.split()), file=sys.stderr)
 
 
 @app.command("fetch")
@@ -117,9 +130,11 @@ def fetch(
 def _read(path: Path) -> str:
     from marl_sched.errors import UserError
 
-    if str(path) == "-":
-        return sys.stdin.read()
     try:
+        if str(path) == "-":
+            return sys.stdin.buffer.read().decode("utf-8")
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; name the files in it")
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not text in UTF-8") from None

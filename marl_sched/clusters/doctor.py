@@ -14,6 +14,9 @@ from marl_sched.clusters import pins
 from marl_sched.training.records import versions
 from marl_sched.training.session import probe
 
+MODES = ("disabled", "token")
+"""Of Ray's authentication, as Ray 2.60 names them."""
+
 PACKAGES = ("scipy", "pyarrow", "gymnasium")
 """Looked at besides those that every run records."""
 
@@ -88,6 +91,8 @@ def _authentication(found: Findings) -> None:
     if mode is None:
         mode = "disabled" if source is None else "token"
     found.authentication = {"mode": mode.lower(), "token": source}
+    if mode.lower() not in MODES:
+        found.errors.append(f"RAY_AUTH_MODE={mode}: Ray knows {' and '.join(MODES)}")
     if mode.lower() == "token" and source is None:
         found.errors.append(
             "RAY_AUTH_MODE=token, and there is no token: copy the cluster's to ~/.ray/auth_token, "

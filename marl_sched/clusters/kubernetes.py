@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import yaml
 
 from marl_sched.clusters import pins
-from marl_sched.clusters.located import Document, Problem, schema_problems
+from marl_sched.clusters.located import Document, Problem, schema_problems, unknown
+from marl_sched.clusters.pods import empty, pod_resources, ray_problems
 from marl_sched.errors import UserError
 
 KUBERNETES = "1.31"
@@ -18,7 +20,9 @@ KUBERNETES = "1.31"
 METADATA = {
     "type": "object",
     "anyOf": [{"required": ["name"]}, {"required": ["generateName"]}],
-    "properties": {name: {"type": "string"} for name in ("name", "generateName", "namespace")}
+    "properties": {
+        name: {"type": "string", "minLength": 1} for name in ("name", "generateName", "namespace")
+    }
     | {
         name: {"type": "object", "additionalProperties": {"type": "string"}}
         for name in ("labels", "annotations")
@@ -35,15 +39,26 @@ def problems(document: Document, crd_dir: Path | None) -> list[Problem]:
         crd_dir: folder of KubeRay's definitions; None takes a cached download.
     """
     value = document.value
-    kind = value.get("kind")
-    if not isinstance(kind, str):
-        return [Problem(document.line(()), "kind: is missing")]
-    if str(value.get("apiVersion", "")).partition("/")[0] == "ray.io":
+    for name in ("apiVersion", "kind"):
+        if name not in value:
+            near = get_close_matches(name, list(map(str, value)), n=1, cutoff=0.7)
+            if near:
+                return [unknown((), near[0], [name], document)]
+            return [Problem(document.line(()), f"{name}: is missing")]
+        if not isinstance(value[name], str) or not value[name]:
+            return [Problem(document.line([name]), f"{name}: must be text")]
+    kind = value["kind"]
+    if value["apiVersion"].partition("/")[0] == "ray.io":
         if kind not in pins.CRDS:
             known = " and ".join(pins.CRDS)
             return [Problem(document.line(["kind"]), f"kind {kind}: only {known} are checked here")]
-        return _custom(document, kind, crd_dir) + _open(document, kind)
-    return _core(document)
+        found = _custom(document, kind, crd_dir)
+        # What follows looks into parts that are as the schema says.
+        found = found or ray_problems(document, kind) + pod_resources(document)
+    else:
+        found = _core(document) or _named(document) + pod_resources(document)
+    named = {problem.line for problem in found}
+    return found + [problem for problem in empty(document) if problem.line not in named]
 
 
 def _core(document: Document) -> list[Problem]:
@@ -52,42 +67,37 @@ def _core(document: Document) -> list[Problem]:
     except ImportError:
         raise UserError(
             "kubernetes-validate is not installed, which knows the core kinds: "
-            "pip install 'marl_sched[clusters]'"
+            "pip install -e '.[clusters]'"
         ) from None
     try:
         kubernetes_validate.validate(document.value, KUBERNETES, strict=True)
     except kubernetes_validate.ValidationError as error:
         return schema_problems([error], document)
     except kubernetes_validate.SchemaNotFoundError:
-        kind = f"{document.value.get('apiVersion')} {document.value['kind']}"
+        kind = f"{document.value['apiVersion']} {document.value['kind']}"
         return [
             Problem(document.line(["kind"]), f"kind {kind}: not one of Kubernetes {KUBERNETES}")
         ]
     return []
 
 
+def _named(document: Document) -> list[Problem]:
+    """The name, which the core kinds' schemas do not ask for."""
+    metadata = document.value.get("metadata") or {}
+    if metadata.get("name") or metadata.get("generateName"):
+        return []
+    return [Problem(document.line(["metadata", "name"]), "metadata.name: is missing")]
+
+
 def _custom(document: Document, kind: str, crd_dir: Path | None) -> list[Problem]:
     import jsonschema
 
-    version = str(document.value["apiVersion"]).partition("/")[2]
+    version = document.value["apiVersion"].partition("/")[2]
     schema = closed_schema(definition(kind, crd_dir), version)
     if schema is None:
         line = document.line(["apiVersion"])
         return [Problem(line, f"apiVersion: {kind} has no version {version!r}")]
     return schema_problems(jsonschema.Draft7Validator(schema).iter_errors(document.value), document)
-
-
-def _open(document: Document, kind: str) -> list[Problem]:
-    """Where a Ray cluster would take orders from whoever reaches it."""
-    spec = document.value.get("spec") or {}
-    path: tuple[str, ...] = ("spec",)
-    if kind == "RayJob":
-        path, spec = ("spec", "rayClusterSpec"), spec.get("rayClusterSpec") or {}
-    mode = (spec.get("authOptions") or {}).get("mode") if isinstance(spec, dict) else None
-    if mode == "token":
-        return []
-    line = document.line((*path, "authOptions"))
-    return [Problem(line, f"{'.'.join(path)}.authOptions: mode: token is missing: an open cluster")]
 
 
 def definition(kind: str, crd_dir: Path | None) -> Path:
@@ -130,12 +140,14 @@ def closed_schema(path: Path, version: str) -> dict[str, Any] | None:
     try:
         crd = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
         (found,) = [v for v in crd["spec"]["versions"] if v["name"] == version] or [None]
-    except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: is no CustomResourceDefinition ({error})") from None
-    if found is None:
-        return None
-    closed: dict[str, Any] = _close(found["schema"]["openAPIV3Schema"])
-    closed["properties"]["metadata"] = METADATA
+        if found is None:
+            return None
+        closed: dict[str, Any] = _close(found["schema"]["openAPIV3Schema"])
+        closed["properties"]["metadata"] = METADATA
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
+        raise UserError(
+            f"{path}: is no CustomResourceDefinition of KubeRay ({type(error).__name__}: {error})"
+        ) from None
     return closed
 
 

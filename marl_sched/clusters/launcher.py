@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import copy
 import json
-from pathlib import Path
+import pathlib
+from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any
 
 from marl_sched.clusters import shell
-from marl_sched.clusters.located import Document, Problem, schema_problems, unknown
+from marl_sched.clusters.located import (
+    Document,
+    Path,
+    Problem,
+    dotted,
+    leaves,
+    schema_problems,
+    unknown,
+)
+
+PLACEHOLDERS = ("ami-EDIT-ME", "YOUR-PROJECT")
+"""What `render` writes where nobody but the user knows better."""
+
+NATIVE = ("CPU", "GPU", "TPU", "memory", "object_store_memory")
+"""Resources that Ray itself knows; any other name is the user's own."""
 
 CLOSED_PROVIDERS = ("aws", "gcp", "local")
 """Providers all of whose settings Ray's schema names, though it lets others pass."""
 
-LIBRARIES = {
-    "aws": ("botocore", "boto3"),
-    "gcp": ("googleapiclient", "google-api-python-client"),
-}
-"""Provider -> module that knows its machines, and the package which brings it."""
+LIBRARIES = {"aws": "botocore", "gcp": "googleapiclient"}
+"""Provider -> module that knows its machines; the extra `clusters` brings both."""
 
 
 def cluster_problems(document: Document) -> list[Problem]:
@@ -28,23 +41,71 @@ def cluster_problems(document: Document) -> list[Problem]:
     found = schema_problems(
         jsonschema.Draft7Validator(_schema()).iter_errors(document.value), document
     )
-    found += _provider(document)
+    found += _provider(document) + _texts(document) + _resources(document)
     if found:
         return found
     return _by_ray(document) + _machines(document) + _commands(document)
 
 
+def _texts(document: Document) -> list[Problem]:
+    """Values that Ray's schema lets be anything, and uses as text."""
+    value = document.value
+    found = []
+    mounts, provider = value.get("file_mounts"), value.get("provider")
+    wanted: list[tuple[Path, Any]] = [
+        (("file_mounts", name), path)
+        for name, path in (mounts.items() if isinstance(mounts, dict) else ())
+    ]
+    lists: list[Path] = [("rsync_exclude",), ("rsync_filter",), ("cluster_synced_files",)]
+    if isinstance(provider, dict) and provider.get("type") == "local":
+        lists.append(("provider", "worker_ips"))
+    for path in lists:
+        items = provider.get(path[1]) if path[0] == "provider" else value.get(path[0])
+        if isinstance(items, list):
+            wanted += [((*path, n), item) for n, item in enumerate(items)]
+        elif items is not None:
+            found.append(Problem(document.line(path), f"{dotted(path)}: must be a list"))
+    for path, item in wanted:
+        if not isinstance(item, str):
+            found.append(Problem(document.line(path), f"{dotted(path)}: must be text"))
+    return found + [
+        Problem(document.line(path), f"{dotted(path)}: is empty")
+        for path, item in leaves(value, ())
+        if item == "" or item is None
+    ]
+
+
+def _resources(document: Document) -> list[Problem]:
+    """Resources of node types that are all but Ray's own: a misspelt CPU would be one that no
+    task asks for."""
+    types = document.value.get("available_node_types")
+    found = []
+    for name, node in types.items() if isinstance(types, dict) else ():
+        resources = node.get("resources") if isinstance(node, dict) else None
+        for key in resources if isinstance(resources, dict) else ():
+            near = get_close_matches(str(key).lower(), [n.lower() for n in NATIVE], n=1, cutoff=0.7)
+            if near and key not in NATIVE:
+                path = ("available_node_types", name, "resources")
+                found.append(unknown(path, key, NATIVE, document))
+    return found
+
+
 def _schema() -> dict[str, Any]:
     import ray.autoscaler
 
-    path = Path(ray.autoscaler.__file__).parent / "ray-schema.json"
+    path = pathlib.Path(ray.autoscaler.__file__).parent / "ray-schema.json"
     schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return schema
 
 
 def _provider(document: Document) -> list[Problem]:
     provider = document.value.get("provider")
-    if not isinstance(provider, dict) or provider.get("type") not in CLOSED_PROVIDERS:
+    if not isinstance(provider, dict):
+        return []  # the schema says so
+    kind = provider.get("type")
+    if not isinstance(kind, str) or not kind:
+        return [Problem(document.line(("provider", "type")), "provider.type: must be text")]
+    if kind not in CLOSED_PROVIDERS:
         return []
     known = _schema()["properties"]["provider"]["properties"]
     return [unknown(("provider",), name, known, document) for name in provider if name not in known]
@@ -75,17 +136,19 @@ def _machines(document: Document) -> list[Problem]:
     return found
 
 
-def unchecked(document: Document) -> str | None:
-    """What could not be checked for want of a library; None: nothing."""
-    kind = document.value.get("provider", {}).get("type")
-    module, package = LIBRARIES.get(kind, ("", ""))
-    if not module:
-        return None
-    from importlib.util import find_spec
-
-    if find_spec(module) is not None:
-        return None
-    return f"node_config not checked: pip install {package}"
+def unchecked(document: Document) -> list[str]:
+    """What could not be checked for want of a library, and what the user has yet to fill in."""
+    notes = [
+        f"line {document.line(path)}: put your own in place of {item}"
+        for path, item in leaves(document.value, ())
+        if item in PLACEHOLDERS
+    ]
+    provider = document.value.get("provider")
+    kind = provider.get("type") if isinstance(provider, dict) else None
+    module = LIBRARIES.get(str(kind))
+    if module is not None and find_spec(module) is None:
+        notes.append("node_config not checked: pip install -e '.[clusters]'")
+    return notes
 
 
 def _ec2(config: dict[str, Any], path: tuple[str, ...], document: Document) -> list[Problem]:
@@ -105,7 +168,7 @@ def _ec2(config: dict[str, Any], path: tuple[str, ...], document: Document) -> l
             found.append(unknown((*path, *below), wrong, details["valid_names"], document))
         else:
             line = document.line((*path, *below))
-            found.append(Problem(line, f"{'.'.join(map(str, (*path, *below)))}: {kind}"))
+            found.append(Problem(line, f"{dotted((*path, *below))}: {kind}"))
     return found
 
 
@@ -132,6 +195,20 @@ def _compute(config: dict[str, Any], path: tuple[str, ...], document: Document) 
     return _by_discovery(config, schemas["Instance"], schemas, path, document)
 
 
+_SCALARS: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "boolean": (bool,),
+    "integer": (int, str),
+    "number": (int, float),
+}
+"""Type of Google's description -> what may stand there."""
+
+
+def _is_odd(value: Any, wanted: tuple[type, ...]) -> bool:
+    """True and False are whole numbers to Python."""
+    return isinstance(value, bool) and bool not in wanted
+
+
 def _by_discovery(
     value: Any, schema: dict[str, Any], schemas: dict[str, Any], path: Any, document: Document
 ) -> list[Problem]:
@@ -139,18 +216,23 @@ def _by_discovery(
     schema = schemas[schema["$ref"]] if "$ref" in schema else schema
     if schema.get("type") == "array":
         if not isinstance(value, list):
-            return [Problem(document.line(path), f"{'.'.join(map(str, path))}: must be a list")]
+            return [Problem(document.line(path), f"{dotted(path)}: must be a list")]
         pairs = [(index, item, schema["items"]) for index, item in enumerate(value)]
     elif "properties" in schema:
         if not isinstance(value, dict):
-            return [Problem(document.line(path), f"{'.'.join(map(str, path))}: must be a mapping")]
+            return [Problem(document.line(path), f"{dotted(path)}: must be a mapping")]
         known = schema["properties"]
         wrong = [name for name in value if name not in known]
         if wrong:
             return [unknown(path, name, known, document) for name in wrong]
         pairs = [(name, item, known[name]) for name, item in value.items()]
     else:
-        return []
+        # Numbers of 64 bits are text on the wire, and taken as either.
+        kind = "integer" if "int" in schema.get("format", "") else schema.get("type", "")
+        wanted = _SCALARS.get(kind)
+        if wanted is None or (isinstance(value, wanted) and not _is_odd(value, wanted)):
+            return []
+        return [Problem(document.line(path), f"{dotted(path)}: must be of type {kind}")]
     found = []
     for name, item, below in pairs:
         found += _by_discovery(item, below, schemas, (*path, name), document)

@@ -86,6 +86,18 @@ def dotted(path: Iterable[str | int]) -> str:
     return text
 
 
+def leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    """Path and value of all that is neither a list nor a mapping."""
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from leaves(item, (*path, index))
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from leaves(item, (*path, name))
+    else:
+        yield path, value
+
+
 def unknown(path: Path, name: str, known: Iterable[str], document: Document) -> Problem:
     """The problem of a field `name`, which a mapping at `path` must not have."""
     near = get_close_matches(name, list(known), n=1)
@@ -108,7 +120,7 @@ def _of_error(error: Any, document: Document) -> Iterator[Problem]:
             yield unknown(path, name, set(known) - set(error.instance), document)
         if wrong:
             return
-    message = error.message
+    message = "is empty" if error.instance is None else error.message
     if len(message) > 160:
         message = f"{str(error.instance)[:60]!r} does not fit ({error.validator})"
     where = f"{dotted(path)}: " if path else ""

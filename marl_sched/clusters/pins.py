@@ -14,6 +14,9 @@ BASE_IMAGE = f"rayproject/ray:{RAY_VERSION}-py{PYTHON_VERSION.replace('.', '')}"
 IMAGE = f"marl-sched:{__version__}-ray{RAY_VERSION}"
 """What `docker build` of our Dockerfile is tagged with, and what Kubernetes runs."""
 
+REDIS_IMAGE = "redis:7.4-alpine"
+"""Keeps the state of a lasting cluster's head."""
+
 KUBERAY_VERSION = "v1.7.0"
 
 CRDS = {

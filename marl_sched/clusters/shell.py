@@ -31,13 +31,29 @@ SBATCH_OPTIONS = frozenset(
 )
 """Long options of sbatch, by its manual (Slurm 25.05)."""
 
-_DIRECTIVE = re.compile(r"#SBATCH\s+--([^\s=]+)")
+_COUNT = (r"[1-9]\d*", "number above 0")
+VALUES = {
+    "nodes": (r"[1-9]\d*[km]?(-[1-9]\d*[km]?)?(,[\d:,-]+)?", "number of nodes"),
+    "ntasks": _COUNT,
+    "ntasks-per-node": _COUNT,
+    "cpus-per-task": _COUNT,
+    "gpus-per-node": (r"([A-Za-z][\w.-]*:)?\d+", "number of GPUs"),
+    "time": (r"\d+|(\d+-)?\d+(:\d+){0,2}|UNLIMITED|INFINITE", "time: MINUTES or D-HH:MM:SS"),
+}
+"""Option -> what its value must match, and how to say that."""
+
+_DIRECTIVE = re.compile(r"#SBATCH\s+--([^\s=]+)(?:[=\s]\s*(\S+))?")
 _START = re.compile(r"\bray\s+(start|symmetric-run)\b")
 
 
 def problems(path: Path, text: str) -> list[Problem]:
     """What is wrong with a batch script."""
-    return _bash(text) + _shellcheck(path, text) + _directives(text) + _open(text)
+    first = (
+        []
+        if text.startswith("#!")
+        else [Problem(1, "#!/bin/bash: is missing, and sbatch refuses a script without it")]
+    )
+    return first + _bash(text) + _shellcheck(path, text) + _directives(text) + _open(text)
 
 
 def _run(command: list[str], text: str) -> subprocess.CompletedProcess[str]:
@@ -61,8 +77,7 @@ def _shellcheck(path: Path, text: str) -> list[Problem]:
     program = str(beside) if beside.is_file() else shutil.which("shellcheck")
     if program is None:
         raise UserError(
-            "shellcheck is not installed, which checks batch scripts: "
-            "pip install 'marl_sched[clusters]'"
+            "shellcheck is not installed, which checks batch scripts: pip install -e '.[clusters]'"
         )
     done = _run([program, "--format=json", "--shell=bash", "-"], text)
     try:
@@ -73,15 +88,35 @@ def _shellcheck(path: Path, text: str) -> list[Problem]:
 
 
 def _directives(text: str) -> list[Problem]:
-    found = []
+    found, ended = [], False
     for number, line in enumerate(text.splitlines(), start=1):
-        directive = _DIRECTIVE.match(line)
-        if directive is None or directive[1] in SBATCH_OPTIONS:
+        ended = ended or bool(line.strip()) and not line.lstrip().startswith("#")
+        if line.startswith("#SBATCH"):
+            message = "comes after the first command: Slurm passes over it" if ended else None
+            message = message or _directive(line)
+            if message is not None:
+                found.append(Problem(number, message))
             continue
-        near = get_close_matches(directive[1], SBATCH_OPTIONS, n=1)
-        hint = f"; do you mean --{near[0]}?" if near else ""
-        found.append(Problem(number, f"#SBATCH --{directive[1]}: unknown option{hint}"))
+        word = re.match(r"\s*#\s*([A-Za-z]+)\s+--?\w", line)
+        if word is not None and get_close_matches(word[1].upper(), ["SBATCH"], cutoff=0.8):
+            found.append(Problem(number, f"{line.split(' -')[0].strip()}: do you mean #SBATCH?"))
     return found
+
+
+def _directive(line: str) -> str | None:
+    """What is wrong with a line #SBATCH --NAME=VALUE; short options are left alone."""
+    directive = _DIRECTIVE.match(line)
+    if directive is None:
+        return None if re.match(r"#SBATCH\s+-[A-Za-z]", line) else "#SBATCH: names no option"
+    name, value = directive[1], directive[2]
+    if name not in SBATCH_OPTIONS:
+        near = get_close_matches(name, SBATCH_OPTIONS, n=1)
+        hint = f"; do you mean --{near[0]}?" if near else ""
+        return f"#SBATCH --{name}: unknown option{hint}"
+    wanted = VALUES.get(name)
+    if wanted is not None and re.fullmatch(wanted[0], value or "") is None:
+        return f"#SBATCH --{name}: {value or 'nothing'} is no {wanted[1]}"
+    return None
 
 
 def _open(text: str) -> list[Problem]:

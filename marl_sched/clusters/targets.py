@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+import yaml
+
 from marl_sched import __version__
 from marl_sched.clusters import pins
+from marl_sched.clusters.names import check_names
 from marl_sched.errors import UserError
 
 ENVS_PER_RUNNER, STEPS_PER_RUNNER = 16, 32
@@ -45,6 +49,10 @@ CLOUD_CLIENTS = {"aws": "boto3>=1.40", "gcp": "google-api-python-client>=2.150"}
 """What Ray starts machines through; `pip install '.[clusters]'` brings both."""
 
 
+MOST = {"nodes": 10_000, "cpus_per_node": 1024, "gpus_per_node": 64, "minutes": 525_600.0}
+"""More is a slip of the finger."""
+
+
 @dataclass(frozen=True)
 class Launch:
     """What a launch file is written for; None takes the target's own value."""
@@ -55,51 +63,58 @@ class Launch:
     gpus_per_node: int | None = None
     """GPUs of the machine that learns (with Slurm and on your own machines, of each); 0: the
     learner runs on CPUs."""
-    minutes: float = 30.0
+    minutes: float | None = None
     storage: str | None = None
-    image: str = pins.IMAGE
+    image: str | None = None
     region: str | None = None
-    project: str = "YOUR-PROJECT"
+    project: str | None = None
     machine: str | None = None
     gpu_machine: str | None = None
-    hosts: tuple[str, ...] = ("192.168.1.10", "192.168.1.11", "192.168.1.12")
+    hosts: tuple[str, ...] | None = None
     """Head first."""
-    ssh_user: str = "ubuntu"
-    ami: str = "ami-EDIT-ME"
+    ssh_user: str | None = None
+    ami: str | None = None
 
 
 @dataclass(frozen=True)
 class Target:
-    """One kind of launch file; `defaults` are written where the user says nothing."""
+    """One kind of launch file."""
 
     name: str
     path: str
     """Of the committed file, which is what `render NAME` writes, below the project."""
     about: str
     defaults: dict[str, Any] = field(default_factory=dict)
+    """Every option of `Launch` that it takes -> what is written where the user says nothing."""
 
     @property
     def template(self) -> str:
         return PurePosixPath(self.path).name + ".j2"
 
 
+_SIZES = {"minutes": 30.0, "storage": None}
 _CLOUD = {"nodes": 4, "cpus_per_node": 8, "gpus_per_node": 1}
+_MACHINES = {"machine": None, "gpu_machine": None, "ssh_user": "ubuntu"}
 
 TARGETS = {
     target.name: target
     for target in (
         Target("local", "clusters/local.yaml", "`ray up` on your own machines",
-               {"cpus_per_node": 8, "gpus_per_node": 0}),
-        Target("aws", "clusters/aws.yaml", "`ray up` on AWS", _CLOUD | {"region": "us-west-2"}),
+               _SIZES | {"cpus_per_node": 8, "gpus_per_node": 0, "ssh_user": "ubuntu",
+                         "hosts": ("192.168.1.10", "192.168.1.11", "192.168.1.12")}),
+        Target("aws", "clusters/aws.yaml", "`ray up` on AWS",
+               _SIZES | _CLOUD | _MACHINES | {"region": "us-west-2", "ami": "ami-EDIT-ME"}),
         Target("gcp", "clusters/gcp.yaml", "`ray up` on Google Cloud",
-               _CLOUD | {"region": "us-central1"}),
+               _SIZES | _CLOUD | _MACHINES | {"region": "us-central1", "project": "YOUR-PROJECT"}),
         Target("rayjob", "clusters/kuberay/rayjob.yaml", "one training run on Kubernetes",
-               {"nodes": 2, "cpus_per_node": 4, "gpus_per_node": 0}),
+               _SIZES | {"nodes": 2, "cpus_per_node": 4, "gpus_per_node": 0, "image": pins.IMAGE}),
         Target("raycluster", "clusters/kuberay/raycluster.yaml",
-               "a lasting, autoscaled cluster on Kubernetes", _CLOUD),
+               "a lasting, autoscaled cluster on Kubernetes",
+               _SIZES | _CLOUD | {"image": pins.IMAGE}),
         Target("slurm", "clusters/slurm/train.sbatch", "one training run under Slurm",
-               {"nodes": 2, "cpus_per_node": 32, "gpus_per_node": 1}),
-        Target("docker", "clusters/Dockerfile", "the image that Kubernetes runs"),
+               _SIZES | {"nodes": 2, "cpus_per_node": 32, "gpus_per_node": 1}),
+        Target("docker", "clusters/Dockerfile", "the image that Kubernetes runs",
+               {"image": pins.IMAGE}),
     )
 }  # fmt: skip
 
@@ -117,6 +132,8 @@ def render(name: str, launch: Launch, path: str | None = None) -> str:
     target = TARGETS.get(name)
     if target is None:
         raise UserError(f"target {name!r} is not known; known: {', '.join(TARGETS)}")
+    if path is not None and not path.isprintable():
+        raise UserError(f"--out {path!r}: has a character that cannot be printed")
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     # Shell and YAML use braces and dollars themselves.
@@ -134,26 +151,32 @@ def render(name: str, launch: Launch, path: str | None = None) -> str:
         undefined=StrictUndefined,
         autoescape=False,
     )
+    environment.filters["yaml"] = as_yaml
     return environment.get_template(target.template).render(
-        values(target, launch) | {"path": path or target.path}
+        values(target, launch) | {"path": shlex.quote(path or target.path)}
     )
+
+
+def as_yaml(text: str) -> str:
+    """`text` as a YAML value, in quotes where YAML would otherwise read something else."""
+    return text if yaml.safe_load(f"[{text}]") == [text] else f"'{text}'"
 
 
 def values(target: Target, launch: Launch) -> dict[str, Any]:
     """What the template of `target` may name."""
     given = {name: value for name, value in vars(launch).items() if value is not None}
-    known = {name: None for name in vars(launch)} | target.defaults | given
-    if target.name == "local":
-        if not launch.hosts:
-            raise UserError("--hosts: name the head, then the workers: HEAD,WORKER,..")
-        known["nodes"] = len(launch.hosts) - 1
-    for option in ("nodes", "cpus_per_node", "gpus_per_node"):
-        least = 0 if option == "gpus_per_node" or target.name == "local" else 1
-        if known[option] is not None and known[option] < least:
+    for name in given:
+        if name not in target.defaults:
             raise UserError(
-                f"--{option.replace('_', '-')} {known[option]}: must be {least} or more"
+                f"{_option(name)}: {target.name} has no such option; it takes "
+                + ", ".join(map(_option, target.defaults))
             )
-    known |= _machines(target, known)
+    check_names(given)
+    known: dict[str, Any] = {**dict.fromkeys(vars(launch)), **target.defaults, **given}
+    if target.name == "local":
+        known["nodes"] = len(known["hosts"]) - 1
+    _check_numbers(target, known)
+    known |= _machines(target, known, given)
     if target.name != "docker":
         known |= _sizes(target, known)
     return known | {
@@ -161,12 +184,32 @@ def values(target: Target, launch: Launch) -> dict[str, Any]:
         "python_version": pins.PYTHON_VERSION,
         "base_image": pins.BASE_IMAGE,
         "kuberay_version": pins.KUBERAY_VERSION,
+        "redis_image": pins.REDIS_IMAGE,
         "version": __version__,
         "name": target.name,
         "cpu_image": GCP_CPU_IMAGE,
         "gpu_image": GCP_GPU_IMAGE,
         "client": CLOUD_CLIENTS.get(target.name),
     }
+
+
+def _check_numbers(target: Target, known: dict[str, Any]) -> None:
+    # Under Slurm one CPU of each machine is Ray's own.
+    fewest = 2 if target.name == "slurm" else 1
+    least = {"nodes": int(target.name != "local"), "cpus_per_node": fewest, "gpus_per_node": 0}
+    for name, most in MOST.items():
+        value = known[name]
+        if value is None:
+            continue
+        lowest = least.get(name)
+        # Written so that NaN fails.
+        if not (value <= most and (value > 0 if lowest is None else value >= lowest)):
+            low = "more than 0" if lowest is None else f"{lowest} or more"
+            raise UserError(f"{_option(name)} {value}: must be {low}, and {most:,.0f} at most")
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _sizes(target: Target, known: dict[str, Any]) -> dict[str, Any]:
@@ -189,25 +232,33 @@ def _sizes(target: Target, known: dict[str, Any]) -> dict[str, Any]:
         words.append(f"--set training.ppo.batch_size={batch}")
     words.append(f"--minutes {known['minutes']:g}")
     if known["storage"]:
-        words.append(f"--storage {known['storage']}")
+        words.append(f"--storage {_in_shell(known['storage'])}")
     return {"train_options": words}
 
 
-def _machines(target: Target, known: dict[str, Any]) -> dict[str, Any]:
+def _in_shell(text: str) -> str:
+    """As a shell's word, also within single quotes; `check_names` has let nothing through that
+    double quotes do not cover."""
+    return text if shlex.quote(text) == text else f'"{text}"'
+
+
+def _machines(target: Target, known: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """Types of machines on a cloud, from their sizes."""
     if target.name not in ("aws", "gcp"):
         return {}
+    gpus = known["gpus_per_node"]
+    if known["gpu_machine"] and not gpus:
+        raise UserError("--gpu-machine: without GPUs no machine is the learner's; leave it out")
+    for name, size in (("machine", "cpus_per_node"), ("gpu_machine", "gpus_per_node")):
+        if known[name] and size not in given:
+            raise UserError(f"{_option(name)} {known[name]}: say its size too, {_option(size)} N")
     by_cpus = AWS_CPU_MACHINES if target.name == "aws" else GCP_CPU_MACHINES
     by_gpus = AWS_GPU_MACHINES if target.name == "aws" else GCP_GPU_MACHINES
     return {
         "head_machine": by_cpus[4],
         "machine": known["machine"] or _choose(by_cpus, known["cpus_per_node"], "cpus", "machine"),
         "gpu_machine": known["gpu_machine"]
-        or (
-            _choose(by_gpus, known["gpus_per_node"], "gpus", "gpu-machine")
-            if known["gpus_per_node"]
-            else None
-        ),
+        or (_choose(by_gpus, gpus, "gpus", "gpu-machine") if gpus else None),
     }
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from marl_sched.clusters import kubernetes, launcher, shell
+from marl_sched.clusters import dockerfile, kubernetes, kustomize, launcher, shell
 from marl_sched.clusters.located import Document, Problem, parse
-from marl_sched.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -19,51 +18,62 @@ class Report:
     problems: list[Problem]
     """By line."""
     notes: list[str]
-    """What could not be checked."""
+    """What could not be checked, and what the user has yet to fill in."""
+
+
+SCRIPTS, YAML = (".sh", ".sbatch", ".slurm"), (".yaml", ".yml", "")
 
 
 def validate(path: Path, text: str, crd_dir: Path | None = None) -> Report:
     """Check a launch file offline.
 
     Raises:
-        UserError: when it is of no kind that can be checked, or what checks it is missing.
+        UserError: when what checks it is missing.
     """
-    if path.suffix in (".sh", ".sbatch", ".slurm") or text.startswith("#!"):
-        return Report(["batch script"], sorted(shell.problems(path, text)), [])
-    if path.name.startswith("Dockerfile") or path.suffix not in (".yaml", ".yml", ""):
-        raise UserError(
-            f"{path}: nothing here checks such a file; it checks YAML for `ray up`, KubeRay, "
-            "Kubernetes and Ray's runtime environments, and batch scripts"
+    if not text.strip():
+        return Report([], [Problem(1, "is empty")], [])
+    if "\0" in text:
+        line = 1 + text[: text.index("\0")].count("\n")
+        return Report([], [Problem(line, "holds a byte 0: is no text")], [])
+    if path.suffix in SCRIPTS or text.startswith("#!"):
+        return Report(["batch script"], sorted(set(shell.problems(path, text))), [])
+    if dockerfile.is_one(path, text):
+        return Report(["Dockerfile"], sorted(dockerfile.problems(text)), [])
+    if path.suffix not in YAML:
+        message = (
+            "nothing here checks such a file; it checks YAML for `ray up`, KubeRay, Kubernetes and "
+            "Ray's runtime environments, batch scripts, and Dockerfiles"
         )
+        return Report([], [Problem(1, message)], [])
     documents, problems = parse(text)
     if not documents and not problems:
         problems.append(Problem(1, "is empty"))
     kinds: list[str] = []
     notes: list[str] = []
     for document in documents:
-        kind, found, note = _one(document, crd_dir)
+        kind, found, left = _one(document, crd_dir)
         kinds.append(kind)
         problems += found
-        if note is not None:
-            notes.append(note)
+        notes += left
     return Report(kinds, sorted(set(problems)), notes)
 
 
-def _one(document: Document, crd_dir: Path | None) -> tuple[str, list[Problem], str | None]:
+def _one(document: Document, crd_dir: Path | None) -> tuple[str, list[Problem], list[str]]:
     """Kind, problems and what could not be checked of one document."""
     value = document.value
     line = document.line(())
     if not isinstance(value, dict):
-        return "unknown", [Problem(line, "is no mapping")], None
+        return "unknown", [Problem(line, "is no mapping")], []
     if "apiVersion" in value or "kind" in value:
-        return str(value.get("kind")), kubernetes.problems(document, crd_dir), None
+        if value.get("kind") == "Kustomization":
+            return "Kustomization", kustomize.problems(document), []
+        return str(value.get("kind")), kubernetes.problems(document, crd_dir), []
     if {"cluster_name", "provider"} & set(value):
-        note = launcher.unchecked(document) if isinstance(value.get("provider"), dict) else None
-        return "ray up", launcher.cluster_problems(document), note
+        return "ray up", launcher.cluster_problems(document), launcher.unchecked(document)
     if {"env_vars", "working_dir", "py_modules", "pip", "excludes"} & set(value):
-        return "runtime environment", launcher.runtime_env_problems(document), None
+        return "runtime environment", launcher.runtime_env_problems(document), []
     message = (
         "neither for Kubernetes (apiVersion, kind), nor for `ray up` (cluster_name, provider), "
         "nor a runtime environment"
     )
-    return "unknown", [Problem(line, message)], None
+    return "unknown", [Problem(line, message)], []

@@ -30,7 +30,7 @@ def library(name: str) -> Any:
     except ImportError as error:
         raise UserError(
             f"ONNX files need the library {name} ({error}); install it: "
-            "pip install 'marl_sched[onnx]', or pip install onnx onnxruntime"
+            "pip install -e '.[onnx]', or pip install onnx onnxruntime"
         ) from None
 
 

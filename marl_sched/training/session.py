@@ -90,7 +90,7 @@ def probe(address: str, **environment: str) -> str | None:
         environment: variables to ask with, in place of this process's own.
     """
     host, found, port = address.removeprefix("ray://").rpartition(":")
-    if not found or not port.isdigit():
+    if not found or not port.isdigit() or not 0 < int(port) < 2**16:
         return "it is not HOST:PORT, for example 10.0.0.1:6379, nor auto"
     try:
         socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()

@@ -129,6 +129,12 @@ class Storage:
             raise UserError(f"{self.uri}: nothing is there")
         names = sorted(there, key=_order)
         try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {out}: {error.strerror or error}; choose another --out"
+            ) from None
+        try:
             for name in names:
                 path = out / name
                 path.parent.mkdir(parents=True, exist_ok=True)

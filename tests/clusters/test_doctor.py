@@ -36,6 +36,14 @@ def test_the_token_mode_without_a_token(
     assert "ray get-auth-token --generate" in error
 
 
+def test_a_mode_that_ray_does_not_know(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "tokn")
+    seen = call(capsys, "doctor", "--json")
+    assert seen.code == 2 and "RAY_AUTH_MODE=tokn" in json.loads(seen.out)["errors"][0]
+
+
 def test_a_token_that_others_can_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / ".ray" / "auth_token"
     path.parent.mkdir()

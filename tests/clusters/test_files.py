@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from marl_sched import __version__
 from marl_sched.clusters import pins
@@ -86,16 +88,29 @@ def test_the_header_says_what_and_how(name: str) -> None:
         assert part in header
 
 
-@pytest.mark.parametrize("name", LAUNCHED)
+@pytest.mark.parametrize("name", TARGETS)
 def test_the_launch_file_is_good(name: str, request: pytest.FixtureRequest) -> None:
     report = validate(ROOT / TARGETS[name].path, committed(name), definitions(name, request))
-    assert (report.problems, report.notes) == ([], [])
+    assert report.problems == []
+    # What only the user knows, each with its line.
+    assert [note.partition("put your own in place of ")[2] for note in report.notes] == {
+        "aws": ["ami-EDIT-ME"] * 3,
+        "gcp": ["YOUR-PROJECT"],
+    }.get(name, [])
 
 
-def test_the_runtime_environment_is_good() -> None:
-    path = ROOT / "clusters" / "runtime_env.yaml"
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("runtime_env.yaml", "runtime environment"),
+        ("kueue/rayjob/kustomization.yaml", "Kustomization"),
+        ("kueue/raycluster/kustomization.yaml", "Kustomization"),
+    ],
+)
+def test_what_is_written_by_hand_is_good_too(name: str, kind: str) -> None:
+    path = ROOT / "clusters" / name
     report = validate(path, path.read_text(encoding="utf-8"))
-    assert report.kinds == ["runtime environment"] and report.problems == []
+    assert (report.kinds, report.problems) == ([kind], [])
 
 
 def test_one_version_everywhere() -> None:
@@ -112,6 +127,7 @@ def test_one_version_everywhere() -> None:
     assert re.findall(r"^FROM (.*)$", dockerfile, re.M) == [pins.BASE_IMAGE]
     assert f"docker build -f clusters/Dockerfile -t {pins.IMAGE} ." in dockerfile
     assert f'"ray=={pins.RAY_VERSION}"' in dockerfile
+    assert committed("raycluster").count(f"image: {pins.REDIS_IMAGE}\n") == 1
     for name in TARGETS:
         assert set(re.findall(r"\b2\.\d\d\.\d\b", committed(name))) <= {pins.RAY_VERSION}
 
@@ -220,14 +236,55 @@ def test_the_queue_is_an_overlay(name: str, kind: str, crd_dir: Path) -> None:
 @pytest.mark.parametrize("gpus", [0, 8])
 @pytest.mark.parametrize("name", LAUNCHED)
 def test_other_sizes_are_good_too(name: str, gpus: int, request: pytest.FixtureRequest) -> None:
-    launch = Launch(
-        nodes=8, cpus_per_node=16, gpus_per_node=gpus, storage="s3://bucket/runs", minutes=240
+    launch = launch_of(
+        name, nodes=8, cpus_per_node=16, gpus_per_node=gpus, storage="s3://b/runs?scheme=http&a=b"
     )
     text = render(name, launch)
     found = validate(Path(TARGETS[name].path), text, definitions(name, request))
     assert found.problems == []
     assert ("--num-learners 8 --num-gpus-per-learner 1" in text) == (gpus == 8)
-    assert "--storage s3://bucket/runs" in text
+    # In quotes, as a shell would otherwise end the command at the &.
+    assert '--storage "s3://b/runs?scheme=http&a=b"' in text
+
+
+def launch_of(name: str, **options: Any) -> Launch:
+    """Of the options those that the target takes."""
+    return Launch(**{key: o for key, o in options.items() if key in TARGETS[name].defaults})
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_whatever_is_rendered_is_good(name: str, request: pytest.FixtureRequest) -> None:
+    crd_dir = definitions(name, request)
+    words = st.sampled_from(
+        ["1", "1e3", "true", "null", "0x10", "on", "a", "a.b-c", "1.5", "12:30"]
+    )
+    storages = ["runs", "/shared/a~b", "s3://b/c?endpoint_override=h:1&scheme=http", "gs://b/c#d"]
+    options = st.fixed_dictionaries(
+        {},
+        optional={
+            "nodes": st.integers(1, 10_000),
+            "cpus_per_node": st.sampled_from([4, 8, 16, 32]),
+            "gpus_per_node": st.sampled_from([0, 1, 4, 8]),
+            "minutes": st.floats(0.01, 525_600),
+            "storage": st.sampled_from(storages),
+            "image": st.sampled_from(["a", "1", "h:5000/a/b:c", f"a@sha256:{'0' * 64}", "null"]),
+            "region": st.sampled_from(["us-east-2", "europe-west4"]),
+            "project": st.sampled_from(["10", "example.com:p", "p-1"]),
+            "ami": st.just("ami-0abc"),
+            "hosts": st.lists(words.filter(lambda word: ":" not in word), min_size=1, unique=True),
+            "ssh_user": st.sampled_from(["ubuntu", "no", "_a"]),
+        },
+    )
+
+    @settings(max_examples=12, deadline=None, derandomize=True)
+    @given(options, st.sampled_from([None, "a b.yaml", "it's.sbatch", "$HOME/x;y", "#"]))
+    def check(given: dict[str, Any], path: str | None) -> None:
+        given = {key: tuple(o) if key == "hosts" else o for key, o in given.items()}
+        text = render(name, launch_of(name, **given), path)
+        report = validate(Path(TARGETS[name].path), text, crd_dir)
+        assert report.problems == [], text
+
+    check()
 
 
 @pytest.mark.parametrize(
@@ -237,8 +294,22 @@ def test_other_sizes_are_good_too(name: str, gpus: int, request: pytest.FixtureR
         ("aws", Launch(gpus_per_node=3), "--gpu-machine"),
         ("gcp", Launch(cpus_per_node=5), "--machine"),
         ("slurm", Launch(nodes=0), "--nodes 0: must be 1 or more"),
+        ("slurm", Launch(cpus_per_node=1), "must be 2 or more"),  # one of them is Ray's
         ("rayjob", Launch(gpus_per_node=-1), "must be 0 or more"),
+        ("rayjob", Launch(nodes=10**12), "10,000 at most"),
+        ("slurm", Launch(minutes=float("nan")), "--minutes nan: must be more than 0"),
+        ("rayjob", Launch(minutes=float("inf")), "--minutes inf"),
         ("local", Launch(hosts=()), "--hosts"),
+        ("local", Launch(hosts=("a", "")), "--hosts: ''"),
+        ("local", Launch(hosts=("a", "a")), "each once"),
+        ("local", Launch(nodes=3), "--nodes: local has no such option; it takes --minutes"),
+        ("docker", Launch(region="us-west-2"), "it takes --image"),
+        ("slurm", Launch(storage="a'; rm -rf x"), "--storage"),
+        ("slurm", Launch(storage="s3://"), "--storage 's3://'"),
+        ("rayjob", Launch(image="a: b"), "--image"),
+        ("aws", Launch(ami="x"), "--ami"),
+        ("aws", Launch(machine="c7i.48xlarge"), "say its size too, --cpus-per-node"),
+        ("gcp", Launch(gpus_per_node=0, gpu_machine="a2-highgpu-1g"), "leave it out"),
     ],
 )
 def test_what_cannot_be_written(name: str, launch: Launch, message: str) -> None:

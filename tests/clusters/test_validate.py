@@ -55,6 +55,20 @@ def matching(found: list[tuple[int, str]], message: str) -> list[int]:
         ("slurm", 'first=$(scontrol show hostnames "$SLURM_JOB_NODELIST"',
          "first=$(scontrol show hostnames $SLURM_JOB_NODELIST", "shellcheck SC2086"),
         ("slurm", "}", "done", "bash: syntax error"),
+        ("slurm", "#SBATCH --nodes", "#SBACTH --nodes", "do you mean #SBATCH?"),
+        ("slurm", "#SBATCH --nodes=2", "#SBATCH --nodes=two", "two is no number of nodes"),
+        ("slurm", "#SBATCH --time=60", "#SBATCH --time=soon", "soon is no time"),
+        ("docker", "COPY", "COPPY", "do you mean COPY?"),
+        ("docker", "WORKDIR", "WORKDIRR", "do you mean WORKDIR?"),
+        ("docker", "FROM rayproject/ray:2.60.0", "FROM rayproject/ray:2.9.0", "Ray 2.9.0"),
+        ("aws", "resources: {CPU", "resources: {CPUs", "do you mean CPU?"),
+        ("gcp", "diskSizeGb: 100", "diskSizeGb: [1]", "diskSizeGb: must be of type integer"),
+        ("gcp", "machineType: n2-standard-4", "machineType: 3", "must be of type string"),
+        ("gcp", "boot: true", "boot: 3", "boot: must be of type boolean"),
+        ("aws", "region: us-west-2", "region: ''", "provider.region: is empty"),
+        ("local", "type: local", "type: [local]", "provider.type: must be text"),
+        ("local", "rsync_exclude: [", "rsync_exclude: [1, ", "rsync_exclude[0]: must be text"),
+        ("local", "~/marl_sched: .", "~/marl_sched: {}", "must be text"),
     ],
 )  # fmt: skip
 def test_a_misspelt_field_is_named(name: str, right: str, wrong: str, message: str) -> None:
@@ -75,6 +89,14 @@ def test_a_misspelt_field_is_named(name: str, right: str, wrong: str, message: s
         ("raycluster", "maxReplicas:", "maxReplica:", "do you mean maxReplicas?"),
         ("raycluster", "containerPort", "containerport", "do you mean containerPort?"),
         ("raycluster", "idleTimeoutSeconds:", "idleTimeout:", "do you mean idleTimeoutSeconds?"),
+        ("raycluster", "dashboard-host:", "dashboard-hots:", "do you mean dashboard-host?"),
+        ("raycluster", "limits: {cpu", "limits: {cpus", "do you mean cpu?"),
+        ("raycluster", "kind: Service", "knd: Service", "do you mean kind?"),
+        ("raycluster", "apiVersion: ray.io/v1", "apiVersion: 3", "apiVersion: must be text"),
+        ("raycluster", "image: marl", "image: #", "image: is empty"),
+        ("raycluster", "rayVersion: 2.60.0", "rayVersion: 2.9.0", "works with 2.60.0"),
+        ("rayjob", "env_vars:", "env_var:", "runtimeEnvYAML: env_var: unknown field"),
+        ("rayjob", "name: marl-sched-train", "name:", "metadata.name: is"),
     ],
 )
 def test_a_misspelt_field_of_kubernetes_is_named(
@@ -96,6 +118,8 @@ def test_a_misspelt_field_of_kubernetes_is_named(
         ("aws", "head_node_type: head", "head_node_type: heat", "head_node_type"),
         ("slurm", "RAY_AUTH_MODE=token ", "", "without RAY_AUTH_MODE=token"),
         ("slurm", "--dashboard-host=127.0.0.1", "--dashboard-host=::", "open to the network"),
+        ("docker", "RAY_AUTH_MODE=token ", "", "an open Ray"),
+        ("docker", "RAY_AUTH_MODE=token", "RAY_AUTH_MODE=token RAY_AUTH_TOKEN=1", "has the token"),
     ],
 )
 def test_what_is_open_or_inconsistent(name: str, right: str, wrong: str, message: str) -> None:
@@ -109,6 +133,41 @@ def test_a_pod_without_the_token(crd_dir: Path) -> None:
     text, line = broken("raycluster", "mode: token", "mode: disabled")
     ((where, message),) = check("raycluster", text, crd_dir)
     assert where == line - 1 and "an open cluster" in message
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", None])
+def test_a_pod_with_an_open_dashboard(host: str | None, crd_dir: Path) -> None:
+    text, line = broken("raycluster", "dashboard-host: 127.0.0.1", f"dashboard-host: {host}")
+    if host is None:
+        text = text.replace(f"dashboard-host: {host}", "block: 'true'")
+    ((where, message),) = check("raycluster", text, crd_dir)
+    assert "open to the network" in message
+    # Without the key, the line of the mapping in which it is missing.
+    assert where == (line if host else line - 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line", "message"),
+    [
+        ("a.sbatch", "", 1, "is empty"),
+        ("a.sbatch", "#!/bin/bash\n\0", 2, "is no text"),
+        ("a.sbatch", "echo\n", 1, "#!/bin/bash: is missing"),
+        ("a.sbatch", "#!/bin/bash\necho\n#SBATCH --nodes=2\n", 3, "Slurm passes over it"),
+        ("Dockerfile", "# nothing\n", 1, "FROM: is missing"),
+        ("Dockerfile", "RUN true\nFROM a\nENV RAY_AUTH_MODE=token\n", 1, "comes before FROM"),
+        ("my.docker", "FROM a\nRUNN b \\\n  c\n", 2, "do you mean RUN?"),
+        ("a.txt", "hello\n", 1, "nothing here checks such a file"),
+        ("kustomization.yaml",
+         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresource: [a]\n",
+         3, "do you mean resources?"),
+        ("kustomization.yaml",
+         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\npatches:\n"
+         "  - target: {knd: RayJob}\n    patch: |\n      a: [\n", 4, "do you mean kind?"),
+    ],
+)  # fmt: skip
+def test_other_files_that_are_bad(name: str, text: str, line: int, message: str) -> None:
+    found = validate(Path(name), text).problems
+    assert any(p.line == line and message in p.message for p in found), found
 
 
 @pytest.mark.parametrize(
@@ -139,21 +198,28 @@ def test_the_program_ends_with_2_and_names_file_and_line(
     good.write_text(render("local", Launch()))
     seen = call(capsys, "cluster", "validate", good, bad)
     assert seen.code == 2
-    assert seen.err.startswith(f"{bad}:{line}: idle_timeout_minute: unknown field")
+    assert seen.err.startswith(f"error: {bad}:{line}: idle_timeout_minute: unknown field")
     assert seen.out == f"{good}: good (ray up)\n"
     assert call(capsys, "cluster", "validate", good).code == 0
     for path in (tmp_path / "none.yaml", tmp_path):
         seen = call(capsys, "cluster", "validate", path)
-        assert seen.code == 2 and seen.err.count("\n") == 1
+        assert seen.code == 2 and seen.err.count("\n") == 1 and seen.err.startswith("error: ")
+    binary = tmp_path / "a.yaml"
+    binary.write_bytes(bytes(range(256)))
+    # A file that cannot be read does not keep the others from being checked.
+    seen = call(capsys, "cluster", "validate", binary, good)
+    assert seen.err == f"error: {binary}: is not text in UTF-8\n" and seen.out.endswith(
+        "(ray up)\n"
+    )
 
 
 def test_the_program_writes_a_file_that_it_finds_good(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    out = tmp_path / "mine.sbatch"
+    out = tmp_path / "my own.sbatch"
     words = ("slurm", "--nodes", 8, "--gpus-per-node", 8, "--out", out)
     assert call(capsys, "cluster", "render", *words).code == 0
-    assert f"sbatch {out}" in out.read_text()
+    assert f"sbatch '{out}'" in out.read_text()
     assert call(capsys, "cluster", "validate", out).code == 0
     seen = call(capsys, "cluster", "render", "list")
     assert seen.code == 0 and len(seen.out.splitlines()) == len(TARGETS)
@@ -187,6 +253,14 @@ def test_the_pinned_digests_are_those_of_the_shared_copies(crd_dir: Path) -> Non
     for name, size, sha256 in pins.CRDS.values():
         data = (crd_dir / name).read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (size, sha256)
+
+
+@pytest.mark.parametrize("data", [b"a: [1\n", b"\xff\xfe", b"spec: {versions: [{name: v1}]}", b"1"])
+def test_a_folder_with_something_else(data: bytes, tmp_path: Path) -> None:
+    for name, *_ in pins.CRDS.values():
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match="is no CustomResourceDefinition"):
+        check("raycluster", render("raycluster", Launch()), tmp_path)
 
 
 def test_a_folder_without_definitions(tmp_path: Path) -> None:
