@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from marl_sched.errors import UserError, WriteError
@@ -61,6 +61,26 @@ def check_writable(path: Path) -> Path:
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"cannot write {path}: its folder is read-only; choose another path")
     return path
+
+
+def check_folder(path: Path) -> None:
+    """See that files can be written below the folder `path`; what had to be made for it is gone.
+
+    Raises:
+        UserError: when they cannot.
+    """
+    path = path.resolve()
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    finally:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _unwritable(path: Path, error: OSError) -> WriteError:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from marl_sched.errors import UserError
-from marl_sched.files import replacing, write_text
+from marl_sched.files import check_folder, replacing, write_text
 
 
 def test_a_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
@@ -37,3 +37,15 @@ def test_a_failed_write_keeps_what_was_there(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
     assert path.read_text() == "old"
     assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
+    check_folder(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "kept").mkdir()
+    check_folder(tmp_path / "kept")
+    assert (tmp_path / "kept").is_dir() and list((tmp_path / "kept").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(UserError, match="part of the path is a file"):
+            check_folder(path)

@@ -121,9 +121,10 @@ def _train(
     """Train and judge, telling what goes on."""
     from marl_sched.cli import tables, train_display
     from marl_sched.envs.batched import load_part
-    from marl_sched.training.run import check
+    from marl_sched.training.run import check, check_places
     from marl_sched.training.run import train as run
 
+    check_places(settings, out, storage, resume)
     with _joined(address, settings):
         part = load_part(settings, "train")
         tables.report_skipped(part.skipped)

@@ -14,7 +14,7 @@ from ray.rllib.utils.annotations import override
 
 from marl_sched.config import Config
 from marl_sched.models.network import NetworkSizes
-from marl_sched.training.placement import learner_gpus
+from marl_sched.training.placement import learner_gpus, learner_resources
 from marl_sched.training.rollout import AGENT, SCHEDULER
 from marl_sched.training.runner import DEFAULT_ENV_CLASS, BatchedEnvRunner
 
@@ -58,7 +58,8 @@ def configure(
         specs: module id -> module; the environment's spaces are the scheduler's.
         fragment: steps of each environment in one call to a runner's `sample`.
     """
-    training, place = config.training, config.training.learner_resource
+    training = config.training
+    taken = learner_resources(config, learner_gpus(config))
     return (
         algorithm.environment(
             observation_space=specs[SCHEDULER].observation_space,
@@ -82,9 +83,11 @@ def configure(
         .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
         .learners(
             num_learners=training.num_learners,
-            num_gpus_per_learner=learner_gpus(config),
-            num_cpus_per_learner="auto" if place is None else 0,
-            custom_resources_per_learner={} if place is None else {place: 1},
+            num_gpus_per_learner=taken["GPU"],
+            num_cpus_per_learner=taken["CPU"],
+            custom_resources_per_learner={
+                name: amount for name, amount in taken.items() if name not in ("CPU", "GPU")
+            },
         )
         .fault_tolerance(restart_failed_env_runners=True, delay_between_env_runner_restarts_s=1.0)
         .debugging(seed=config.training_seed, log_level="ERROR")

@@ -32,12 +32,11 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.numpy import convert_to_numpy
 
 from marl_sched.config import Config
-from marl_sched.errors import UserError
 from marl_sched.models.dqn import DQNModule
 from marl_sched.training import common
 from marl_sched.training.common import FusedAdamLearner, to_device
 from marl_sched.training.continuing import ContinuingAlgorithm
-from marl_sched.training.placement import SpreadRunners
+from marl_sched.training.placement import SpreadRunners, check_learners
 from marl_sched.training.replay import ReplayBatch
 from marl_sched.training.rollout import SCHEDULER
 from marl_sched.training.runner import DEFAULT_ENV_CLASS
@@ -186,9 +185,8 @@ class SchedulingDQN(ContinuingAlgorithm, SpreadRunners, DQN):
 
 def dqn_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> DQNConfig:
     """Our settings as RLlib's: `dqn_config(config).build_algo()` is ready to train."""
+    check_learners(config)
     settings = config.training.dqn
-    if config.training.num_learners > 1:
-        raise UserError("--num-learners: DQN learns in one place; choose 0 or 1")
     num_envs = common.num_sampling_envs(config)
     fragment = min(FRAGMENT_STEPS, max(1, settings.decisions_per_iteration // num_envs))
     spec = common.module_spec(

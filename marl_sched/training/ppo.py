@@ -21,14 +21,13 @@ from ray.rllib.utils.minibatch_utils import MiniBatchCyclicIterator
 
 from marl_sched.config import Config
 from marl_sched.envs.agents import Declarations, agent_action_space, agent_observation_space
-from marl_sched.errors import UserError
 from marl_sched.models.agent import AgentSizes
 from marl_sched.models.ppo import AgentModule, MaskedPPOModule, PPOModule
 from marl_sched.training import common
 from marl_sched.training.common import FusedAdamLearner, to_device
 from marl_sched.training.continuing import ContinuingAlgorithm
 from marl_sched.training.gae import advantages, discounts
-from marl_sched.training.placement import SpreadRunners
+from marl_sched.training.placement import SpreadRunners, check_learners
 from marl_sched.training.rollout import (
     AGENT,
     SCHEDULER,
@@ -267,19 +266,12 @@ def agent_spec(config: Config) -> RLModuleSpec:
 
 def ppo_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> PPOConfig:
     """Our settings as RLlib's: `ppo_config(config).build_algo()` is ready to train."""
+    check_learners(config)
     settings = config.training.ppo
     num_envs = common.num_sampling_envs(config)
     fragment = -(-settings.batch_size // num_envs)
     learners = max(1, config.training.num_learners)
     per_learner = fragment * num_envs // learners
-    if learners > 1 and config.env.agents == "learned":
-        raise UserError("--num-learners: learned agents need one learner; choose 0 or 1")
-    if config.training.num_envs_per_runner % learners:
-        # Equal shares, also when a runner is lost: learners step together or not at all.
-        raise UserError(
-            f"--num-learners {learners}: must divide training.num_envs_per_runner, "
-            f"{config.training.num_envs_per_runner}"
-        )
     specs = {
         SCHEDULER: common.module_spec(
             config,

@@ -17,7 +17,7 @@ from typing import Any
 
 from marl_sched.config import Config, load_config, save_config
 from marl_sched.errors import UserError
-from marl_sched.files import write_text
+from marl_sched.files import check_folder, write_text
 from marl_sched.schedulers.scorer_file import is_scorer, load_scorer
 from marl_sched.training.storage import Storage
 
@@ -63,7 +63,6 @@ _FREE_ON_RESUME = {
     "minutes",
     "iterations",
     "validation_every",
-    "validation_episodes",
     "checkpoint_every",
     "num_env_runners",
     "num_gpus_per_learner",
@@ -97,26 +96,33 @@ class RunFolder:
             local = None if checkpoint is None else _iteration(checkpoint)
             self.storage.prepare(self.out, local, resume, overwrite)
             checkpoint = self.latest_checkpoint()
-        if resume:
-            self._check_same(config)
-        elif (self.out / "run.json").exists() or checkpoint is not None:
-            if not overwrite:
-                raise UserError(
-                    f"{self.out}: holds a run already; continue it with --resume auto, or "
-                    "choose another --out"
-                )
+        self.check(config, resume, overwrite)
+        if not resume and self._holds_a_run():
             self._clear()
             checkpoint = None
-        try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"cannot write {self.out}: {error.strerror or error}; choose another --out"
-            ) from None
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
         for left_over in self.checkpoints.glob(".*"):
             shutil.rmtree(left_over, ignore_errors=True)
         save_config(config, self.out / "config.yaml")
         return checkpoint
+
+    def check(self, config: Config, resume: bool, overwrite: bool) -> None:
+        """See, leaving nothing behind, that a run may be kept in the folder.
+
+        Raises:
+            UserError: when it holds another run, or cannot be written.
+        """
+        if resume:
+            self._check_same(config)
+        elif self._holds_a_run() and not overwrite:
+            raise UserError(
+                f"{self.out}: holds a run already; continue it with --resume auto, or "
+                "choose another --out"
+            )
+        check_folder(self.out)
+
+    def _holds_a_run(self) -> bool:
+        return (self.out / "run.json").exists() or self.latest_checkpoint() is not None
 
     def _check_same(self, config: Config) -> None:
         path = self.out / "config.yaml"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from marl_sched.config import Config
 from marl_sched.errors import UserError
 from marl_sched.evaluation.learned import Score
+from marl_sched.training.placement import check_learners, num_cpus, tell_shortage
 from marl_sched.training.records import Row, RunFolder, git_commit, now, versions
 from marl_sched.training.runner import DEFAULT_ENV_CLASS
 from marl_sched.training.session import ray_session
@@ -112,6 +113,8 @@ def train(
             finished=None,
             **({"resumed": now()} if checkpoint else {"started": now()}),
         )
+        if config.training.algo != "es":
+            tell_shortage(config)
         clock = Clock()
         trainer = _trainer(config, env_class, validate, folder, clock)
         run = _Run(config, folder, trainer, clock, progress)
@@ -151,8 +154,20 @@ def check(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> None:
         from marl_sched.training.clusters import check_clusters
         from marl_sched.training.common import spaces_of
 
+        check_learners(config)
         spaces_of(config, env_class)
         check_clusters(config)
+
+
+def check_places(config: Config, out: Path, storage: str | None, resume: bool) -> None:
+    """End here where the run could not be kept, with nothing written.
+
+    Raises:
+        UserError: when `out` or `storage` holds another run, or cannot be written.
+    """
+    RunFolder(out).check(_looking_ahead(config), resume, overwrite=False)
+    if storage is not None:
+        Storage(storage).check(resume, overwrite=False)
 
 
 def _session(config: Config, address: str | None) -> AbstractContextManager[None]:
@@ -160,7 +175,7 @@ def _session(config: Config, address: str | None) -> AbstractContextManager[None
     training = config.training
     if training.algo == "es" and training.num_env_runners == 0:
         return nullcontext()
-    return ray_session(address, training.num_env_runners)
+    return ray_session(address, num_cpus(config))
 
 
 def _trainer(

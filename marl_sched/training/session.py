@@ -21,12 +21,16 @@ HEALTH_TIMEOUT_S = 30.0
 
 
 @contextmanager
-def ray_session(address: str | None, num_env_runners: int) -> Iterator[None]:
+def ray_session(address: str | None, num_cpus: int) -> Iterator[None]:
     """Have Ray at hand: the one of this process, the one at `address`, or a new local one.
 
     A local cluster has no dashboard, lets in only who has the user's Ray token (Ray's default
     for one that a program starts), and ends with the block. A connection to `address` is
     left, not stopped.
+
+    Args:
+        num_cpus: that a local cluster is to have at least: runners take one each even where
+            processors are fewer.
 
     Raises:
         UserError: when nothing answers at `address`.
@@ -51,7 +55,7 @@ def ray_session(address: str | None, num_env_runners: int) -> Iterator[None]:
         with _quiet():
             ray.init(
                 address="local",
-                num_cpus=max(os.cpu_count() or 1, num_env_runners),
+                num_cpus=max(os.cpu_count() or 1, num_cpus),
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from marl_sched.errors import UserError
+from marl_sched.files import check_folder
 
 LAST = "progress.json"
 """Written into a checkpoint when it is whole, here as in the run's own folder."""
@@ -86,19 +87,28 @@ class Storage:
         Raises:
             UserError: when another run is here, or nothing can be written.
         """
-        there = self.files()
-        self._check_writable()
+        there = self.check(resume, overwrite)
         if resume:
             newest = self.latest_iteration(there)
             if newest is not None and (local is None or newest > local):
                 self.fetch(out)
-        elif there and not overwrite:
+        else:
+            self._remove(there)
+
+    def check(self, resume: bool, overwrite: bool) -> dict[str, int]:
+        """What is here, after seeing that a run may be kept here.
+
+        Raises:
+            UserError: when another run is here, or nothing can be written.
+        """
+        there = self.files()
+        self._check_writable()
+        if there and not resume and not overwrite:
             raise UserError(
                 f"--storage {self.uri}: holds a run already; continue it with --resume auto, or "
                 "choose another --storage"
             )
-        else:
-            self._remove(there)
+        return there
 
     def mirror(self, out: Path) -> None:
         """Make what is here equal to the run's folder; a failure is told, and mended next time."""
@@ -128,12 +138,7 @@ class Storage:
         if not there:
             raise UserError(f"{self.uri}: nothing is there")
         names = sorted(there, key=_order)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"cannot write {out}: {error.strerror or error}; choose another --out"
-            ) from None
+        check_folder(out)
         try:
             for name in names:
                 path = out / name

@@ -23,6 +23,7 @@ from ray.tune.search import Searcher
 from marl_sched.config import Config, validate_config
 from marl_sched.errors import UserError, WriteError
 from marl_sched.files import write_text
+from marl_sched.training.placement import num_cpus, trial_bundles
 from marl_sched.training.session import ray_session
 from marl_sched.tuning.loggers import logger_callbacks
 from marl_sched.tuning.outcome import Outcome, read_outcome
@@ -88,11 +89,9 @@ def _fit(run: Run, feed: _Feed, callbacks: list[Any]) -> None:
     # Ctrl-C ends the command, as elsewhere: Tune would save its state, which nobody reads.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     folder = run.out / "tune"
-    training = run.config.training
-    bundles: list[dict[str, float]] = [{"CPU": 1, "GPU": training.num_gpus_per_learner}]
-    bundles += [{"CPU": 1}] * training.num_env_runners
+    bundles = tune.PlacementGroupFactory(trial_bundles(run.config))
     tune.Tuner(
-        tune.with_resources(_trainable, tune.PlacementGroupFactory(bundles)),
+        tune.with_resources(_trainable, bundles),
         tune_config=tune.TuneConfig(
             search_alg=feed,
             num_samples=feed.plan.total,
@@ -112,7 +111,8 @@ def _fit(run: Run, feed: _Feed, callbacks: list[Any]) -> None:
 
 
 def _cpus(config: Config) -> int:
-    return 1 + config.training.num_env_runners
+    """Of a trial, with its driver's."""
+    return 1 + num_cpus(config)
 
 
 def _trainable(space: dict[str, Any]) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,6 +88,46 @@ def test_train_resume_and_evaluate(
         "--set", "env.algorithms=[fcfs]",
     )  # fmt: skip
     assert wider.code == 2 and len(wider.err.splitlines()) == 1
+
+
+def test_where_nothing_can_be_kept_nothing_is_done(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    used = tmp_path / "used"
+    used.mkdir()
+    (used / "run.json").write_text("{}")
+    before = files_in(tmp_path)
+    for more, words in (
+        (("--out", tmp_path / "file" / "run"), "part of the path is a file"),
+        (("--out", used), "holds a run already"),
+        (("--out", tmp_path / "new", "--storage", tmp_path / "file" / "run"), "--storage"),
+        (("--out", tmp_path / "new", "--storage", used), "holds a run already"),
+        (("--out", tmp_path / "new", "--num-learners", 3), "must divide"),
+    ):
+        seen = call(capsys, "train", "--iterations", 1, "--cluster", "2x4", *more)
+        assert seen.code == 2
+        *said, error = seen.err.splitlines()
+        assert words in error and error.startswith("error: ")
+        # Before the baselines are played, which takes its time.
+        assert not any("validation JCT" in line for line in said)
+    assert files_in(tmp_path) == before
+
+
+def test_learners_take_cpus_where_there_are_no_gpus(tmp_path: Path) -> None:
+    """In a Ray of its own, which must be large enough for runners and learners."""
+    out = tmp_path / "run"
+    words = [str(word) for word in SMALL] + ["--num-env-runners", "1", "--num-learners", "2"]
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "marl_sched", "train", "--out", str(out), "--iterations", "1",
+            *words, "--num-gpus-per-learner", "1",
+        ],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [row["iteration"] for row in metrics(out)] == ["0", "1"]
 
 
 @pytest.mark.parametrize("more", [("--algo", "dqn"), ("--agents", "learned")])

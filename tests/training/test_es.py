@@ -148,6 +148,13 @@ def test_bad_settings_end_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_what_is_kept_stays_comparable_when_a_run_goes_on(tmp_path: Path) -> None:
+    train(settings(1), tmp_path)
+    with pytest.raises(UserError, match="training.validation_episodes was 3 and now is 2"):
+        train(settings(2, "training.validation_episodes=2"), tmp_path, resume=True)
+    assert train(settings(2, "training.validation_every=1"), tmp_path, resume=True).iteration == 2
+
+
 def test_the_index_below_is_trained_too(tmp_path: Path) -> None:
     theta = np.zeros(NUM_INDEX_PARAMS + NUM_WEIGHTS)
     base = get_scheduler("elastic_index:tuned")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from ray.rllib.utils.minibatch_utils import ShardEpisodesIterator
 
 from marl_sched.config import load_config
 from marl_sched.errors import UserError
+from marl_sched.training import placement
 from marl_sched.training.dqn import dqn_config
 from marl_sched.training.ppo import ppo_config
 from marl_sched.training.rllib import build_algorithm
 from marl_sched.training.rollout import SCHEDULER, ModuleRollout, Rollout
+from marl_sched.training.run import check
 from tests.training.fake_env import PATH
 from tests.training.test_train import settings
 
@@ -50,16 +50,61 @@ def test_no_environment_is_lost_doubled_or_cut(learners: int, envs: list[int]) -
 
 
 @pytest.mark.parametrize(
-    ("config", "more", "message"),
+    ("more", "message"),
     [
-        (dqn_config, ["training.num_learners=2"], "DQN learns in one place"),
-        (ppo_config, ["training.num_learners=3"], "must divide"),
-        (ppo_config, ["training.num_learners=2", "env.agents=learned"], "learned agents"),
+        (["training.algo=dqn", "training.num_learners=2"], "DQN learns in one place"),
+        (["training.num_learners=3"], "must divide"),
+        (["training.num_learners=2", "env.agents=learned"], "learned agents"),
     ],
 )
-def test_what_several_learners_cannot_do(config: Any, more: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        config(load_config(overrides=["training.num_env_runners=0", *more]))
+def test_what_several_learners_cannot_do(more: list[str], message: str) -> None:
+    config = load_config(overrides=["training.num_env_runners=0", *more])
+    for refuse in (check, dqn_config if config.training.algo == "dqn" else ppo_config):
+        with pytest.raises(UserError, match=message):
+            refuse(config)
+
+
+@pytest.mark.parametrize(
+    ("present", "learners", "place", "bundles"),
+    [
+        (0, 0, None, [{"CPU": 1, "GPU": 0}, {"CPU": 1}]),
+        (0, 2, None, [{"CPU": 1, "GPU": 0}, {"CPU": 1}, *[{"CPU": 1, "GPU": 0}] * 2]),
+        (2, 0, None, [{"CPU": 1, "GPU": 1}, {"CPU": 1}]),
+        (2, 2, None, [{"CPU": 1, "GPU": 0}, {"CPU": 1}, *[{"CPU": 0, "GPU": 1}] * 2]),
+        (0, 1, "big", [{"CPU": 1, "GPU": 0}, {"CPU": 1}, {"CPU": 0, "GPU": 0, "big": 1}]),
+    ],
+)
+def test_a_trial_reserves_its_learners(
+    monkeypatch: pytest.MonkeyPatch,
+    present: int,
+    learners: int,
+    place: str | None,
+    bundles: list[dict[str, float]],
+) -> None:
+    monkeypatch.setattr(placement, "most_gpus", lambda: float(present))
+    more = [] if place is None else [f"training.learner_resource={place}"]
+    config = load_config(
+        overrides=[
+            "training.num_env_runners=1",
+            f"training.num_learners={learners}",
+            "training.num_gpus_per_learner=1",
+            *more,
+        ]
+    )
+    assert placement.trial_bundles(config) == bundles
+    assert placement.num_cpus(config) == 1 + learners
+
+
+def test_a_shortage_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(placement, "most_gpus", lambda: 0.0)
+    monkeypatch.setattr(placement.ray, "cluster_resources", lambda: {"CPU": 4.0})
+    asked = ["training.num_env_runners=3", "training.num_gpus_per_learner=1"]
+    placement.tell_shortage(load_config(overrides=[*asked, "training.num_learners=1"]))
+    assert caplog.messages == []
+    placement.tell_shortage(load_config(overrides=[*asked, "training.num_learners=2"]))
+    assert "waits until the Ray cluster has 5 CPU (4 there)" in caplog.text
 
 
 @pytest.mark.ray

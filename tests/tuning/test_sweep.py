@@ -102,6 +102,18 @@ def test_a_worker_that_dies_is_replaced_and_divergence_is_a_failed_trial(tmp_pat
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_local")
+def test_a_trial_has_room_for_its_learner(tmp_path: Path) -> None:
+    sweep = replace(
+        pages.SWEEP, search="grid", space={}, halving=None, trials=1,
+        cases={"one": {"training.ppo.lr": 1e-3}},
+    )  # fmt: skip
+    config = settings(1, **{"training.num_learners": "1", "training.num_gpus_per_learner": "1"})
+    (outcome,) = run_sweep(Run(sweep, config, tmp_path / "sweep", concurrent=1))
+    assert outcome.state == "done" and outcome.figures["decisions"] == 256
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
 def test_weights_and_one_network_for_all_of_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
