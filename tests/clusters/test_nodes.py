@@ -10,7 +10,7 @@ import pytest
 
 from tests.clusters.isolated import ray_environment, run_isolated
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 PROGRAM = Path(__file__).with_name("several_nodes.py")
 
@@ -26,9 +26,10 @@ def seen(folders: tuple[Path, Path]) -> dict[str, Any]:
     """What the scenario printed."""
     out, storage = folders
     with ray_environment() as environment:
-        done = run_isolated(PROGRAM, str(out), str(storage), environment=environment, timeout_s=280)
+        done = run_isolated(PROGRAM, str(out), str(storage), environment=environment, timeout_s=580)
     assert done.returncode == 0, done.stderr[-4000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert "waited_for" not in found, found
     return found
 
 
@@ -37,7 +38,7 @@ def test_runners_are_spread_over_the_nodes(seen: dict[str, Any]) -> None:
 
 
 def test_the_learner_is_where_its_resource_is(seen: dict[str, Any]) -> None:
-    assert seen["learners"] == [seen["head"]]
+    assert list(seen["learners"].values()) == [seen["head"]]
 
 
 def test_learners_take_gpus_where_there_are_any(seen: dict[str, Any]) -> None:
@@ -48,7 +49,9 @@ def test_learners_take_gpus_where_there_are_any(seen: dict[str, Any]) -> None:
 
 def test_training_goes_on_when_a_node_dies(seen: dict[str, Any]) -> None:
     assert seen["victim"] not in seen["after_loss"] and len(seen["after_loss"]) == 2
-    assert seen["lost_at"] < len(seen["rows"]) - 1
+    assert seen["first"] <= seen["lost_at"] < len(seen["rows"]) - 1
+    # The same learner throughout: what it has learned is not lost.
+    assert seen["learners_at_the_end"] == seen["learners"]
     iterations, decisions = zip(*seen["rows"], strict=True)
     assert list(iterations) == list(range(len(iterations)))
     rounds = [after - before for before, after in zip(decisions, decisions[1:], strict=False)]
@@ -57,7 +60,9 @@ def test_training_goes_on_when_a_node_dies(seen: dict[str, Any]) -> None:
 
 
 def test_a_node_that_comes_is_used(seen: dict[str, Any]) -> None:
-    assert seen["new"] in seen["at_the_end"] and len(seen["at_the_end"]) == 3
+    kept = sorted(set(seen["nodes"]) - {seen["victim"]})
+    assert seen["after_loss"] == kept
+    assert seen["at_the_end"] == sorted([*kept, seen["new"]])
 
 
 def test_checkpoints_are_elsewhere_too(seen: dict[str, Any], folders: tuple[Path, Path]) -> None:
