@@ -124,8 +124,9 @@ def tables(
     ]
     lines += [
         "",
-        f"One play takes {one['play_ms']:.1f} ms of a runner. Sent out are {one['shared_kb']:.1f} kB a network "
-        f"to each node once a generation, and {one['task_kb']:.1f} kB with a task; "
+        f"One play takes {one['play_ms']:.1f} ms of a runner. Sent out are "
+        f"{one['shared_kb']:.1f} kB a network to each node once a generation, and "
+        f"{one['task_kb']:.1f} kB with a task; "
         f"{one['answer_kb']:.1f} kB come back from it.",
         "",
         f"The plan for one run (one sequence a runner, {cpus} runners a node; pairs: "
