@@ -164,7 +164,7 @@ def check_packages(sweep: Sweep) -> None:
     for name in needed:
         if importlib.util.find_spec(name) is None:
             raise UserError(
-                f"this sweep needs {name}, which is not installed: pip install 'marl_sched[tuning]'"
+                f"this sweep needs {name}, which is not installed: pip install -e '.[tuning]'"
             )
 
 
