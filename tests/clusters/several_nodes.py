@@ -107,7 +107,8 @@ class Scenario:
         return True
 
     def _one_lost(self, iteration: int, runners: list[str]) -> bool:
-        lost = self.seen["victim"] not in runners and len(runners) == len(self._nodes) - 1
+        left = [node for node in self.seen["runners"] if node != self.seen["victim"]]
+        lost = self.seen["victim"] not in runners and len(runners) == len(left)
         # An iteration of two runners has to go by before the new node comes.
         if not lost or self.seen.setdefault("lost_at", iteration) == iteration:
             return False
