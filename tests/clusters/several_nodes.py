@@ -96,7 +96,7 @@ class Scenario:
             left = free[node].get("CPU", 0.0)
             filler = ray.remote(num_cpus=left, scheduling_strategy=place)(Filler)
             self._fillers.append(filler.remote())
-        ray.get([filler.here.remote() for filler in self._fillers])
+        ray.get([filler.here.remote() for filler in self._fillers], timeout=PATIENCE_S)
         victim = next(node for node in self._nodes if node.node_id == runners[0])
         self.seen["victim"] = victim.node_id
         # Beside training, so that it dies in the middle of a round.
