@@ -1,6 +1,7 @@
 """What an iteration of training costs beside its work, and what saturates first with more runners.
 
     python benchmarks/bench_scaling.py --runners 1 2 --write docs/scaling.md
+    python benchmarks/bench_scaling.py --part es --runners 1 2 --write docs/scaling.md
 
 PPO on the game of `bench_training.py` (64 job slots, 16 environments a runner). Measures
 
@@ -13,9 +14,10 @@ PPO on the game of `bench_training.py` (64 job slots, 16 environments a runner).
 * `decision_kb`: of a rollout on its way to the learner; `weights_kb`.
 
 and computes from them how many runners fill the learners, the driver's network and the driver's
-time, and a plan for 10, 100 and 1,000 nodes: arithmetic, not measured. `--write` puts the tables
-into the document, between its two marks. More runners than idle cores measure the scheduler of the
-operating system. Takes two minutes.
+time, and a plan for 10, 100 and 1,000 nodes: arithmetic, not measured. `--part es` measures a
+generation of evolution strategies instead, see `scaling_es.py`. `--write` puts the tables into the
+document, between the part's two marks. More runners than idle cores measure the scheduler of the
+operating system. Each part takes two minutes.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import scaling_es
 import torch
 from bench_training import NUM_ENVS, SLOTS, built, rates, settings
 
@@ -110,6 +113,34 @@ def sizes_and_speed(repeats: int) -> dict[str, float]:
         }
 
 
+def evolved(runners: int, repeats: int) -> dict[str, float]:
+    """A generation of evolution strategies, see `scaling_es`."""
+    config = settings(
+        "es",
+        f"training.num_env_runners={runners}",
+        f"training.es.sequences={scaling_es.SEQUENCES}",
+        f"training.es.pairs={scaling_es.PAIRS}",
+    )
+    return scaling_es.evolution(config, repeats, median_ms)
+
+
+def machine() -> str:
+    """What a figure was measured on, and what else ran there."""
+    return f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, {platform.machine()}"
+
+
+def measure_es(runners: list[int], repeats: int) -> dict[str, Any]:
+    """The figures of `scaling_es`, by number of runners."""
+    return {"machine": machine(), "by_runners": {n: evolved(n, repeats) for n in runners}}
+
+
+def tables_es(figures: dict[str, Any], command: str) -> str:
+    """As `tables`, of evolution strategies."""
+    measured = f"Measured by `{command}` on {figures['machine']}."
+    lines = scaling_es.tables(figures["by_runners"], NODES, CPUS, OVERHEAD)
+    return "\n".join([measured, "", *lines])
+
+
 def measure(runners: list[int], seconds: float, repeats: int) -> dict[str, Any]:
     """All figures; those that depend on the number of runners by that number."""
     fixed = {number: fixed_costs(number, repeats) for number in runners}
@@ -117,7 +148,7 @@ def measure(runners: list[int], seconds: float, repeats: int) -> dict[str, Any]:
     first, last = min(runners), max(runners)
     growth = fixed[last]["iteration_ms"] - fixed[first]["iteration_ms"]
     return {
-        "machine": f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, {platform.machine()}",
+        "machine": machine(),
         "by_runners": {n: fixed[n] | {"decisions_per_s": per_s[n]} for n in runners},
         "runner_ms": max(0.0, growth / max(1, last - first)),
         "runner_per_s": per_s[first] / first,
@@ -219,9 +250,9 @@ def tables(figures: dict[str, Any], command: str) -> str:
     return "\n".join(lines)
 
 
-def write(path: Path, text: str) -> None:
-    """Put `text` between the marks of a document."""
-    begin, end = "<!-- measured -->", "<!-- end -->"
+def write(path: Path, text: str, part: str) -> None:
+    """Put `text` between the marks of a part in a document."""
+    begin, end = f"<!-- measured {part} -->", f"<!-- end {part} -->"
     document = path.read_text(encoding="utf-8")
     if document.count(begin) != 1 or document.count(end) != 1:
         raise SystemExit(f"{path}: needs the marks {begin} and {end}, once each")
@@ -232,6 +263,7 @@ def write(path: Path, text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--part", choices=["ppo", "es"], default="ppo")
     parser.add_argument("--runners", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seconds", type=float, default=8.0, help="wall seconds of each rate")
     parser.add_argument("--repeats", type=int, default=9, help="calls of each time")
@@ -240,13 +272,18 @@ def main() -> None:
     args = parser.parse_args()
     runners = sorted(set(args.runners))
     torch.set_num_threads(1)
-    with ray_session(None, max(runners)):
-        figures = measure(runners, args.seconds, args.repeats)
-    figures["slots"] = SLOTS
     words = " ".join(map(str, runners))
-    text = tables(figures, f"python benchmarks/bench_scaling.py --runners {words}")
+    with ray_session(None, max(runners)):
+        if args.part == "es":
+            command = f"python benchmarks/bench_scaling.py --part es --runners {words}"
+            figures = measure_es(runners, args.repeats)
+            text = tables_es(figures, command)
+        else:
+            command = f"python benchmarks/bench_scaling.py --runners {words}"
+            figures = measure(runners, args.seconds, args.repeats) | {"slots": SLOTS}
+            text = tables(figures, command)
     if args.write is not None:
-        write(args.write, text)
+        write(args.write, text, args.part)
     print(json.dumps(figures) if args.json else text)
 
 

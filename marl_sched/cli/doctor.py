@@ -69,4 +69,4 @@ def _print(found: Findings) -> None:
     for message in found.errors:
         line("error", message)
     if not found.errors:
-        line("", "nothing is wrong")
+        line("", "nothing is wrong" if not found.warnings else "nothing but the above is wrong")

@@ -224,16 +224,16 @@ def _sizes(target: Target, known: dict[str, Any]) -> dict[str, Any]:
         runners = known["nodes"] * cpus
     batch = max(SMALLEST_BATCH, runners * ENVS_PER_RUNNER * STEPS_PER_RUNNER)
     words = [f"--num-env-runners {runners}"]
-    if known["gpus_per_node"]:
-        # Learners take equal shares of a runner's environments.
-        learners = math.gcd(known["gpus_per_node"], ENVS_PER_RUNNER)
+    # Learners take equal shares of a runner's environments; without GPUs the driver learns.
+    learners = math.gcd(known["gpus_per_node"], ENVS_PER_RUNNER) if known["gpus_per_node"] else 0
+    if learners:
         words.append(f"--num-learners {learners} --num-gpus-per-learner 1")
     if batch > SMALLEST_BATCH:
         words.append(f"--set training.ppo.batch_size={batch}")
     words.append(f"--minutes {known['minutes']:g}")
     if known["storage"]:
         words.append(f"--storage {_in_shell(known['storage'])}")
-    return {"train_options": words}
+    return {"train_options": words, "learners": learners}
 
 
 def _in_shell(text: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private.state import actors
+from ray._private.state import actors, available_resources_per_node
 from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -49,7 +49,7 @@ def living(class_name: str) -> dict[str, str]:
 
 
 class Filler:
-    """Takes what a runner has left of its node."""
+    """Takes what has been left of a node."""
 
     def here(self) -> bool:
         return True
@@ -90,11 +90,13 @@ class Scenario:
             return False
         self.seen |= {"runners": runners, "learners": learners, "first": iteration}
         # No room is left for the runner that will be lost.
-        for node in set(runners):
+        free = available_resources_per_node()
+        for node in (node.node_id for node in self._nodes):
             place = NodeAffinitySchedulingStrategy(node, soft=False)
-            filler = ray.remote(num_cpus=NODE_CPUS - 1, scheduling_strategy=place)(Filler)
+            left = free[node].get("CPU", 0.0)
+            filler = ray.remote(num_cpus=left, scheduling_strategy=place)(Filler)
             self._fillers.append(filler.remote())
-        ray.get([filler.here.remote() for filler in self._fillers])
+        ray.get([filler.here.remote() for filler in self._fillers], timeout=PATIENCE_S)
         victim = next(node for node in self._nodes if node.node_id == runners[0])
         self.seen["victim"] = victim.node_id
         # Beside training, so that it dies in the middle of a round.
@@ -105,7 +107,8 @@ class Scenario:
         return True
 
     def _one_lost(self, iteration: int, runners: list[str]) -> bool:
-        lost = self.seen["victim"] not in runners and len(runners) == len(self._nodes) - 1
+        left = [node for node in self.seen["runners"] if node != self.seen["victim"]]
+        lost = self.seen["victim"] not in runners and len(runners) == len(left)
         # An iteration of two runners has to go by before the new node comes.
         if not lost or self.seen.setdefault("lost_at", iteration) == iteration:
             return False

@@ -319,5 +319,8 @@ def test_what_cannot_be_written(name: str, launch: Launch, message: str) -> None
 
 @pytest.mark.parametrize(("gpus", "learners"), [(1, 1), (3, 1), (6, 2), (8, 8)])
 def test_learners_take_equal_shares(gpus: int, learners: int) -> None:
-    text = render("slurm", Launch(gpus_per_node=gpus))
+    text = render("slurm", Launch(nodes=2, gpus_per_node=gpus))
     assert f"--num-learners {learners} " in text
+    assert f"GPUs that learn: {learners} of {2 * gpus}" in text
+    alone = render("slurm", Launch(nodes=1, gpus_per_node=gpus))
+    assert ("GPUs that learn" in alone) == (gpus > learners)
