@@ -1,15 +1,15 @@
 """What a generation of evolution strategies costs beside its play; part of `bench_scaling.py`.
 
-A generation is: the driver draws sequences of jobs and perturbations, one Ray task a sequence
-plays it with every network, the driver ranks what came back and moves. Measures, on the built-in
-workload, for each number of runners (tasks at a time),
+A generation is: the driver draws sequences of jobs and perturbations, Ray tasks play them with the
+networks (`training.sequences.Players` splits a sequence over tasks), the driver ranks what came
+back and moves. Measures, on the built-in workload, for each number of runners (tasks at a time),
 
 * `generation_s`;
 * `play_ms`: one sequence with one network, of one runner's time;
 * `driver_ms`: of the driver's processor in a generation in which nothing is played, a sequence;
 * `task_ms`: of the driver's processor for handing out one task and taking its answer;
-* `shared_kb`: a perturbed network, sent to each node once a generation; `task_kb`: what goes with
-  each task besides; `answer_kb`: what it returns.
+* `shared_kb`: a perturbed network; `task_kb`: what goes with each task besides; `answer_kb`: what
+  it returns.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ import ray
 
 from marl_sched.config import Config
 from marl_sched.training.es import EvolutionStrategies
-from marl_sched.training.sequences import Players
+from marl_sched.training.sequences import LEAST_TASK, Players
 
 SEQUENCES, PAIRS = 8, 24
 """Of a measured generation; even, so that two runners have equal shares."""
-NETWORKS = 2 * PAIRS + 2
-"""That play a sequence: the perturbed ones, theirs in the middle, and the base schedule."""
+NETWORKS = 2 * PAIRS + 1
+"""That play a sequence, perturbed or not; the base schedule plays it too."""
 DEFAULT_PAIRS = 96
-"""`training.es.pairs`, the fewest of the plan."""
+"""`training.es.pairs`, the plan's."""
 TASKS = 64
 """Handed out in a measurement of `task_ms`."""
 
@@ -62,14 +62,15 @@ def evolution(config: Config, repeats: int, median_ms: Callable[..., float]) -> 
     spy.asleep = True
     driver_ms = _cpu_ms(trainer.iterate, repeats)
     sequences, *shared = spy.given
-    (first,) = spy.players._played(sequences[:1], *shared)
+    costs, met = spy.players.play(sequences[:1], *shared)
+    first = (costs[0], met)
     # The real loop over tasks, which play nothing and return what a real one did.
     spy.players._task = ray.remote(num_cpus=1)(lambda *given: first).remote
     many = [sequences[0]] * TASKS
     empty_ms = _cpu_ms(lambda: spy.players.play(many, *shared), repeats)
     return {
         "generation_s": generation_ms / 1e3,
-        "play_ms": generation_ms * config.training.num_env_runners / (SEQUENCES * NETWORKS),
+        "play_ms": generation_ms * config.training.num_env_runners / (SEQUENCES * (NETWORKS + 1)),
         "driver_ms": driver_ms / SEQUENCES,
         "task_ms": empty_ms / TASKS,
         "shared_kb": _kb(shared) / NETWORKS,
@@ -93,16 +94,31 @@ def _kb(value: Any) -> float:
     return len(pickle.dumps(value, protocol=5)) / 1e3
 
 
-def plan(figures: dict[str, float], runners: int, overhead: float) -> tuple[int, float, float]:
-    """Pairs, the driver's seconds and the whole generation's, one sequence a runner.
+def plan(figures: dict[str, float], runners: int) -> dict[str, float]:
+    """One run of the default pairs with so many runners, two of the smallest tasks for each.
 
-    As many pairs as it takes for the driver's part to be at most `overhead` of the generation.
+    Returns:
+        `sequences` that it takes, the driver's seconds and the whole generation's, plays a second.
     """
-    driver_s = runners * (figures["driver_ms"] + figures["task_ms"]) / 1e3
-    least_s = driver_s * (1 - overhead) / overhead
-    networks = -(-1e3 * least_s // figures["play_ms"])
-    pairs = max(DEFAULT_PAIRS, -int(-(networks - 2) // 2))
-    return pairs, driver_s, driver_s + (2 * pairs + 2) * figures["play_ms"] / 1e3
+    parts = (2 * DEFAULT_PAIRS + 1) // LEAST_TASK
+    sequences = -(-2 * runners // parts)
+    plays = sequences * (2 * DEFAULT_PAIRS + 1 + parts)
+    driver_s = sequences * (figures["driver_ms"] + parts * figures["task_ms"]) / 1e3
+    generation_s = driver_s + plays * figures["play_ms"] / runners / 1e3
+    return {
+        "sequences": sequences,
+        "driver_s": driver_s,
+        "generation_s": generation_s,
+        "plays_per_s": plays / generation_s,
+    }
+
+
+def runners_at(figures: dict[str, float], share: float) -> int:
+    """Runners with which the driver's part is `share` of a generation of `plan`."""
+    runners = 1
+    while (found := plan(figures, runners))["driver_s"] < share * found["generation_s"]:
+        runners += 1
+    return runners
 
 
 def tables(
@@ -112,38 +128,34 @@ def tables(
     one = by_runners[min(by_runners)]
     lines = [
         f"Evolution strategies, {SEQUENCES} sequences and {PAIRS} pairs a generation "
-        f"({NETWORKS} plays of each sequence):",
+        f"({NETWORKS + 1} plays of each sequence):",
         "",
         "| runners | generation, s | plays/s | driver, ms a sequence | driver, ms a task |",
         "|---:|---:|---:|---:|---:|",
     ]
     lines += [
-        f"| {n} | {row['generation_s']:.2f} | {SEQUENCES * NETWORKS / row['generation_s']:,.0f} "
+        f"| {n} | {row['generation_s']:.2f} "
+        f"| {SEQUENCES * (NETWORKS + 1) / row['generation_s']:,.0f} "
         f"| {row['driver_ms']:.1f} | {row['task_ms']:.1f} |"
         for n, row in by_runners.items()
     ]
     lines += [
         "",
         f"One play takes {one['play_ms']:.1f} ms of a runner. Sent out are "
-        f"{one['shared_kb']:.1f} kB a network to each node once a generation, and "
-        f"{one['task_kb']:.1f} kB with a task; "
+        f"{one['shared_kb']:.1f} kB a network and {one['task_kb']:.1f} kB with a task; "
         f"{one['answer_kb']:.1f} kB come back from it.",
         "",
-        f"The plan for one run (one sequence a runner, {cpus} runners a node; pairs: "
-        f"{DEFAULT_PAIRS}, or as many as keep the driver's part within {overhead:.0%} of a "
-        "generation):",
+        f"The driver's part is {overhead:.0%} of a generation with {runners_at(one, overhead):,} "
+        f"runners. The plan for one run ({cpus} runners a node, {DEFAULT_PAIRS} pairs, two tasks a "
+        f"runner of {LEAST_TASK} networks each):",
         "",
-        "| nodes | `training.es.sequences` | `training.es.pairs` | driver, s | generation, s "
-        "| to each node, MB | plays/s |",
-        "|---:|---:|---:|---:|---:|---:|---:|",
+        "| nodes | runners | `training.es.sequences` | driver, s | generation, s | plays/s |",
+        "|---:|---:|---:|---:|---:|---:|",
     ]
     for count in nodes:
-        runners = count * cpus
-        pairs, driver_s, generation_s = plan(one, runners, overhead)
-        sent_mb = (2 * pairs + 1) * one["shared_kb"] / 1e3
-        plays = runners * (2 * pairs + 2) / generation_s
+        found = plan(one, count * cpus)
         lines.append(
-            f"| {count:,} | {runners:,} | {pairs:,} | {driver_s:,.1f} | {generation_s:,.1f} "
-            f"| {sent_mb:,.1f} | {plays:,.0f} |"
+            f"| {count:,} | {count * cpus:,} | {found['sequences']:,} | {found['driver_s']:,.1f} "
+            f"| {found['generation_s']:,.1f} | {found['plays_per_s']:,.0f} |"
         )
     return lines

@@ -6,8 +6,10 @@ generation meet the same jobs, cluster, restart costs and size estimates.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +243,12 @@ def log_ratios(costs: np.ndarray, sequences: list[Sequence]) -> np.ndarray:
     return found
 
 
+LEAST_TASK = 16
+"""Scorers of a task, or more: each task plays the base schedule too."""
+
+Played = tuple[np.ndarray, Ranges]
+
+
 class Players:
     """Plays sequences here, or in as many Ray tasks at a time as the run has runners.
 
@@ -260,26 +268,40 @@ class Players:
         self, sequences: list[Sequence], theta: np.ndarray, offsets: np.ndarray
     ) -> tuple[np.ndarray, Ranges]:
         """(S, 1 + M, 7) float64, `play` of each sequence, and what the first scorer met in all."""
-        played = self._played(sequences, theta, offsets)
+        if self._task is None:
+            played = [play(self._config, s, theta, offsets) for s in sequences]
+        else:
+            played = self._spread(sequences, theta, offsets)
         return np.stack([costs for costs, _ in played]), merged([met for _, met in played])
 
-    def _played(
+    def parts(self, num_sequences: int, num_scorers: int) -> int:
+        """Tasks that a sequence is played in: two for each runner in all, unless they get small."""
+        wanted = math.ceil(2 * self._at_once / num_sequences)
+        return max(1, min(wanted, num_scorers // LEAST_TASK))
+
+    def _spread(
         self, sequences: list[Sequence], theta: np.ndarray, offsets: np.ndarray
-    ) -> list[tuple[np.ndarray, Ranges]]:
-        if self._task is None:
-            return [play(self._config, s, theta, offsets) for s in sequences]
+    ) -> list[Played]:
         import ray
 
-        given = [ray.put(one) for one in (theta, offsets)]
-        config = ray.put(self._config)
-        todo = list(enumerate(sequences))
-        running: dict[Any, int] = {}
-        done: dict[int, tuple[np.ndarray, Ranges]] = {}
-        while todo or running:
-            while todo and len(running) < self._at_once:
-                at, sequence = todo.pop(0)
-                running[self._task(config, sequence, *given)] = at
+        parts = np.array_split(offsets, self.parts(len(sequences), len(offsets)))
+        config, middle = ray.put(self._config), ray.put(theta)
+        given = [ray.put(part) for part in parts]
+        todo = [(s, part) for s in range(len(sequences)) for part in range(len(parts))]
+        at = iter(todo)
+        running: dict[Any, tuple[int, int]] = {}
+        done: dict[tuple[int, int], Played] = {}
+        while len(done) < len(todo):
+            for s, part in islice(at, self._at_once - len(running)):
+                assert self._task is not None
+                running[self._task(config, sequences[s], middle, given[part])] = s, part
             ready, _ = ray.wait(list(running))
             for reference in ready:
                 done[running.pop(reference)] = ray.get(reference)
-        return [done[at] for at in range(len(sequences))]
+        return [_joined([done[s, p] for p in range(len(parts))]) for s in range(len(sequences))]
+
+
+def _joined(parts: list[Played]) -> Played:
+    """One sequence's costs from those of its parts, each with the base's in front."""
+    costs, met = parts[0]
+    return np.concatenate([costs, *(more[1:] for more, _ in parts[1:])]), met
