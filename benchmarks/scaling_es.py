@@ -23,14 +23,14 @@ import ray
 
 from marl_sched.config import Config
 from marl_sched.training.es import EvolutionStrategies
-from marl_sched.training.sequences import LEAST_TASK, Players
+from marl_sched.training.sequences import Players
 
 SEQUENCES, PAIRS = 8, 24
 """Of a measured generation; even, so that two runners have equal shares."""
 NETWORKS = 2 * PAIRS + 1
 """That play a sequence, perturbed or not; the base schedule plays it too."""
 DEFAULT_PAIRS = 96
-"""`training.es.pairs`, the plan's."""
+"""`training.es.pairs`, the fewest of the plan."""
 TASKS = 64
 """Handed out in a measurement of `task_ms`."""
 
@@ -94,31 +94,16 @@ def _kb(value: Any) -> float:
     return len(pickle.dumps(value, protocol=5)) / 1e3
 
 
-def plan(figures: dict[str, float], runners: int) -> dict[str, float]:
-    """One run of the default pairs with so many runners, two of the smallest tasks for each.
+def plan(figures: dict[str, float], runners: int, overhead: float) -> tuple[int, float, float]:
+    """Pairs, the driver's seconds and the whole generation's, one sequence a runner.
 
-    Returns:
-        `sequences` that it takes, the driver's seconds and the whole generation's, plays a second.
+    As many pairs as it takes for the driver's part to be at most `overhead` of the generation.
     """
-    parts = (2 * DEFAULT_PAIRS + 1) // LEAST_TASK
-    sequences = -(-2 * runners // parts)
-    plays = sequences * (2 * DEFAULT_PAIRS + 1 + parts)
-    driver_s = sequences * (figures["driver_ms"] + parts * figures["task_ms"]) / 1e3
-    generation_s = driver_s + plays * figures["play_ms"] / runners / 1e3
-    return {
-        "sequences": sequences,
-        "driver_s": driver_s,
-        "generation_s": generation_s,
-        "plays_per_s": plays / generation_s,
-    }
-
-
-def runners_at(figures: dict[str, float], share: float) -> int:
-    """Runners with which the driver's part is `share` of a generation of `plan`."""
-    runners = 1
-    while (found := plan(figures, runners))["driver_s"] < share * found["generation_s"]:
-        runners += 1
-    return runners
+    driver_s = runners * (figures["driver_ms"] + figures["task_ms"]) / 1e3
+    least_s = driver_s * (1 - overhead) / overhead
+    networks = -(-1e3 * least_s // figures["play_ms"])
+    pairs = max(DEFAULT_PAIRS, -int(-(networks - 2) // 2))
+    return pairs, driver_s, driver_s + (2 * pairs + 2) * figures["play_ms"] / 1e3
 
 
 def tables(
@@ -145,17 +130,21 @@ def tables(
         f"{one['shared_kb']:.1f} kB a network and {one['task_kb']:.1f} kB with a task; "
         f"{one['answer_kb']:.1f} kB come back from it.",
         "",
-        f"The driver's part is {overhead:.0%} of a generation with {runners_at(one, overhead):,} "
-        f"runners. The plan for one run ({cpus} runners a node, {DEFAULT_PAIRS} pairs, two tasks a "
-        f"runner of {LEAST_TASK} networks each):",
+        f"The plan for one run (one sequence a runner, {cpus} runners a node; pairs: "
+        f"{DEFAULT_PAIRS}, or as many as keep the driver's part within {overhead:.0%} of a "
+        "generation):",
         "",
-        "| nodes | runners | `training.es.sequences` | driver, s | generation, s | plays/s |",
-        "|---:|---:|---:|---:|---:|---:|",
+        "| nodes | `training.es.sequences` | `training.es.pairs` | driver, s | generation, s "
+        "| to each node, MB | plays/s |",
+        "|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for count in nodes:
-        found = plan(one, count * cpus)
+        runners = count * cpus
+        pairs, driver_s, generation_s = plan(one, runners, overhead)
+        sent_mb = (2 * pairs + 1) * one["shared_kb"] / 1e3
+        plays = runners * (2 * pairs + 2) / generation_s
         lines.append(
-            f"| {count:,} | {count * cpus:,} | {found['sequences']:,} | {found['driver_s']:,.1f} "
-            f"| {found['generation_s']:,.1f} | {found['plays_per_s']:,.0f} |"
+            f"| {count:,} | {runners:,} | {pairs:,} | {driver_s:,.1f} | {generation_s:,.1f} "
+            f"| {sent_mb:,.1f} | {plays:,.0f} |"
         )
     return lines

@@ -243,8 +243,8 @@ def log_ratios(costs: np.ndarray, sequences: list[Sequence]) -> np.ndarray:
     return found
 
 
-LEAST_TASK = 16
-"""Scorers of a task, or more: each task plays the base schedule too."""
+LEAST_TASK = 32
+"""Scorers of a task, or more: each task plays the base schedule too and costs the driver time."""
 
 Played = tuple[np.ndarray, Ranges]
 
@@ -275,7 +275,10 @@ class Players:
         return np.stack([costs for costs, _ in played]), merged([met for _, met in played])
 
     def parts(self, num_sequences: int, num_scorers: int) -> int:
-        """Tasks that a sequence is played in: two for each runner in all, unless they get small."""
+        """Tasks that a sequence is played in: with fewer sequences than runners as many as make two
+        for each runner, unless these get small."""
+        if num_sequences >= self._at_once:
+            return 1
         wanted = math.ceil(2 * self._at_once / num_sequences)
         return max(1, min(wanted, num_scorers // LEAST_TASK))
 

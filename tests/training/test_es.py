@@ -97,14 +97,14 @@ def test_a_sequence_is_spread_over_tasks(ray_local: None) -> None:
     """Whatever its parts, what comes out is what one process plays."""
     alone, spread = settings(1), settings(1, "training.num_env_runners=3")
     drawn = sequences.draw(alone, "train", np.random.default_rng(0), 2)
-    offsets = 0.1 * np.random.default_rng(1).standard_normal((33, SIZE))
+    offsets = 0.1 * np.random.default_rng(1).standard_normal((65, SIZE))
     players = sequences.Players(spread)
-    assert players.parts(2, 33) == 2  # three would be smaller than LEAST_TASK
-    assert players.parts(2, 193) == 3 and players.parts(12, 193) == 1 and players.parts(1, 5) == 1
+    assert players.parts(2, 65) == 2  # three would be smaller than LEAST_TASK
+    assert players.parts(2, 193) == 3 and players.parts(3, 193) == 1 and players.parts(1, 5) == 1
     costs, met = players.play(drawn, np.zeros(SIZE), offsets)
     expected, known = sequences.Players(alone).play(drawn, np.zeros(SIZE), offsets)
     np.testing.assert_array_equal(costs, expected)
-    assert costs.shape == (2, 34, 7) and met == known
+    assert costs.shape == (2, 66, 7) and met == known
 
 
 def test_another_seed_draws_other_sequences(tmp_path: Path) -> None:
