@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from marl_sched.errors import UserError
 from marl_sched.evaluation.compare import part_episodes, run_classic
 from marl_sched.evaluation.suites import get_suite
 from marl_sched.schedulers import get_scheduler
-from marl_sched.schedulers.family import SIZE
+from marl_sched.schedulers.family import SIZE, theta_at
 from marl_sched.schedulers.scorer import (
     FEATURES,
     GLOBAL_FEATURES,
@@ -23,9 +24,17 @@ from marl_sched.schedulers.scorer import (
 )
 from marl_sched.schedulers.scorer_file import load_record, load_scorer
 from marl_sched.training import sequences
-from marl_sched.training.es import Ascent, centred_ranks, free_weights, gradient_of, perturbations
+from marl_sched.training.es import (
+    Ascent,
+    EvolutionStrategies,
+    centred_ranks,
+    free_weights,
+    gradient_of,
+    perturbations,
+)
 from marl_sched.training.records import RunFolder
 from marl_sched.training.run import train
+from marl_sched.types import Cluster
 
 TIMES = {"elapsed_s", "decisions_per_s"}
 
@@ -283,13 +292,61 @@ def test_one_family_for_all_weights(tmp_path: Path) -> None:
     assert record.terms == terms and record.validation == result.best_validation
     saved = np.load(tmp_path / "checkpoints" / "iter_3" / "es.npz")["theta"]
     assert saved.size == 3 * SIZE and saved[SIZE:].any()
-    if record.iteration:
-        ends = [get_scheduler(f"{tmp_path}:{term}=1").param_array for term in terms]
-        assert (ends[0] != ends[1]).any()
+    assert record.iteration > 0
+    ends = [get_scheduler(f"{tmp_path}:{term}=1").param_array for term in terms]
+    assert (ends[0] != ends[1]).any()
     # Resumed, it draws the same weights.
     train(settings(2, *more), tmp_path / "halves")
     train(config, tmp_path / "halves", resume=True)
     assert curve(tmp_path / "halves")[-1] == curve(tmp_path)[-1]
+
+
+def test_the_gradient_of_a_family() -> None:
+    """Against differences of the mean fitness over weightings, along random directions."""
+    config = settings(1, "env.train_weights=[completion_time,preemption]")
+    trainer = EvolutionStrategies(config)
+    rng = np.random.default_rng(0)
+    drawn = sequences.draw(config, "train", rng, 6)
+    slope = rng.standard_normal(SIZE)
+
+    def fitness(thetas: np.ndarray) -> np.ndarray:
+        """(S, M) of scorers (S, M, SIZE): how far they go along a slope, which turns with w."""
+        turned = [slope * (1.0 if one.weights[0] > 0.5 else -1.0) for one in drawn]
+        return np.einsum("smd,sd->sm", thetas, np.array(turned))
+
+    def mean_fitness(theta: np.ndarray) -> float:
+        at = [theta_at(theta, sequences.trained_weights(config, one)) for one in drawn]
+        return float(fitness(np.array(at)[:, None]).mean())
+
+    noise = rng.standard_normal((4000, SIZE))
+    offsets = perturbations(noise, 0.1)
+    costs = fitness(np.broadcast_to(offsets, (len(drawn), *offsets.shape)))
+    found = trainer._gradient(costs, drawn, noise)
+    directions = rng.standard_normal((60, 3 * SIZE))
+    rises = [mean_fitness(d) - mean_fitness(-d) for d in directions]
+    assert np.corrcoef(directions @ found, rises)[0, 1] > 0.9
+    # One weighting's costs are no measure of another's.
+    scaled = costs * np.array([1.0, 1000.0, 1.0, 0.001, 1.0, 5.0])[:, None]
+    np.testing.assert_array_equal(trainer._gradient(scaled, drawn, noise), found)
+
+
+def test_a_family_is_scored_at_each_term_alone_and_at_all_evenly() -> None:
+    terms = ("completion_time", "preemption")
+    config = settings(1, f"env.train_weights=[{','.join(terms)}]")
+    trainer = EvolutionStrategies(config)
+    theta = 0.05 * np.random.default_rng(0).standard_normal(3 * SIZE)
+    score, _ = trainer.validate(theta)
+    at: dict[tuple[float, float], list[float]] = {(1.0, 0.0): [], (0.0, 1.0): [], (0.5, 0.5): []}
+    validation = np.random.default_rng([config.seed, 3])
+    for one in sequences.draw(config, "validation", validation, 3):
+        for weights, ratios in at.items():
+            given = replace(one, weights=(weights[0], 0.0, 0.0, 0.0, 0.0, weights[1], 0.0))
+            costs, _ = sequences.play(config, given, theta, np.zeros((1, SIZE)))
+            base, own = costs[:, [0, 5]]
+            norm = np.maximum(base, [0.0, Cluster.parse(one.cluster).num_gpus])
+            ratios.append(1.0 + float(np.array(weights) @ ((own - base) / norm)))
+    means = [100.0 * (np.prod(ratios) ** (1 / 3) - 1.0) for ratios in at.values()]
+    assert score == pytest.approx(np.mean(means))
 
 
 def test_a_warm_start_is_for_one_set_of_weights(tmp_path: Path) -> None:
