@@ -44,6 +44,7 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
         (["seed=1", "seed.x=2"], r"setting 'seed' is a section of settings, not 1"),
         (["=3"], r"--set '=3': write it as key=value"),
         (["workload.split=[0.5, 0.2, 0.2]"], r"setting workload=.*: split must sum to 1"),
+        (["env.train_weights=[slowdown, slowdown]"], r"env.train_weights=.*: name each term once"),
         (["env.agents=learned", "training.algo=dqn"], r"configuration: --agents learned is "),
     ],
 )
