@@ -136,7 +136,7 @@ def check_trials(sweep: Sweep, config: Config, where: str) -> None:
     }
     even = {f"{REWARD}{term}": 1.0 for term in sweep.simplex}
     for name, values in tried.items():
-        trial_config(config, Proposal(f"with {name}", values | even), where)
+        trial_config(config, Proposal(f"with {name}", values | even), sweep.simplex, where)
     if sweep.search != "baselines":
         _check_objectives(sweep, config, where)
 

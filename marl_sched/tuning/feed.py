@@ -194,7 +194,7 @@ class Feed(Searcher):
             name=proposal.name,
             seed=proposal.seed,
             values=proposal.values,
-            config=trial_config(run.config, proposal).model_dump(mode="json"),
+            config=trial_config(run.config, proposal, sweep.simplex).model_dump(mode="json"),
             folder=str(run.trials / proposal.name),
             parent=None if proposal.parent is None else str(run.trials / proposal.parent),
             rungs=() if sweep.halving is None else sweep.halving.rungs,

@@ -62,7 +62,8 @@ def judged_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
             players.append(None)
             continue
         trained = load_network(run.trials / outcome.name)
-        settings = trial_config(config, Proposal(outcome.name, outcome.values, outcome.seed))
+        proposal = Proposal(outcome.name, outcome.values, outcome.seed)
+        settings = trial_config(config, proposal, run.sweep.simplex)
         for point, weights in _points_of(run.sweep, config, outcome).items():
             at = settings if weights is None else with_weights(settings, weights)
             name = outcome.name if weights is None else f"{outcome.name}@{point}"

@@ -75,10 +75,17 @@ def test_every_page_in_the_folder_is_one() -> None:
 
 def test_a_trial_has_its_values_seed_and_budget() -> None:
     values = {"training.ppo.lr": 0.5, "env.reward.fairness": 0.25, "env.reward.slowdown": 0.75}
-    config = trial_config(settings(2, seed="7"), Proposal("t", values, seed=2, budget=3))
+    proposal = Proposal("t", values, seed=2, budget=3)
+    config = trial_config(settings(2, seed="7"), proposal, ("fairness", "slowdown"))
     assert config.training.ppo.lr == 0.5 and config.training.iterations == 6
     assert config.training.seed == 9 and config.seed == 7
     assert config.env.reward.completion_time == 0.0 and config.env.reward.slowdown == 0.75
+    # A weight that a case or a space names beside no simplex leaves the others as they are.
+    reward = trial_config(settings(2), Proposal("t", {"env.reward.energy": 0.5})).env.reward
+    assert reward.completion_time == 1.0 and reward.energy == 0.5
+    both = proposal.values | {"env.reward.energy": 0.5}
+    reward = trial_config(settings(2), Proposal("t", both), ("fairness", "slowdown")).env.reward
+    assert reward.completion_time == 0.0 and reward.energy == 0.5
 
 
 @pytest.mark.ray
