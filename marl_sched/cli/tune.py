@@ -198,17 +198,13 @@ def _changed(
 
 def _check_preference(sweep: Sweep, wanted: Mapping[str, float]) -> None:
     from marl_sched.errors import UserError
+    from marl_sched.tuning.pareto import check_preference
 
     if not wanted:
         return
     if not sweep.weighs:
         raise UserError("--prefer: for a sweep of reward weights")
-    missing = [term for term in wanted if term not in sweep.simplex]
-    if missing:
-        raise UserError(
-            f"--prefer: nothing here is weighed by {', '.join(missing)}; choose among "
-            f"{', '.join(sweep.simplex)}"
-        )
+    check_preference(wanted, sweep.simplex)
 
 
 def _warm_up(settings: Config) -> None:

@@ -17,7 +17,7 @@ from marl_sched.evaluation.compare import Arena, part_episodes
 from marl_sched.schedulers import get_scheduler
 from marl_sched.tuning.page import Sweep
 from marl_sched.tuning.pareto import AXES
-from marl_sched.tuning.plan import CONDITIONED, REWARD, Proposal, drawn
+from marl_sched.tuning.plan import CONDITIONED, REWARD, Proposal, value_in
 from marl_sched.tuning.run import trial_config
 from marl_sched.tuning.trial import NETWORK_SCORE, RUN_SCORE, add_fractions
 
@@ -131,7 +131,7 @@ def check_trials(sweep: Sweep, config: Config, where: str) -> None:
     tried = {
         "its lowest values": {key: span.low for key, span in spans},
         "its highest values": {key: span.high for key, span in spans},
-        "values between": {key: drawn(span, rng) for key, span in spans},
+        "values between": {key: value_in(span, rng) for key, span in spans},
         **{f"case {name}": dict(case) for name, case in sweep.cases.items()},
     }
     even = {f"{REWARD}{term}": 1.0 for term in sweep.simplex}

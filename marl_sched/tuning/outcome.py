@@ -37,6 +37,7 @@ class Outcome:
         return None if value is None or self.state == "failed" else sign * value
 
     def write(self, folder: Path) -> None:
+        """Keep it in the trial's folder, for `read_outcome`: the trial has ended."""
         write_text(folder / FILE, json.dumps(asdict(self), indent=2) + "\n")
 
 

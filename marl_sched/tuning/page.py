@@ -25,10 +25,12 @@ class Range:
 
 
 def even(low: float, high: float) -> Range:
+    """All values between alike."""
     return Range("even", low, high)
 
 
 def log(low: float, high: float) -> Range:
+    """All factors alike: as often in 0.01 to 0.1 as in 0.1 to 1."""
     return Range("log", low, high)
 
 

@@ -140,6 +140,7 @@ def cutoffs(halving: Halving | None, ended: Sequence[Outcome]) -> dict[str, floa
 
 
 def rung_key(rung: float) -> str:
+    """A rung (share of the budget) as JSON's keys and `Outcome.rungs` name it."""
     return f"{rung:.4f}"
 
 
@@ -249,7 +250,7 @@ class Population:
         return math.inf if cost is None or math.isnan(cost) else cost
 
     def _drawn(self, rng: np.random.Generator) -> dict[str, Any]:
-        values: dict[str, Any] = {k: drawn(span, rng) for k, span in self._sweep.space.items()}
+        values: dict[str, Any] = {k: value_in(span, rng) for k, span in self._sweep.space.items()}
         if self._sweep.simplex:
             shares = rng.dirichlet(np.ones(len(self._sweep.simplex)))
             values |= weights_as_values(self._sweep.simplex, shares)
@@ -272,7 +273,7 @@ class Population:
         return new
 
 
-def drawn(span: Range, rng: np.random.Generator) -> float:
+def value_in(span: Range, rng: np.random.Generator) -> float:
     """A value of three digits out of `span`."""
     if span.kind == "log":
         value = math.exp(rng.uniform(math.log(span.low), math.log(span.high)))

@@ -214,6 +214,7 @@ def write_summary(results: Results, path: Path, figure: Figure) -> None:
 
 
 def figures_of(row: Row, shown: Mapping[str, str], figure: Figure) -> list[str]:
+    """Cells of the columns `shown`, empty where a row has no figure."""
     return [
         "" if row.get(name) is None else f"{row[name]:+.2f}" if name.endswith("_percent")
         else figure(name, row[name])

@@ -58,6 +58,12 @@ def test_an_error_names_where_it_comes_from() -> None:
         validate_config({"env": {"x": 1}}, where="page.py")
 
 
+def test_nested_data_by_one_name_each() -> None:
+    data = {"a": {"b": 1, "c": {}}, "d": [2]}
+    assert config.flat(data) == {"a.b": 1, "a.c": {}, "d": [2]}
+    assert config.flat(data, ": ") == {"a: b": 1, "a: c": {}, "d": [2]}
+
+
 def test_every_section_is_imported_from_the_package() -> None:
     sections = [value for _, value in Config() if isinstance(value, BaseModel)]
     assert len(sections) == 6
