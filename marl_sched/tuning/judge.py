@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -124,7 +125,11 @@ def _intervals(played: list[dict[str, float]] | None, draws: np.ndarray) -> Row:
 
 def _row_of(outcome: Outcome) -> Row:
     conditioned = outcome.name.startswith(CONDITIONED)
-    values = {k: v for k, v in outcome.values.items() if not isinstance(v, list)}
+    # Text, lists and the like as text: columns of a Parquet file have one type.
+    values = {
+        key: value if value is None or isinstance(value, int | float) else value_text(value)
+        for key, value in ({} if conditioned else outcome.values).items()
+    }
     return {
         "name": outcome.name,
         "kind": "conditioned" if conditioned else "trained",
@@ -135,6 +140,14 @@ def _row_of(outcome: Outcome) -> Row:
         **values,
         **outcome.figures,
     }
+
+
+def value_text(value: Any) -> str:
+    """A value of a setting as people read it: numbers short, all but text as JSON has it."""
+    if isinstance(value, str):
+        return value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:g}" if is_number else json.dumps(value)
 
 
 def _points_of(
