@@ -128,19 +128,12 @@ def _settings(
     sweep: Sweep, config: Path | None, set_: list[str] | None, given: dict[str, Any]
 ) -> Config:
     """The experiment of all trials: the page's, and what the command says instead."""
-    from marl_sched.errors import UserError
-
     clock = None if given["training__iterations"] else sweep.minutes_per_trial
     given = given | {"training__minutes": clock}
     own = _names_a_world(config, set_, given)
     settings = o.resolve(config=config, settings=set_, base=sweep.defaults(own), **given)
     if given["training__iterations"]:
         settings = o.without_clock(settings)
-    if settings.training.warm_start > 0:
-        raise UserError(
-            "a sweep judges what one algorithm has learned: leave out training.warm_start, or "
-            "take training.algo=es"
-        )
     return settings
 
 

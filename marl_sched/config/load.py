@@ -81,9 +81,7 @@ def merge(into: dict[str, Any], new: dict[str, Any]) -> None:
             into[key] = value
 
 
-def flat(
-    data: Mapping[str, Any], separator: str = ".", prefix: str = ""
-) -> dict[str, Any]:
+def flat(data: Mapping[str, Any], separator: str = ".", prefix: str = "") -> dict[str, Any]:
     """Nested `data` as `outer.inner` -> value; a mapping without entries is a value."""
     found: dict[str, Any] = {}
     for key, value in data.items():
