@@ -17,7 +17,7 @@ from marl_sched.evaluation.learned import with_weights
 from marl_sched.evaluation.statistics import bootstrap, resamples
 from marl_sched.schedulers import Scheduler, get_scheduler
 from marl_sched.schedulers.family import parse_weights
-from marl_sched.schedulers.scorer_file import load_record
+from marl_sched.schedulers.scorer_file import is_scorer, load_record
 from marl_sched.training.records import RunFolder
 from marl_sched.tuning.outcome import Outcome
 from marl_sched.tuning.page import Sweep
@@ -202,9 +202,9 @@ def trial_settings(run: Run, row: Mapping[str, Any]) -> Config:
 def scheduler_of(run: Run, row: Mapping[str, Any]) -> str:
     """What `--scheduler` calls the trained scheduler of a row."""
     folder = _folder_of(run, row)
-    network = RunFolder(folder).network
-    if network.is_dir():
-        return str(network)
+    if not is_scorer(str(folder)):
+        network = RunFolder(folder).network
+        return str(network if network.is_dir() else folder)
     if not load_record(folder).terms:
         return str(folder)
     return f"{folder}:{','.join(f'{term}={w:g}' for term, w in _weights_of(row).items() if w > 0)}"

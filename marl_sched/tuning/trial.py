@@ -113,8 +113,10 @@ def _train(job: Job, config: Config, folder: Path, outcome: Outcome, report: Rep
         if end.state == "failed":
             return outcome
     rows = RunFolder(folder).rows()
-    if not rows:
-        reason = "its time was over before its first iteration: it needs more of it"
+    best = _best_network(rows)
+    if not rows or (best is None and config.training.algo != "es"):
+        first = "iteration" if not rows or rows[-1]["iteration"] == 0 else "validation"
+        reason = f"its time was over before its first {first}: it needs more of it"
         return replace(outcome, state="failed", reason=reason)
     kept = load_kept(folder)
     # What was inherited may have been saved under other reward weights: the run knows better.
@@ -124,7 +126,7 @@ def _train(job: Job, config: Config, folder: Path, outcome: Outcome, report: Rep
         "decisions": rows[-1]["decisions"],
         "best_iteration": float(kept.iteration),
         RUN_SCORE: kept_score,
-        NETWORK_SCORE: _best_network(rows),
+        NETWORK_SCORE: best,
     } | raw_on_validation(config, load_network(folder).play)
     figures = {key: float(value) for key, value in figures.items() if value is not None}
     return replace(outcome, figures=figures, rungs=_rungs(job, config, rows))

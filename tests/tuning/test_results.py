@@ -87,3 +87,12 @@ def test_remarks_say_what_is_judged_where_nothing_learned_was_better() -> None:
     )
     (every,) = results._remarks([one, one], "es")
     assert "on validation in any trial: the base is judged" in every
+
+
+def test_a_network_is_named_by_its_folder_also_where_a_run_kept_none(tmp_path: Path) -> None:
+    run = Run(pages.SWEEP, load_config(None, []), tmp_path)
+    one, other = run.trials / "one", run.trials / "other"
+    (one / "network").mkdir(parents=True)
+    other.mkdir()
+    assert judge.scheduler_of(run, {"name": "one"}) == str(one / "network")
+    assert judge.scheduler_of(run, {"name": "other"}) == str(other)
