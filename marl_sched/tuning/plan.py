@@ -240,10 +240,10 @@ class Population:
         own = ended[member]
         worst = own in ranked[-quarter:] and len(ended) > 1
         if not worst and own in alive:
-            return Proposal(name, own.values, own.seed, generation + 1, own.name)
+            return Proposal(name, own.values, own.seed, own.budget + 1, own.name)
         parent = ranked[int(rng.integers(min(quarter, len(alive))))]
         values = self._changed(parent.values, rng)
-        return Proposal(name, values, parent.seed, generation + 1, parent.name)
+        return Proposal(name, values, parent.seed, parent.budget + 1, parent.name)
 
     def _cost(self, outcome: Outcome) -> float:
         cost = outcome.cost(self._sweep.objectives[0])

@@ -83,7 +83,7 @@ def run_job(job: Job, report: Report) -> Outcome:
     """
     folder = Path(job.folder)
     config = validate_config(job.config)
-    outcome = Outcome(job.number, job.name, job.seed, job.values, "done")
+    outcome = Outcome(job.number, job.name, job.seed, job.values, "done", budget=job.budget)
     try:
         if job.scheduler is not None:
             outcome = replace(outcome, figures=_search_parameters(job, config, report))
@@ -129,7 +129,8 @@ def _train(job: Job, config: Config, folder: Path, outcome: Outcome, report: Rep
         NETWORK_SCORE: best,
     } | raw_on_validation(config, load_network(folder).play)
     figures = {key: float(value) for key, value in figures.items() if value is not None}
-    return replace(outcome, figures=figures, rungs=_rungs(job, config, rows))
+    budget = 0 if RunFolder(folder).latest_checkpoint() is None else job.budget
+    return replace(outcome, figures=figures, rungs=_rungs(job, config, rows), budget=budget)
 
 
 def raw_on_validation(config: Config, play: Play) -> dict[str, float]:

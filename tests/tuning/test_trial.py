@@ -69,6 +69,10 @@ def test_a_poor_trial_ends_at_its_rung(tmp_path: Path, monkeypatch: pytest.Monke
     outcome = run_job(job(tmp_path / "good", cutoffs={"0.5000": 5.0}), lambda row: None)
     assert outcome.state == "done" and seen == [0, 1, 2, 3, 4]
     assert outcome.figures["network_percent"] == 1.0 and outcome.figures["valid_x"] == 1.0
+    assert outcome.budget == 0  # no checkpoint, nothing that a child could go on from
+    checkpoint = tmp_path / "kept" / "checkpoints" / "iter_4"
+    monkeypatch.setattr(RunFolder, "latest_checkpoint", lambda folder: checkpoint)
+    assert run_job(job(tmp_path / "kept", budget=3), lambda row: None).budget == 3
 
 
 @pytest.mark.usefixtures("no_games")
