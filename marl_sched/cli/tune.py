@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -229,7 +230,8 @@ def _size(run: Run) -> str:
     text = f"{plan.total} trials, {run.concurrent} at a time"
     minutes = run.config.training.minutes
     if minutes is not None and run.sweep.minutes_per_trial is not None:
-        text += f", at most {plan.units * minutes / run.concurrent:.0f} minutes and their starts"
+        rounds = max(math.ceil(plan.units / run.concurrent), plan.longest)
+        text += f", at most {rounds * minutes:.0f} minutes and their starts"
     return text
 
 

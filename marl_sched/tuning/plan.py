@@ -46,6 +46,8 @@ class Plan(Protocol):
     total: int
     units: int
     """Trials' worth of budget that all of it takes."""
+    longest: int
+    """Trials' worth of budget that has to be spent one after the other."""
 
     def needs(self, number: int) -> range:
         """Trials that must have ended before this one is proposed."""
@@ -105,6 +107,7 @@ class Blocks:
         self._size = self._first + sweep.trials
         self.total = sweep.seeds * self._size
         self.units = sweep.seeds * sweep.trials * (1 + self._first)
+        self.longest = sweep.trials if sweep.conditioned else 1
         self._points = grid_points(sweep, seed)
         optuna = sweep.search == "optuna"
         self._studies = [Study(sweep, seed + s) for s in range(sweep.seeds)] if optuna else []
@@ -195,6 +198,7 @@ class Baselines:
     def __init__(self, sweep: Sweep) -> None:
         self._schedulers = sweep.schedulers
         self.total = self.units = len(sweep.schedulers)
+        self.longest = 1
 
     def needs(self, number: int) -> range:
         return range(0)
@@ -223,6 +227,7 @@ class Population:
         self._sweep, self._seed = sweep, seed
         self._size = min(sweep.population, sweep.trials)
         self.total = self.units = sweep.trials
+        self.longest = math.ceil(sweep.trials / self._size)
 
     def needs(self, number: int) -> range:
         generation = number // self._size
