@@ -20,6 +20,7 @@ from marl_sched.evaluation.limits import limits_of
 from marl_sched.evaluation.suite_run import CellRun
 from marl_sched.files import write_text
 from marl_sched.schedulers import get_scheduler
+from marl_sched.schedulers.scorer_file import is_scorer
 from marl_sched.training.records import RunFolder
 from marl_sched.training.run import train
 from marl_sched.tuning.outcome import Outcome
@@ -157,9 +158,11 @@ def add_fractions(
 
 
 def _inherit(job: Job, folder: Path) -> None:
-    """Start from where the parent's training was: its checkpoint and best policy.
+    """Start from where the parent's training was: its checkpoint, and the best policy of PPO or
+    DQN, which the run scores again.
 
-    Not its best network and records: they may be of other reward weights.
+    Not its best network and records: they may be of other reward weights. Nor its best scorer: the
+    score on record is of the parent's, and the run begins with what the checkpoint has.
     """
     if job.parent is None or folder.is_dir():
         return
@@ -170,7 +173,8 @@ def _inherit(job: Job, folder: Path) -> None:
     temporary = folder.with_name(f".{folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(checkpoint, temporary / "checkpoints" / checkpoint.name)
-    shutil.copytree(source.best, temporary / "best")
+    if not is_scorer(str(source.best)):
+        shutil.copytree(source.best, temporary / "best")
     temporary.rename(folder)
 
 

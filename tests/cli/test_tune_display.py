@@ -84,7 +84,9 @@ def test_the_longest_that_a_sweep_may_take() -> None:
     assert "at most 40 minutes" in size(pages.WEIGHTS, 1, 10.0)
     assert "at most 20 minutes" in size(pages.PBT, 8, 10.0)  # two generations
     assert "at most 20 minutes" in size(pages.SWEEP, 2, 10.0)  # two trials, then the third
-_takes_no_time(
+
+
+def test_what_was_done_before_takes_no_time(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with display(pages.WEIGHTS) as show:
