@@ -197,7 +197,7 @@ class Feed(Searcher):
         if (outcome.values, outcome.seed) == (proposed, job.seed):
             return
         folder = self._run.trials
-        later = sorted({path.name for path in folder.iterdir()} - set(self._names))
+        later = sorted({path.name for path in folder.glob("[!.]*")} - set(self._names))
         raise UserError(
             f"{job.folder}: ended under other values than follow now from the trials before it; "
             f"delete it and what came after, and all of them are run again, or choose another "
