@@ -52,8 +52,8 @@ def run_trials(run: Run, feed: Feed, callbacks: list[Any]) -> None:
 
 
 def _behind(error: BaseException | None) -> OSError | UserError | None:
-    """What could not be written or read or goes on, where that is behind `error`: Tune wraps what
-    our parts of it raise."""
+    """What could not be written or read, or does not fit, where that is behind `error`: Tune wraps
+    what our parts of it raise."""
     while error is not None:
         if isinstance(error, OSError | UserError):
             return error
