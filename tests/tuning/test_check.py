@@ -50,7 +50,7 @@ WRONG = {
     f"{OPTUNA}, space={{'training.ppo.epochs': even(1, 4)}}": "setting training.ppo.epochs=",
     f"{OPTUNA}, space={{'training.ppo.lr': log(0, 1)}}": "a logarithmic range begins above 0",
     f"{OPTUNA}, space={{'training.ppo.lr': log(1, 0.1)}}": "1 to 0.1 is no range",
-    f"{GRID}, simplex=(), points={{'a': (1.0, 0.0)}}, cases={{'b': {{'training.ppo.lr': 1}}}}": (
+    f"{ONE}, simplex=(), points={{'a': (1.0, 0.0)}}, cases={{'b': {{'training.ppo.lr': 1}}}}": (
         "points are of a simplex"
     ),
     f"{GRID}, simplex=('completion_time', 'energy')": "'energy' is no term; known: completion_time",
@@ -59,7 +59,7 @@ WRONG = {
     f"{GRID}, {TERMS}, points={{'a': (1.0, 0.0, 0.0)}}": "points, a: 3 weights for a simplex of 2",
     f"{GRID}, {TERMS}, points={{'a': (0.0, 0.0)}}": "points, a: weights are from 0 on",
     f"{GRID}, {TERMS}, points={{'../a': (0.0, 1.0)}}": "'../a': a trial's name is of letters",
-    f"{GRID}, cases={{'a': {{'training.ppo.lr': 'fast'}}}}": "case a: setting training.ppo.lr",
+    f"{ONE}, cases={{'a': {{'training.ppo.lr': 'fast'}}}}": "case a: setting training.ppo.lr",
     f"{OPTUNA}, {SPACE}, objectives=()": "objectives: name at least one",
     f"{OPTUNA}, {SPACE}, objectives=('valid_avg_jct',)": "'valid_avg_jct' is not measured",
     f"{OPTUNA}, {SPACE}, objectives=('avg_jct_s',)": "valid_avg_jct_s",

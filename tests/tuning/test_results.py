@@ -33,7 +33,7 @@ def unplayed(monkeypatch: pytest.MonkeyPatch) -> None:
         return [None if player is None else [metrics] * count for player in players]
 
     class Network:
-        play = None
+        play = print
 
     monkeypatch.setattr(judge, "_played", played)
     monkeypatch.setattr(judge, "load_network", lambda folder: Network)
