@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -128,19 +129,12 @@ def _settings(
     sweep: Sweep, config: Path | None, set_: list[str] | None, given: dict[str, Any]
 ) -> Config:
     """The experiment of all trials: the page's, and what the command says instead."""
-    from marl_sched.errors import UserError
-
     clock = None if given["training__iterations"] else sweep.minutes_per_trial
     given = given | {"training__minutes": clock}
     own = _names_a_world(config, set_, given)
     settings = o.resolve(config=config, settings=set_, base=sweep.defaults(own), **given)
     if given["training__iterations"]:
         settings = o.without_clock(settings)
-    if settings.training.warm_start > 0:
-        raise UserError(
-            "a sweep judges what one algorithm has learned: leave out training.warm_start, or "
-            "take training.algo=es"
-        )
     return settings
 
 
@@ -198,17 +192,13 @@ def _changed(
 
 def _check_preference(sweep: Sweep, wanted: Mapping[str, float]) -> None:
     from marl_sched.errors import UserError
+    from marl_sched.tuning.pareto import check_preference
 
     if not wanted:
         return
     if not sweep.weighs:
         raise UserError("--prefer: for a sweep of reward weights")
-    missing = [term for term in wanted if term not in sweep.simplex]
-    if missing:
-        raise UserError(
-            f"--prefer: nothing here is weighed by {', '.join(missing)}; choose among "
-            f"{', '.join(sweep.simplex)}"
-        )
+    check_preference(wanted, sweep.simplex)
 
 
 def _warm_up(settings: Config) -> None:
@@ -240,7 +230,8 @@ def _size(run: Run) -> str:
     text = f"{plan.total} trials, {run.concurrent} at a time"
     minutes = run.config.training.minutes
     if minutes is not None and run.sweep.minutes_per_trial is not None:
-        text += f", at most {plan.units * minutes / run.concurrent:.0f} minutes and their starts"
+        rounds = max(math.ceil(plan.units / run.concurrent), plan.longest)
+        text += f", at most {rounds * minutes:.0f} minutes and their starts"
     return text
 
 

@@ -14,7 +14,7 @@ from marl_sched.config.env import (
 )
 from marl_sched.config.evaluation import EvaluationConfig
 from marl_sched.config.experiment import Config
-from marl_sched.config.load import load_config, merge, save_config, validate_config
+from marl_sched.config.load import flat, load_config, merge, save_config, validate_config
 from marl_sched.config.model import ModelConfig
 from marl_sched.config.sim import Placement, SimConfig
 from marl_sched.config.training import (
@@ -46,6 +46,7 @@ __all__ = [
     "TraceFormat",
     "TrainingConfig",
     "WorkloadConfig",
+    "flat",
     "load_config",
     "merge",
     "save_config",

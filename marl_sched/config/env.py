@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from marl_sched.config.section import Count, NonNegative, Positive, Section
 
@@ -90,3 +90,10 @@ class EnvConfig(Section):
     """Each training episode draws its own reward weights over these terms, so that one network,
     which sees the weights, learns all of them; what it is kept by is its mean validation score
     at each term alone and at all of them evenly. None named: always `reward`."""
+
+    @field_validator("train_weights")
+    @classmethod
+    def _each_once(cls, terms: tuple[RewardTerm, ...]) -> tuple[RewardTerm, ...]:
+        if len(set(terms)) < len(terms):
+            raise ValueError("name each term once")
+        return terms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,16 @@ def merge(into: dict[str, Any], new: dict[str, Any]) -> None:
             merge(into[key], value)
         else:
             into[key] = value
+
+
+def flat(data: Mapping[str, Any], separator: str = ".", prefix: str = "") -> dict[str, Any]:
+    """Nested `data` as `outer.inner` -> value; a mapping without entries is a value."""
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        nested = isinstance(value, Mapping) and value
+        name = f"{prefix}{key}"
+        found |= flat(value, separator, name + separator) if nested else {name: value}
+    return found
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:

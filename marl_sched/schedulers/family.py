@@ -65,7 +65,7 @@ def parse_weights(text: str, terms: Sequence[str], what: str) -> dict[str, float
         what: is read, for the error's words.
 
     Raises:
-        UserError: when it cannot be read, or names none of `terms`.
+        UserError: when it cannot be read, names a term twice, or none of `terms`.
     """
     known = {short: term for short, term in SHORT.items() if term in terms}
     known |= {term: term for term in terms}
@@ -81,7 +81,10 @@ def parse_weights(text: str, terms: Sequence[str], what: str) -> dict[str, float
                 f"{what}: write NAME=WEIGHT,.. with weights from 0 and names among "
                 f"{', '.join(known)}"
             )
-        found[known[name.strip()]] = weight
+        term = known[name.strip()]
+        if term in found:
+            raise UserError(f"{what}: {term} is named twice; name each term once")
+        found[term] = weight
     total = sum(found.values())
     if total <= 0:
         raise UserError(f"{what}: one weight must be above 0")

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from marl_sched.config import Config, load_config, save_config
+from marl_sched.config import Config, flat, load_config, save_config
 from marl_sched.errors import UserError
 from marl_sched.files import check_folder, write_text
 from marl_sched.schedulers.scorer_file import is_scorer, load_scorer
@@ -128,8 +128,8 @@ class RunFolder:
         path = self.out / "config.yaml"
         if not path.is_file():
             return
-        before = _flat(load_config(path).model_dump(mode="json"))
-        now = _flat(config.model_dump(mode="json"))
+        before = flat(load_config(path).model_dump(mode="json"))
+        now = flat(config.model_dump(mode="json"))
         for key, value in now.items():
             section, _, name = key.rpartition(".")
             if section == "training" and name in _FREE_ON_RESUME:
@@ -155,6 +155,7 @@ class RunFolder:
         return record.iteration, record.validation
 
     def latest_checkpoint(self) -> Path | None:
+        """Folder of the newest whole checkpoint, if there is any."""
         found = self._all_checkpoints()
         return found[-1] if found else None
 
@@ -223,6 +224,7 @@ def _iteration(checkpoint: Path) -> int:
 
 
 def now() -> str:
+    """The time in UTC, as ISO 8601 has it, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
@@ -254,16 +256,6 @@ def git_commit() -> str | None:
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _text(value: Any) -> str:

@@ -233,16 +233,30 @@ class _Run:
             self._folder.append(row)
             self._report(row)
             return
+        # Without a best/ the checkpoint is of a run under other rewards.
+        base = None if self._folder.best.is_dir() else self._trainer.candidate(0, True)
         self._trainer.restore_from_path(str(checkpoint.resolve()))
         saved = json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))
         self._iteration, self._decisions = saved["iteration"], saved["decisions"]
         self._clock.earlier_s = saved["elapsed_s"]
-        # best/ may be newer than the checkpoint: what it holds is what counts.
-        self._best_iteration, best = self._trainer.best_in(self._folder.best)
-        self._best = as_score(best)
+        if base is None:
+            # best/ may be newer than the checkpoint: what it holds is what counts.
+            self._best_iteration, best = self._trainer.best_in(self._folder.best)
+            self._best = as_score(best)
+        else:
+            self._keep_better(base, self._trainer.candidate(self._iteration, False))
         if self._folder.network.is_dir():
             self._best_network = _recorded_score(self._folder.network)
         self._folder.drop_rows_after(self._iteration)
+
+    def _keep_better(self, base: Candidate, inherited: Candidate) -> None:
+        """Keep the base schedule, or what was learned under other rewards where that is better by
+        this run's own."""
+        kept, self._best = base, as_score(base.score())
+        score = as_score(inherited.score())
+        if score.percent < self._best.percent:
+            kept, self._best, self._best_iteration = inherited, score, self._iteration
+        kept.save(self._folder.best, self._best.percent)
 
     def loop(self) -> None:
         every = self._config.training

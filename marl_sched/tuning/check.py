@@ -17,7 +17,7 @@ from marl_sched.evaluation.compare import Arena, part_episodes
 from marl_sched.schedulers import get_scheduler
 from marl_sched.tuning.page import Sweep
 from marl_sched.tuning.pareto import AXES
-from marl_sched.tuning.plan import CONDITIONED, REWARD, Proposal, drawn
+from marl_sched.tuning.plan import CONDITIONED, REWARD, Proposal, value_in
 from marl_sched.tuning.run import trial_config
 from marl_sched.tuning.trial import NETWORK_SCORE, RUN_SCORE, add_fractions
 
@@ -65,6 +65,9 @@ def _faults(sweep: Sweep) -> Iterator[str]:
     for name in (*sweep.points, *sweep.cases):
         if re.fullmatch(r"[\w.-]+", name) is None or name.startswith((".", CONDITIONED)):
             yield f"{name!r}: a trial's name is of letters, digits and _ - . (it names a folder)"
+    for name in sweep.points:
+        if re.fullmatch(r"draw_\d+", name):
+            yield f"points, {name}: so are points named that are drawn; take another name"
     halving = sweep.halving
     if halving is not None and not (
         0 < halving.keep < 1 and halving.rungs and all(0 < rung < 1 for rung in halving.rungs)
@@ -80,6 +83,10 @@ def _faults_of_search(sweep: Sweep) -> Iterator[str]:
         yield f"search={search!r} needs a space or a simplex to search"
     if search == "grid" and sweep.space:
         yield "a grid has no space: name its cases, or take search='optuna'"
+    if sweep.cases and (search != "grid" or sweep.simplex):
+        yield "cases are for a grid without a simplex"
+    if sweep.cases and sweep.trials > len(sweep.cases):
+        yield f"trials={sweep.trials}: there are {len(sweep.cases)} cases, and no others to try"
     if search == "baselines":
         if not sweep.schedulers:
             yield "search='baselines' needs schedulers"
@@ -87,8 +94,8 @@ def _faults_of_search(sweep: Sweep) -> Iterator[str]:
             get_scheduler(name)
     if search not in ("grid", "optuna") and (sweep.seeds > 1 or sweep.conditioned):
         yield "seeds and conditioned are for a grid and an Optuna search"
-    if search not in ("grid", "optuna") and sweep.halving is not None:
-        yield "halving is for a grid and an Optuna search"
+    if sweep.halving is not None and (search != "optuna" or sweep.simplex):
+        yield "halving is for an Optuna search without a simplex: all else is not compared so early"
     if sweep.conditioned and not sweep.simplex:
         yield "conditioned=True needs a simplex"
     if not sweep.objectives:
@@ -131,12 +138,22 @@ def check_trials(sweep: Sweep, config: Config, where: str) -> None:
     tried = {
         "its lowest values": {key: span.low for key, span in spans},
         "its highest values": {key: span.high for key, span in spans},
-        "values between": {key: drawn(span, rng) for key, span in spans},
+        "values between": {key: value_in(span, rng) for key, span in spans},
         **{f"case {name}": dict(case) for name, case in sweep.cases.items()},
     }
+    if sweep.conditioned and config.env.train_weights:
+        raise UserError(
+            f"{where}: env.train_weights: the sweep itself trains one scheduler for its simplex "
+            "(conditioned=True); leave this setting out"
+        )
     even = {f"{REWARD}{term}": 1.0 for term in sweep.simplex}
     for name, values in tried.items():
-        trial_config(config, Proposal(f"with {name}", values | even), where)
+        proposal = Proposal(f"with {name}", values | even)
+        if trial_config(config, proposal, sweep.simplex, where).training.warm_start > 0:
+            raise UserError(
+                f"{where}, {name}: a sweep judges what one algorithm has learned: leave out "
+                "training.warm_start, or take training.algo=es"
+            )
     if sweep.search != "baselines":
         _check_objectives(sweep, config, where)
 

@@ -7,6 +7,7 @@ depends on Tune's own snapshots.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from ray.tune.error import TuneError
 from ray.tune.search import Searcher
 
 from marl_sched.config import Config
-from marl_sched.errors import WriteError
+from marl_sched.errors import UserError, WriteError
 from marl_sched.training.placement import num_cpus, trial_bundles
 from marl_sched.tuning.outcome import Outcome, read_outcome
 from marl_sched.tuning.plan import SCHEDULER, Plan, Proposal
@@ -34,26 +35,28 @@ def run_trials(run: Run, feed: Feed, callbacks: list[Any]) -> None:
 
     Raises:
         WriteError: when the machine is at fault, for example as the disk is full.
+        UserError: when what the folder holds does not fit together.
     """
     try:
         _fit(run, feed, callbacks)
-    except (OSError, TuneError, WriteError) as error:
-        reason = _machines_fault(error)
-        if reason is None:
+    except (OSError, TuneError, UserError) as error:
+        cause = _behind(error)
+        if cause is None:
             raise
+        if isinstance(cause, UserError) and not isinstance(cause, WriteError):
+            raise cause from None
+        reason = str(cause).partition(";")[0] if isinstance(cause, WriteError) else str(cause)
         raise WriteError(
             f"{run.out}: {reason}; the same command goes on once that is mended"
         ) from None
 
 
-def _machines_fault(error: BaseException | None) -> str | None:
-    """What could not be written or read, where that is behind `error`: Tune wraps what our parts
-    of it raise."""
+def _behind(error: BaseException | None) -> OSError | UserError | None:
+    """What could not be written or read, or does not fit, where that is behind `error`: Tune wraps
+    what our parts of it raise."""
     while error is not None:
-        if isinstance(error, WriteError):
-            return str(error).partition(";")[0]
-        if isinstance(error, OSError):
-            return str(error)
+        if isinstance(error, OSError | UserError):
+            return error
         error = error.__cause__ or error.__context__
     return None
 
@@ -130,7 +133,11 @@ class Feed(Searcher):
         self._waiting: Job | None = None
 
     def only_old(self) -> bool:
-        """Whether every trial has ended already; passes over those that have."""
+        """Whether every trial has ended already; passes over those that have.
+
+        Raises:
+            UserError: see `_check_fits`.
+        """
         self._advance()
         return self._waiting is None and self._next >= self.plan.total
 
@@ -173,13 +180,29 @@ class Feed(Searcher):
             if len(known) < len(ended):
                 return
             job = self._job(self._next, self.plan.propose(self._next, known))
+            outcome = read_outcome(Path(job.folder))
+            if outcome is not None:
+                self._check_fits(job, outcome)
             self._names.append(job.name)
             self._next += 1
-            outcome = read_outcome(Path(job.folder))
             if outcome is None:
                 self._waiting = job
             else:
                 self._reporter.say(job.name, _at_end(job, outcome))
+
+    def _check_fits(self, job: Job, outcome: Outcome) -> None:
+        """Raise a `UserError` where a trial that ended is not what is proposed now, as one that it
+        depends on was run again and ended otherwise."""
+        proposed = json.loads(json.dumps(job.values))
+        if (outcome.values, outcome.seed) == (proposed, job.seed):
+            return
+        folder = self._run.trials
+        later = sorted({path.name for path in folder.glob("[!.]*")} - set(self._names))
+        raise UserError(
+            f"{job.folder}: ended under other values than follow now from the trials before it; "
+            f"delete it and what came after, and all of them are run again, or choose another "
+            f"--out: in {folder} delete {', '.join(later)}"
+        )
 
     def _outcome(self, number: int) -> Outcome | None:
         if number >= len(self._names):
@@ -194,7 +217,7 @@ class Feed(Searcher):
             name=proposal.name,
             seed=proposal.seed,
             values=proposal.values,
-            config=trial_config(run.config, proposal).model_dump(mode="json"),
+            config=trial_config(run.config, proposal, sweep.simplex).model_dump(mode="json"),
             folder=str(run.trials / proposal.name),
             parent=None if proposal.parent is None else str(run.trials / proposal.parent),
             rungs=() if sweep.halving is None else sweep.halving.rungs,

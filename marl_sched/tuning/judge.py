@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from marl_sched.evaluation.learned import with_weights
 from marl_sched.evaluation.statistics import bootstrap, resamples
 from marl_sched.schedulers import Scheduler, get_scheduler
 from marl_sched.schedulers.family import parse_weights
-from marl_sched.schedulers.scorer_file import load_record
+from marl_sched.schedulers.scorer_file import is_scorer, load_record
 from marl_sched.training.records import RunFolder
 from marl_sched.tuning.outcome import Outcome
 from marl_sched.tuning.page import Sweep
@@ -62,7 +63,8 @@ def judged_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
             players.append(None)
             continue
         trained = load_network(run.trials / outcome.name)
-        settings = trial_config(config, Proposal(outcome.name, outcome.values, outcome.seed))
+        proposal = Proposal(outcome.name, outcome.values, outcome.seed)
+        settings = trial_config(config, proposal, run.sweep.simplex)
         for point, weights in _points_of(run.sweep, config, outcome).items():
             at = settings if weights is None else with_weights(settings, weights)
             name = outcome.name if weights is None else f"{outcome.name}@{point}"
@@ -123,7 +125,11 @@ def _intervals(played: list[dict[str, float]] | None, draws: np.ndarray) -> Row:
 
 def _row_of(outcome: Outcome) -> Row:
     conditioned = outcome.name.startswith(CONDITIONED)
-    values = {k: v for k, v in outcome.values.items() if not isinstance(v, list)}
+    # Text, lists and the like as text: columns of a Parquet file have one type.
+    values = {
+        key: value if value is None or isinstance(value, int | float) else value_text(value)
+        for key, value in ({} if conditioned else outcome.values).items()
+    }
     return {
         "name": outcome.name,
         "kind": "conditioned" if conditioned else "trained",
@@ -134,6 +140,14 @@ def _row_of(outcome: Outcome) -> Row:
         **values,
         **outcome.figures,
     }
+
+
+def value_text(value: Any) -> str:
+    """A value of a setting as people read it: numbers short, all but text as JSON has it."""
+    if isinstance(value, str):
+        return value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:g}" if is_number else json.dumps(value)
 
 
 def _points_of(
@@ -188,9 +202,9 @@ def trial_settings(run: Run, row: Mapping[str, Any]) -> Config:
 def scheduler_of(run: Run, row: Mapping[str, Any]) -> str:
     """What `--scheduler` calls the trained scheduler of a row."""
     folder = _folder_of(run, row)
-    network = RunFolder(folder).network
-    if network.is_dir():
-        return str(network)
+    if not is_scorer(str(folder)):
+        network = RunFolder(folder).network
+        return str(network if network.is_dir() else folder)
     if not load_record(folder).terms:
         return str(folder)
     return f"{folder}:{','.join(f'{term}={w:g}' for term, w in _weights_of(row).items() if w > 0)}"

@@ -30,6 +30,9 @@ class Outcome:
     rungs: dict[str, float] = field(default_factory=dict)
     """Share of the budget -> best network on validation until then, percent of the base."""
 
+    budget: int = 1
+    """Trials' worth of training that its checkpoint has, its parents' included; 0 without one."""
+
     def cost(self, objective: str) -> float | None:
         """An objective, turned so that lower is better; None where it was not measured."""
         sign, name = (-1.0, objective[1:]) if objective.startswith("-") else (1.0, objective)
@@ -37,6 +40,7 @@ class Outcome:
         return None if value is None or self.state == "failed" else sign * value
 
     def write(self, folder: Path) -> None:
+        """Keep it in the trial's folder, for `read_outcome`: the trial has ended."""
         write_text(folder / FILE, json.dumps(asdict(self), indent=2) + "\n")
 
 

@@ -25,16 +25,19 @@ class Range:
 
 
 def even(low: float, high: float) -> Range:
+    """All values between alike."""
     return Range("even", low, high)
 
 
 def log(low: float, high: float) -> Range:
+    """All factors alike: as often in 0.01 to 0.1 as in 0.1 to 1."""
     return Range("log", low, high)
 
 
 @dataclass(frozen=True)
 class Halving:
-    """Early end of poor trials: asynchronous successive halving.
+    """Early end of poor trials of an Optuna search without a simplex, all of which have one
+    objective: asynchronous successive halving.
 
     A trial that reaches one of the `rungs` (shares of its budget) ends there unless its best
     network on validation so far is among the best `keep` of those that got there. It is compared
@@ -56,7 +59,8 @@ class Sweep:
     """`grid`: `points`, then even draws from the simplex, or `cases`; `optuna`: its TPE; `pbt`:
     population based training; `baselines`: the parameters of classic schedulers."""
     trials: int
-    """Points tried with each seed; with `baselines` the sets of parameters of each scheduler."""
+    """Points tried with each seed, of `cases` at most as many as there are; with `baselines` the
+    sets of parameters of each scheduler."""
     minutes_per_trial: float | None
     """Training time of a trial; with `pbt` of one generation of a member, with `baselines` None:
     its trials end by themselves."""

@@ -83,6 +83,16 @@ def hypervolumes(
     return found
 
 
+def check_preference(preference: Mapping[str, float], terms: Sequence[str]) -> None:
+    """Raise a `UserError` for a preference that nothing here is measured by."""
+    missing = [term for term, weight in preference.items() if weight > 0 and term not in terms]
+    if missing:
+        raise UserError(
+            f"--prefer: this sweep does not weigh {', '.join(missing)}; it weighs "
+            f"{', '.join(terms)}"
+        )
+
+
 def preferred(
     rows: Sequence[Mapping[str, Any]],
     base: Mapping[str, Any],
@@ -97,12 +107,7 @@ def preferred(
     Raises:
         UserError: for a preference that nothing here is measured by.
     """
-    missing = [term for term, weight in preference.items() if weight > 0 and term not in terms]
-    if missing:
-        raise UserError(
-            f"--prefer: this sweep does not weigh {', '.join(missing)}; it weighs "
-            f"{', '.join(terms)}"
-        )
+    check_preference(preference, terms)
     alive = [row for row in rows if row["state"] != "failed"]
     costs, used = relative_costs(alive, base, list(preference), "valid_")
     scores = costs @ np.array([preference[term] for term in used])

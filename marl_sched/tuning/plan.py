@@ -46,6 +46,8 @@ class Plan(Protocol):
     total: int
     units: int
     """Trials' worth of budget that all of it takes."""
+    longest: int
+    """Trials' worth of budget that has to be spent one after the other."""
 
     def needs(self, number: int) -> range:
         """Trials that must have ended before this one is proposed."""
@@ -105,6 +107,7 @@ class Blocks:
         self._size = self._first + sweep.trials
         self.total = sweep.seeds * self._size
         self.units = sweep.seeds * sweep.trials * (1 + self._first)
+        self.longest = sweep.trials if sweep.conditioned else 1
         self._points = grid_points(sweep, seed)
         optuna = sweep.search == "optuna"
         self._studies = [Study(sweep, seed + s) for s in range(sweep.seeds)] if optuna else []
@@ -140,6 +143,7 @@ def cutoffs(halving: Halving | None, ended: Sequence[Outcome]) -> dict[str, floa
 
 
 def rung_key(rung: float) -> str:
+    """A rung (share of the budget) as JSON's keys and `Outcome.rungs` name it."""
     return f"{rung:.4f}"
 
 
@@ -194,6 +198,7 @@ class Baselines:
     def __init__(self, sweep: Sweep) -> None:
         self._schedulers = sweep.schedulers
         self.total = self.units = len(sweep.schedulers)
+        self.longest = 1
 
     def needs(self, number: int) -> range:
         return range(0)
@@ -222,6 +227,7 @@ class Population:
         self._sweep, self._seed = sweep, seed
         self._size = min(sweep.population, sweep.trials)
         self.total = self.units = sweep.trials
+        self.longest = math.ceil(sweep.trials / self._size)
 
     def needs(self, number: int) -> range:
         generation = number // self._size
@@ -239,17 +245,17 @@ class Population:
         own = ended[member]
         worst = own in ranked[-quarter:] and len(ended) > 1
         if not worst and own in alive:
-            return Proposal(name, own.values, own.seed, generation + 1, own.name)
+            return Proposal(name, own.values, own.seed, own.budget + 1, own.name)
         parent = ranked[int(rng.integers(min(quarter, len(alive))))]
         values = self._changed(parent.values, rng)
-        return Proposal(name, values, parent.seed, generation + 1, parent.name)
+        return Proposal(name, values, parent.seed, parent.budget + 1, parent.name)
 
     def _cost(self, outcome: Outcome) -> float:
         cost = outcome.cost(self._sweep.objectives[0])
         return math.inf if cost is None or math.isnan(cost) else cost
 
     def _drawn(self, rng: np.random.Generator) -> dict[str, Any]:
-        values: dict[str, Any] = {k: drawn(span, rng) for k, span in self._sweep.space.items()}
+        values: dict[str, Any] = {k: value_in(span, rng) for k, span in self._sweep.space.items()}
         if self._sweep.simplex:
             shares = rng.dirichlet(np.ones(len(self._sweep.simplex)))
             values |= weights_as_values(self._sweep.simplex, shares)
@@ -272,7 +278,7 @@ class Population:
         return new
 
 
-def drawn(span: Range, rng: np.random.Generator) -> float:
+def value_in(span: Range, rng: np.random.Generator) -> float:
     """A value of three digits out of `span`."""
     if span.kind == "log":
         value = math.exp(rng.uniform(math.log(span.low), math.log(span.high)))

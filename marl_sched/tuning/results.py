@@ -21,13 +21,15 @@ from marl_sched.tuning.judge import (
     scheduler_of,
     search_rows,
     trial_settings,
+    value_text,
 )
 from marl_sched.tuning.outcome import Outcome
 from marl_sched.tuning.page import Sweep
 from marl_sched.tuning.pareto import AXES, hypervolumes, mark_front, preferred
 from marl_sched.tuning.picture import draw_html
+from marl_sched.tuning.plan import REWARD
 from marl_sched.tuning.run import Run
-from marl_sched.tuning.trial import NETWORK_SCORE, RUN_SCORE
+from marl_sched.tuning.trial import NETWORK_SCORE, PARAM, RUN_SCORE
 from marl_sched.workload.trace import Workload
 
 Figure = Any
@@ -89,7 +91,7 @@ def write_results(
                 f"({run.config.env.base})"
             )
     results.rows.sort(key=_by_completion_time)
-    results.notes += _remarks(outcomes)
+    results.notes += _remarks(outcomes, run.config.training.algo)
     with replacing(run.out / "results.parquet") as temporary:
         pd.DataFrame(results.rows).to_parquet(temporary, index=False)
     return results
@@ -160,9 +162,8 @@ def _best_trial(run: Run, results: Results, outcomes: list[Outcome]) -> None:
     cost, best = min(costs, key=lambda item: (item[0], item[1].number))
     row = next(row for row in results.rows if row["name"] == best.name)
     _write_best(run, row, f"{objective} on validation {cost:.4g}")
-    values = ", ".join(f"{key}={value:g}" for key, value in best.values.items())
     results.notes.append(
-        f"best.yaml: {best.name} ({objective} {cost:.4g}; {values}), --scheduler "
+        f"best.yaml: {best.name} ({objective} {cost:.4g}; {values_text(best.values)}), --scheduler "
         f"{scheduler_of(run, row)}"
     )
 
@@ -176,8 +177,12 @@ def _write_best(run: Run, row: Mapping[str, Any], why: str) -> None:
     write_text(run.out / "best.yaml", head + text)
 
 
-def _remarks(outcomes: list[Outcome]) -> list[str]:
-    """Why trials ended early or failed, and whose networks are no better than a simple rule."""
+def _remarks(outcomes: list[Outcome], algo: str) -> list[str]:
+    """Why trials ended early or failed, and where nothing that was learned is kept.
+
+    Args:
+        algo: of trials that have none of their own.
+    """
     found = [f"{one.name} failed: {one.reason}" for one in outcomes if one.state == "failed"]
     stopped = [one for one in outcomes if one.state == "stopped"]
     if stopped:
@@ -186,15 +191,23 @@ def _remarks(outcomes: list[Outcome]) -> list[str]:
             f"same share of their budget; for example {stopped[0].name}: {stopped[0].reason}"
         )
     whole = [one for one in outcomes if one.state == "done"]
-    same = [one.name for one in whole if one.figures.get("best_iteration") == 0]
-    if same:
-        who = "any trial" if len(same) == len(whole) else ", ".join(same)
-        found.append(
-            "No network was clearly better than the base schedule and each single algorithm on "
-            f"validation in {who}: best/ keeps one of these there, while the network is judged "
-            "here. Give them more --minutes-per-trial"
-        )
+    same = [one for one in whole if one.figures.get("best_iteration") == 0]
+    for is_es in (False, True):
+        names = [o.name for o in same if (o.values.get("training.algo", algo) == "es") == is_es]
+        if names:
+            who = "any trial" if len(names) == len(whole) else ", ".join(names)
+            found.append(
+                f"{_NOTHING_LEARNED[is_es].format(who=who)}. Give them more --minutes-per-trial"
+            )
     return found
+
+
+_NOTHING_LEARNED = (
+    "No network was clearly better than the base schedule and each single algorithm on validation "
+    "in {who}: best/ keeps one of these there, while the network is judged here",
+    "Nothing learned was better than the base on validation in {who}: the base is judged there",
+)
+"""Of networks of PPO and DQN, and of scorers of evolution strategies."""
 
 
 def write_summary(results: Results, path: Path, figure: Figure) -> None:
@@ -214,6 +227,7 @@ def write_summary(results: Results, path: Path, figure: Figure) -> None:
 
 
 def figures_of(row: Row, shown: Mapping[str, str], figure: Figure) -> list[str]:
+    """Cells of the columns `shown`, empty where a row has no figure."""
     return [
         "" if row.get(name) is None else f"{row[name]:+.2f}" if name.endswith("_percent")
         else figure(name, row[name])
@@ -221,12 +235,12 @@ def figures_of(row: Row, shown: Mapping[str, str], figure: Figure) -> list[str]:
     ]  # fmt: skip
 
 
-def values_text(row: Row) -> str:
-    """What a trial had: weights above 0, settings by their last name."""
+def values_text(values: Mapping[str, Any]) -> str:
+    """What a trial had, of its values or its row: settings by their last name, weights above 0."""
     parts = []
-    for key, value in row.items():
-        if not isinstance(value, int | float) or value == 0:
-            continue
-        if "." in key or key.startswith("param_"):
-            parts.append(f"{key.rpartition('.')[2].removeprefix('param_')}={value:g}")
+    for key, value in values.items():
+        is_setting = "." in key or key.startswith(PARAM)
+        if is_setting and not (key.startswith(REWARD) and value == 0):
+            name = key.rpartition(".")[2].removeprefix(PARAM)
+            parts.append(f"{name}={value_text(value)}")
     return " ".join(parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from marl_sched.config import Config, validate_config
 from marl_sched.errors import UserError
 from marl_sched.tuning.page import Sweep
-from marl_sched.tuning.plan import SCHEDULER, Proposal
+from marl_sched.tuning.plan import REWARD, SCHEDULER, Proposal
 
 Say = Callable[[str, Mapping[str, Any]], None]
 """(name of a trial, its newest figures): `new` where they are of this process's own work, `again`
@@ -35,16 +35,23 @@ class Run:
         return self.out / "trials"
 
 
-def trial_config(config: Config, proposal: Proposal, where: str = "sweep") -> Config:
+def trial_config(
+    config: Config, proposal: Proposal, simplex: Collection[str] = (), where: str = "sweep"
+) -> Config:
     """The experiment of a trial: its values, its own seed of training, its budget.
 
+    Args:
+        simplex: terms of the reward that are weighed; of a trial that has weights for these, all
+            other terms are 0, but for those that it sets itself.
+        where: begins what an error says.
+
     Raises:
-        UserError: for a setting that is none, or a value that it cannot have; `where` begins it.
+        UserError: for a setting that is none, or a value that it cannot have.
     """
     data = config.model_dump(mode="json")
     values = {key: value for key, value in proposal.values.items() if key != SCHEDULER}
-    if any(key.startswith("env.reward.") for key in values):
-        # Terms that the simplex does not name are 0, completion time's default of 1 included.
+    if any(f"{REWARD}{term}" in values for term in simplex):
+        # Completion time's default of 1 included.
         data["env"]["reward"] = dict.fromkeys(data["env"]["reward"], 0.0)
     for key, value in values.items():
         into = data

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from marl_sched.config import flat
 from marl_sched.errors import UserError
 from marl_sched.files import write_text
 from marl_sched.training.session import ray_session
@@ -32,7 +33,7 @@ def run_sweep(run: Run, say: Say = say_nothing) -> list[Outcome]:
         UserError: when `out` holds something else, is in use or cannot be written, or no cluster
             answers.
     """
-    run = Run(**(vars(run) | {"out": run.out.absolute()}))
+    run = replace(run, out=run.out.absolute())
     with _alone(run.out):
         record, lag = _check_same(run)
         reporter = Reporter(say)
@@ -82,7 +83,7 @@ def _check_same(run: Run) -> tuple[str, int]:
         return json.dumps(now | {"lag": lag}, indent=2) + "\n", lag
     before = json.loads(path.read_text(encoding="utf-8"))
     lag = int(before.pop("lag"))
-    old, new = _flat(before), _flat(now)
+    old, new = flat(before, ": "), flat(now, ": ")
     for key in [*new, *old]:
         if old.get(key) != new.get(key):
             raise UserError(
@@ -91,11 +92,3 @@ def _check_same(run: Run) -> tuple[str, int]:
                 "take these, or choose another --out"
             )
     return path.read_text(encoding="utf-8"), lag
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        nested = isinstance(value, Mapping) and value
-        flat |= _flat(value, f"{prefix}{key}: ") if nested else {f"{prefix}{key}": value}
-    return flat

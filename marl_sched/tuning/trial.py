@@ -20,6 +20,7 @@ from marl_sched.evaluation.limits import limits_of
 from marl_sched.evaluation.suite_run import CellRun
 from marl_sched.files import write_text
 from marl_sched.schedulers import get_scheduler
+from marl_sched.schedulers.scorer_file import is_scorer
 from marl_sched.training.records import RunFolder
 from marl_sched.training.run import train
 from marl_sched.tuning.outcome import Outcome
@@ -83,7 +84,7 @@ def run_job(job: Job, report: Report) -> Outcome:
     """
     folder = Path(job.folder)
     config = validate_config(job.config)
-    outcome = Outcome(job.number, job.name, job.seed, job.values, "done")
+    outcome = Outcome(job.number, job.name, job.seed, job.values, "done", budget=job.budget)
     try:
         if job.scheduler is not None:
             outcome = replace(outcome, figures=_search_parameters(job, config, report))
@@ -113,8 +114,10 @@ def _train(job: Job, config: Config, folder: Path, outcome: Outcome, report: Rep
         if end.state == "failed":
             return outcome
     rows = RunFolder(folder).rows()
-    if not rows:
-        reason = "its time was over before its first iteration: it needs more of it"
+    best = _best_network(rows)
+    if not rows or (best is None and config.training.algo != "es"):
+        first = "iteration" if not rows or rows[-1]["iteration"] == 0 else "validation"
+        reason = f"its time was over before its first {first}: it needs more of it"
         return replace(outcome, state="failed", reason=reason)
     kept = load_kept(folder)
     # What was inherited may have been saved under other reward weights: the run knows better.
@@ -124,10 +127,11 @@ def _train(job: Job, config: Config, folder: Path, outcome: Outcome, report: Rep
         "decisions": rows[-1]["decisions"],
         "best_iteration": float(kept.iteration),
         RUN_SCORE: kept_score,
-        NETWORK_SCORE: _best_network(rows),
+        NETWORK_SCORE: best,
     } | raw_on_validation(config, load_network(folder).play)
     figures = {key: float(value) for key, value in figures.items() if value is not None}
-    return replace(outcome, figures=figures, rungs=_rungs(job, config, rows))
+    budget = 0 if RunFolder(folder).latest_checkpoint() is None else job.budget
+    return replace(outcome, figures=figures, rungs=_rungs(job, config, rows), budget=budget)
 
 
 def raw_on_validation(config: Config, play: Play) -> dict[str, float]:
@@ -154,9 +158,11 @@ def add_fractions(
 
 
 def _inherit(job: Job, folder: Path) -> None:
-    """Start from where the parent's training was: its checkpoint and best policy.
+    """Start from where the parent's training was: its checkpoint, and the best policy of PPO or
+    DQN, which the run scores again.
 
-    Not its best network and records: they may be of other reward weights.
+    Not its best network and records: they may be of other reward weights. Nor its best scorer: the
+    score on record is of the parent's, and the run begins with what the checkpoint has.
     """
     if job.parent is None or folder.is_dir():
         return
@@ -167,7 +173,8 @@ def _inherit(job: Job, folder: Path) -> None:
     temporary = folder.with_name(f".{folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(checkpoint, temporary / "checkpoints" / checkpoint.name)
-    shutil.copytree(source.best, temporary / "best")
+    if not is_scorer(str(source.best)):
+        shutil.copytree(source.best, temporary / "best")
     temporary.rename(folder)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from marl_sched.cli.tune import _size
 from marl_sched.cli.tune_display import Display
 from marl_sched.config import load_config
 from marl_sched.tuning.page import Sweep
@@ -68,6 +69,21 @@ def test_lines_of_a_search(clock: Clock, capsys: pytest.CaptureFixture[str]) -> 
         "[2 of 3 ended; about 1.0 min left; best -4.00 % (trial_1)]",
         "trial_3 failed [3 of 3 ended; best -4.00 % (trial_1)]",
     ]  # fmt: skip
+
+
+def test_the_longest_that_a_sweep_may_take() -> None:
+    """One trial of all points' budget together takes that however many run beside it."""
+
+    def size(sweep: Sweep, concurrent: int, minutes: float) -> str:
+        config = load_config(None, [f"training.minutes={minutes}"])
+        return _size(Run(sweep, config, Path("out"), concurrent))
+
+    assert size(pages.WEIGHTS, 8, 10.0) == (
+        "3 trials, 8 at a time, at most 20 minutes and their starts"
+    )
+    assert "at most 40 minutes" in size(pages.WEIGHTS, 1, 10.0)
+    assert "at most 20 minutes" in size(pages.PBT, 8, 10.0)  # two generations
+    assert "at most 20 minutes" in size(pages.SWEEP, 2, 10.0)  # two trials, then the third
 
 
 def test_what_was_done_before_takes_no_time(

@@ -44,6 +44,7 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
         (["seed=1", "seed.x=2"], r"setting 'seed' is a section of settings, not 1"),
         (["=3"], r"--set '=3': write it as key=value"),
         (["workload.split=[0.5, 0.2, 0.2]"], r"setting workload=.*: split must sum to 1"),
+        (["env.train_weights=[slowdown, slowdown]"], r"env.train_weights=.*: name each term once"),
         (["env.agents=learned", "training.algo=dqn"], r"configuration: --agents learned is "),
     ],
 )
@@ -55,6 +56,12 @@ def test_bad_settings_are_named(overrides: list[str], message: str) -> None:
 def test_an_error_names_where_it_comes_from() -> None:
     with pytest.raises(UserError, match=r"^page\.py: unknown setting 'env\.x'"):
         validate_config({"env": {"x": 1}}, where="page.py")
+
+
+def test_nested_data_by_one_name_each() -> None:
+    data = {"a": {"b": 1, "c": {}}, "d": [2]}
+    assert config.flat(data) == {"a.b": 1, "a.c": {}, "d": [2]}
+    assert config.flat(data, ": ") == {"a: b": 1, "a: c": {}, "d": [2]}
 
 
 def test_every_section_is_imported_from_the_package() -> None:

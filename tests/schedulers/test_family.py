@@ -102,3 +102,5 @@ def test_weights_read() -> None:
     assert parse_weights("jct=1,fairness=3", TERMS, "x") == {
         "completion_time": 0.25, "fairness": 0.75,
     }  # fmt: skip
+    with pytest.raises(UserError, match="x: completion_time is named twice"):
+        parse_weights("jct=0.5,completion_time=0.5", TERMS, "x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from marl_sched.config import Config, load_config
+from marl_sched.config import Config, load_config, validate_config
+from marl_sched.schedulers.scorer_file import load_record, save_scorer
+from marl_sched.training.es import EvolutionStrategies
+from marl_sched.training.records import RunFolder
 from marl_sched.training.rllib import RLlibTrainer
 from marl_sched.training.rollout import SCHEDULER
 from marl_sched.training.runner import DEFAULT_ENV_CLASS
+from marl_sched.tuning.trial import Job, run_job
 from tests.training.fake_env import PATH
 from tests.training.test_train import score, settings
 from tests.tuning import pages
@@ -113,3 +118,40 @@ def test_a_child_is_rewarded_by_its_own_weights_from_its_first_decision(tmp_path
     finally:
         for one in (parent, child, again):
             one.stop()
+
+
+def scorer_job(folder: Path, term: str, **more: Any) -> Job:
+    given = [
+        "training.algo=es", "training.iterations=1", "training.minutes=null",
+        "training.num_env_runners=0", "training.validation_every=1",
+        "training.validation_episodes=2", "training.es.pairs=3", "training.es.sequences=2",
+        "training.es.lr=0.3", "env.jobs_per_episode=40", "workload.synthetic.num_jobs=400",
+        "cluster=4x4", "env.reward.completion_time=0", f"env.reward.{term}=1",
+    ]  # fmt: skip
+    config = load_config(None, given).model_dump(mode="json")
+    config["training"]["iterations"] = more.get("budget", 1)
+    values: dict[str, Any] = {}
+    place: dict[str, Any] = {"folder": str(folder), "parent": None, "rungs": (), "cutoffs": {}}
+    return Job(number=0, name=folder.name, seed=0, values=values, config=config, **place | more)
+
+
+def test_a_scorer_is_kept_by_the_childs_own_weights(tmp_path: Path) -> None:
+    """Its parent's best has a score that the child could never reach, of other weights."""
+    parent, child = tmp_path / "parent", tmp_path / "child"
+    assert run_job(scorer_job(parent, "slowdown"), lambda row: None).state == "done"
+    best = RunFolder(parent).best
+    save_scorer(replace(load_record(best), validation=-99.0, iteration=1), best)
+    job = scorer_job(child, "preemption", parent=str(parent), budget=2)
+    outcome = run_job(job, lambda row: None)
+    assert outcome.state == "done" and outcome.budget == 2
+    kept = load_record(RunFolder(child).best)
+
+    es = EvolutionStrategies(validate_config(job.config))
+    es.restore_from_path(str(parent / "checkpoints" / "iter_1"))
+    inherited = es.candidate(1, False).score()
+    (row,) = RunFolder(child).rows()
+    found = {0: 0.0, 1: inherited, 2: row["validation_percent"]}
+    assert kept.validation == pytest.approx(min(found.values()), rel=1e-5)
+    assert found[kept.iteration] == pytest.approx(kept.validation, rel=1e-5)
+    assert kept.config["env"]["reward"]["preemption"] == 1.0
+    assert outcome.figures["validation_percent"] == pytest.approx(kept.validation)

@@ -24,6 +24,8 @@ from tests.tuning import pages
 HEAD = "from marl_sched.tuning.page import Halving, Range, Sweep, even, log\nSWEEP = Sweep('t', "
 OPTUNA = "'optuna', trials=2, minutes_per_trial=1.0"
 GRID = "'grid', trials=2, minutes_per_trial=1.0"
+ONE = "'grid', trials=1, minutes_per_trial=1.0"
+CASE = "cases={'a': {'training.ppo.lr': 0.1}}"
 SPACE = "space={'training.ppo.lr': log(1e-4, 1e-2)}"
 TERMS = "simplex=('completion_time', 'fairness')"
 
@@ -48,7 +50,7 @@ WRONG = {
     f"{OPTUNA}, space={{'training.ppo.epochs': even(1, 4)}}": "setting training.ppo.epochs=",
     f"{OPTUNA}, space={{'training.ppo.lr': log(0, 1)}}": "a logarithmic range begins above 0",
     f"{OPTUNA}, space={{'training.ppo.lr': log(1, 0.1)}}": "1 to 0.1 is no range",
-    f"{GRID}, simplex=(), points={{'a': (1.0, 0.0)}}, cases={{'b': {{'training.ppo.lr': 1}}}}": (
+    f"{ONE}, simplex=(), points={{'a': (1.0, 0.0)}}, cases={{'b': {{'training.ppo.lr': 1}}}}": (
         "points are of a simplex"
     ),
     f"{GRID}, simplex=('completion_time', 'energy')": "'energy' is no term; known: completion_time",
@@ -57,11 +59,23 @@ WRONG = {
     f"{GRID}, {TERMS}, points={{'a': (1.0, 0.0, 0.0)}}": "points, a: 3 weights for a simplex of 2",
     f"{GRID}, {TERMS}, points={{'a': (0.0, 0.0)}}": "points, a: weights are from 0 on",
     f"{GRID}, {TERMS}, points={{'../a': (0.0, 1.0)}}": "'../a': a trial's name is of letters",
-    f"{GRID}, cases={{'a': {{'training.ppo.lr': 'fast'}}}}": "case a: setting training.ppo.lr",
+    f"{ONE}, cases={{'a': {{'training.ppo.lr': 'fast'}}}}": "case a: setting training.ppo.lr",
     f"{OPTUNA}, {SPACE}, objectives=()": "objectives: name at least one",
     f"{OPTUNA}, {SPACE}, objectives=('valid_avg_jct',)": "'valid_avg_jct' is not measured",
     f"{OPTUNA}, {SPACE}, objectives=('avg_jct_s',)": "valid_avg_jct_s",
     f"{OPTUNA}, {SPACE}, halving=Halving(rungs=(1.5,))": "halving: rungs and keep are shares of 1",
+    f"{OPTUNA}, {SPACE}, {TERMS}, halving=Halving()": "halving is for an Optuna search without a",
+    f"{GRID}, {TERMS}, halving=Halving()": "halving is for an Optuna search without a simplex",
+    f"{GRID}, {CASE}": "trials=2: there are 1 cases, and no others to try",
+    f"{ONE}, {CASE}, {TERMS}": "cases are for a grid without a simplex",
+    f"'pbt', trials=1, minutes_per_trial=1.0, {SPACE}, {CASE}": "cases are for a grid without a",
+    f"{GRID}, {TERMS}, points={{'draw_2': (1.0, 0.0)}}": "points, draw_2: so are points named",
+    f"{ONE}, cases={{'b': {{'training.warm_start': 0.5}}}}": "case b: a sweep judges what one",
+    f"{OPTUNA}, space={{'training.warm_start': even(0, 0.5)}}": "leave out training.warm_start",
+    f"{OPTUNA}, {SPACE}, settings={{'training': {{'warm_start': 0.5}}}}": "a sweep judges what one",
+    f"{GRID}, {TERMS}, conditioned=True, settings={{'env': {{'train_weights': ['fairness']}}}}": (
+        "env.train_weights: the sweep itself trains one scheduler for its simplex"
+    ),
     f"{OPTUNA}, {SPACE}, settings={{'cluster': '4x4', 'env': {{'slots': 3}}}}": "'env.slots'",
     f"'pbt', trials=2, minutes_per_trial=1.0, {SPACE}, seeds=2": "seeds and conditioned are for",
 }  # fmt: skip
@@ -79,6 +93,16 @@ def test_a_wrong_page_is_refused_before_anything_runs(
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert done.value.code == 2 and error.startswith("error: ") and WRONG[text] in error
     assert not out.exists()
+
+
+def test_more_trials_than_cases_are_refused_on_the_command_line_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "own.py"
+    write_text(page, f"{HEAD}{ONE}, {CASE})\n")
+    with pytest.raises(SystemExit):
+        cli.run(app, "marl-sched", ["tune", str(page), "--trials", "3", "--out", str(tmp_path)])
+    assert "trials=3: there are 1 cases" in capsys.readouterr().err
 
 
 def test_lists_will_do_for_tuples_and_shipped_pages_are_right() -> None:

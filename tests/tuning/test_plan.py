@@ -19,6 +19,7 @@ PBT = replace(OPTUNA, search="pbt", trials=12, population=4, simplex=("slowdown"
 def result(number: int, proposal: Proposal, score: float, **more: object) -> Outcome:
     figures = {"network_percent": score}
     outcome = Outcome(number, proposal.name, proposal.seed, proposal.values, "done", "", figures)
+    outcome = replace(outcome, budget=proposal.budget)
     return replace(outcome, **more)  # type: ignore[arg-type]
 
 
@@ -112,6 +113,21 @@ def test_generations_go_on_from_the_best() -> None:
     for one in proposals:
         weights = [one.values["env.reward.slowdown"], one.values["env.reward.fairness"]]
         assert sum(weights) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_child_has_the_budget_of_its_parent_and_one_more() -> None:
+    """Also where the parent began anew, as all before it had failed, or trained nothing."""
+    plan = plan_of(PBT, 0, lag=4)
+    first = [plan.propose(number, []) for number in range(4)]
+    failed = [result(i, one, 0.0, state="failed", figures={}) for i, one in enumerate(first)]
+    second = [plan.propose(4 + i, failed) for i in range(4)]
+    assert [(one.parent, one.budget) for one in second] == [(None, 1)] * 4
+    ended = [result(4 + i, one, float(i)) for i, one in enumerate(second)]
+    third = [plan.propose(8 + i, ended) for i in range(4)]
+    assert all(one.parent is not None and one.budget == 2 for one in third)
+    ended[0] = replace(ended[0], budget=0)
+    again = plan.propose(8, ended)
+    assert again.parent == ended[0].name and again.budget == 1
 
 
 def test_cutoffs_are_of_trials_that_got_there() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,14 +31,15 @@ from marl_sched.schedulers import get_scheduler
 from marl_sched.training.records import RunFolder
 from marl_sched.training.rllib import score_policy
 from marl_sched.training.trainer import as_score
-from marl_sched.tuning.feed import run_trials
+from marl_sched.tuning.feed import Feed, Reporter, run_trials, say_nothing
 from marl_sched.tuning.loggers import check_loggers
-from marl_sched.tuning.outcome import read_outcome
+from marl_sched.tuning.outcome import Outcome, read_outcome
 from marl_sched.tuning.page import known_pages, load_page
 from marl_sched.tuning.page import log as log_range
-from marl_sched.tuning.plan import Proposal
+from marl_sched.tuning.plan import Proposal, plan_of
 from marl_sched.tuning.run import Run, trial_config
 from marl_sched.tuning.sweep import run_sweep
+from marl_sched.tuning.trial import Job
 from tests.tuning import pages
 
 ROOT = Path(__file__).parents[2]
@@ -75,10 +77,17 @@ def test_every_page_in_the_folder_is_one() -> None:
 
 def test_a_trial_has_its_values_seed_and_budget() -> None:
     values = {"training.ppo.lr": 0.5, "env.reward.fairness": 0.25, "env.reward.slowdown": 0.75}
-    config = trial_config(settings(2, seed="7"), Proposal("t", values, seed=2, budget=3))
+    proposal = Proposal("t", values, seed=2, budget=3)
+    config = trial_config(settings(2, seed="7"), proposal, ("fairness", "slowdown"))
     assert config.training.ppo.lr == 0.5 and config.training.iterations == 6
     assert config.training.seed == 9 and config.seed == 7
     assert config.env.reward.completion_time == 0.0 and config.env.reward.slowdown == 0.75
+    # A weight that a case or a space names beside no simplex leaves the others as they are.
+    reward = trial_config(settings(2), Proposal("t", {"env.reward.energy": 0.5})).env.reward
+    assert reward.completion_time == 1.0 and reward.energy == 0.5
+    both = proposal.values | {"env.reward.energy": 0.5}
+    reward = trial_config(settings(2), Proposal("t", both), ("fairness", "slowdown")).env.reward
+    assert reward.completion_time == 0.0 and reward.energy == 0.5
 
 
 @pytest.mark.ray
@@ -291,7 +300,10 @@ def test_killed_and_started_again_ends_as_if_undisturbed(tmp_path: Path, which: 
         (["pbt", "--seeds", "2"], "--seeds"),
         (["baselines", "--minutes-per-trial", "1"], "--minutes-per-trial"),
         (["reward_weights", "--prefer", "speed=1"], "--prefer 'speed=1'"),
-        (["reward_weights", "--prefer", "deadline=1"], "nothing here is weighed by deadline"),
+        (
+            ["reward_weights", "--prefer", "deadline=1"],
+            "does not weigh deadline; it weighs",
+        ),
         (["ppo", "--address", "127.0.0.1:1"], "127.0.0.1:1"),
     ],
 )
@@ -395,3 +407,53 @@ def test_folders_of_others_and_changed_spaces_are_refused(tmp_path: Path) -> Non
     write_text(tmp_path / "run.json", "{}")
     with pytest.raises(UserError, match="holds a training run"):
         run_sweep(run)
+
+
+def test_what_followed_from_a_trial_that_ended_otherwise_has_to_go(tmp_path: Path) -> None:
+    """The folder of a trial of the first generation is deleted, and it is run again."""
+    run = Run(pages.PBT, settings(1), tmp_path)
+
+    def end(job: Job, jct_s: float) -> None:
+        figures = {"valid_avg_jct_s": jct_s}
+        outcome = Outcome(job.number, job.name, job.seed, job.values, "done", "", figures)
+        outcome.write(Path(job.folder))
+
+    def fresh() -> Feed:
+        return Feed(run, plan_of(run.sweep, 0, 4), Reporter(say_nothing))
+
+    feed = fresh()
+    for number in range(4):
+        end(feed.suggest(str(number))["job"], 100.0 + number)
+    again = fresh()
+    assert again.only_old() and len(again.all_outcomes()) == 4
+    first = run.trials / "generation_1_member_1"
+    shutil.rmtree(first)
+    feed = fresh()
+    job = feed.suggest("again")["job"]
+    assert job.folder == str(first)
+    end(job, 100.0)
+    assert fresh().only_old()  # as before: all that followed still does
+    end(job, 900.0)
+    words = (
+        "generation_2_member_1: ended under other values.* delete generation_2_member_1, "
+        "generation_2_member_2$"
+    )
+    with pytest.raises(UserError, match=words):
+        feed.suggest("next")
+    with pytest.raises(UserError, match=words):
+        fresh().only_old()
+
+
+def test_what_does_not_fit_is_said_as_it_is_however_tune_wraps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(*arguments: object) -> None:
+        try:
+            raise UserError("delete it")
+        except UserError:
+            raise TuneError("Traceback ..")  # noqa: B904  as Tune does
+
+    run: Any = Run(pages.SWEEP, settings(1), tmp_path)
+    monkeypatch.setattr("marl_sched.tuning.feed._fit", fit)
+    with pytest.raises(UserError, match="^delete it$"):
+        run_trials(run, run, [])

@@ -69,6 +69,10 @@ def test_a_poor_trial_ends_at_its_rung(tmp_path: Path, monkeypatch: pytest.Monke
     outcome = run_job(job(tmp_path / "good", cutoffs={"0.5000": 5.0}), lambda row: None)
     assert outcome.state == "done" and seen == [0, 1, 2, 3, 4]
     assert outcome.figures["network_percent"] == 1.0 and outcome.figures["valid_x"] == 1.0
+    assert outcome.budget == 0  # no checkpoint, nothing that a child could go on from
+    checkpoint = tmp_path / "kept" / "checkpoints" / "iter_4"
+    monkeypatch.setattr(RunFolder, "latest_checkpoint", lambda folder: checkpoint)
+    assert run_job(job(tmp_path / "kept", budget=3), lambda row: None).budget == 3
 
 
 @pytest.mark.usefixtures("no_games")
@@ -114,3 +118,20 @@ def test_a_loss_that_is_no_number_is_a_failure(
     outcome = run_job(job(tmp_path / "a"), lambda row: None)
     assert outcome.state == "failed"
     assert outcome.reason == "diverged: value_loss is nan in iteration 2"
+
+
+@pytest.mark.usefixtures("no_games")
+@pytest.mark.parametrize(
+    ("scores", "first"), [([0.0], "iteration"), ([0.0, None, None], "validation")]
+)
+def test_without_a_network_of_its_own_a_trial_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scores: list[float | None], first: str
+) -> None:
+    monkeypatch.setattr(trial, "train", playing(scores, []))
+    outcome = run_job(job(tmp_path / "ppo"), lambda row: None)
+    assert outcome.state == "failed" and outcome.figures == {}
+    assert outcome.reason == f"its time was over before its first {first}: it needs more of it"
+    # A scorer that learned nothing is the base, and is judged as that.
+    config = load_config(None, ["training.algo=es", "training.iterations=4"])
+    done = run_job(job(tmp_path / "es", config=config.model_dump(mode="json")), lambda row: None)
+    assert done.state == "done" and done.figures["valid_x"] == 1.0
