@@ -14,7 +14,7 @@ from marl_sched.config.env import (
 )
 from marl_sched.config.evaluation import EvaluationConfig
 from marl_sched.config.experiment import Config
-from marl_sched.config.load import load_config, merge, save_config, validate_config
+from marl_sched.config.load import load_config, merge, parse_config, save_config, validate_config
 from marl_sched.config.model import ModelConfig
 from marl_sched.config.sim import Placement, SimConfig
 from marl_sched.config.training import (
@@ -48,6 +48,7 @@ __all__ = [
     "WorkloadConfig",
     "load_config",
     "merge",
+    "parse_config",
     "save_config",
     "validate_config",
 ]
