@@ -14,6 +14,8 @@ from marl_sched.errors import UserError
 from marl_sched.workload import download
 from tests.cli.program import call
 
+OVERLAY = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+
 
 @pytest.fixture
 def crd_dir(shared_data: Path) -> Path:
@@ -182,6 +184,22 @@ def test_other_files_that_are_bad(name: str, text: str, line: int, message: str)
         ("foo: 1\n", 1, "neither for Kubernetes"),
         ("cluster_name: a\nprovider: {type: local}\ncluster_name: b\n", 3, "is there twice"),
         ("env_vars: {}\nexclude: []\n", 2, "do you mean excludes?"),
+        ("env_vars: {}\n1: []\n", 2, "1: unknown field"),
+        ("env_vars: {}\nyes: []\n", 2, "True: unknown field"),
+        ("env_vars: {}\n2020-01-01: []\n", 2, "2020-01-01: unknown field"),
+        ("env_vars: {}\n1: []\n1: []\n", 3, "is there twice"),
+        ("cluster_name: a\nprovider:\n  type: local\n  ~: 1\n", 4, "None: a name must be text"),
+        ("cluster_name: a\navailable_node_types: {b: {resources: {\n1: 2}}}\n", 3, "must be text"),
+        (f"{OVERLAY}1: a\n", 3, "1: unknown field"),
+        (f"{OVERLAY}patches:\n  - path: a\n    2: b\n", 5, "patches[0].2: unknown field"),
+        ("env_vars:\n  day: 2020-99-99\n", 2, "not YAML: '2020-99-99' is no timestamp"),
+        ("env_vars:\n  2020-99-99: a\n", 2, "not YAML: '2020-99-99' is no timestamp"),
+        ("env_vars:\n  a: !!bool maybe\n", 2, "not YAML: 'maybe' is no bool"),
+        ("env_vars:\n  ? [a]\n  : b\n", 2, "not YAML: found unhashable key"),
+        ("env_vars:\n  ? {a: b}\n  : c\n", 2, "not YAML: found unhashable key"),
+        ("env_vars:\n  a: &a [*a]\n", 2, "not YAML: is nested too deeply, or in itself"),
+        ("env_vars:\n  a: &a {b: *a}\n", 2, "not YAML: is nested too deeply, or in itself"),
+        ("env_vars: " + 2000 * "[", 1, "not YAML: is nested too deeply"),
     ],
 )
 def test_what_is_no_launch_file(text: str, line: int, message: str) -> None:
@@ -204,6 +222,11 @@ def test_the_program_ends_with_2_and_names_file_and_line(
     for path in (tmp_path / "none.yaml", tmp_path):
         seen = call(capsys, "cluster", "validate", path)
         assert seen.code == 2 and seen.err.count("\n") == 1 and seen.err.startswith("error: ")
+    odd = tmp_path / "odd.yaml"
+    odd.write_text("pip: [a]\nday: 2020-99-99\n")
+    seen = call(capsys, "cluster", "validate", odd, good)
+    assert seen.code == 2 and seen.out == f"{good}: good (ray up)\n"
+    assert seen.err == f"error: {odd}:2: not YAML: '2020-99-99' is no timestamp\n"
     binary = tmp_path / "a.yaml"
     binary.write_bytes(bytes(range(256)))
     # A file that cannot be read does not keep the others from being checked.
