@@ -158,6 +158,13 @@ def test_a_pod_with_an_open_dashboard(host: str | None, crd_dir: Path) -> None:
         ("Dockerfile", "# nothing\n", 1, "FROM: is missing"),
         ("Dockerfile", "RUN true\nFROM a\nENV RAY_AUTH_MODE=token\n", 1, "comes before FROM"),
         ("my.docker", "FROM a\nRUNN b \\\n  c\n", 2, "do you mean RUN?"),
+        ("Dockerfile", "\\\n", 1, "FROM: is missing"),
+        ("Dockerfile", "FROM a\n\\\n\\\nRUNN b\n", 2, "do you mean RUN?"),
+        ("Dockerfile", "FROM a\nRUN <<EOF\nls\n EOF\n", 2, "<<EOF: no line EOF ends it"),
+        ("Dockerfile", "FROM a\nRUN <<EOF\nls\nEOF\nRUNN b\n", 5, "do you mean RUN?"),
+        ("Dockerfile", "FROM a\nRUN <<EOF\nexport RAY_AUTH_TOKEN=1\nEOF\n", 2, "has the token"),
+        ("Dockerfile", "FROM a\nRUN cat <<<EOF\nls\n", 3, "ls: unknown instruction"),
+        ("Dockerfile", "FROM a\nRUN echo 'a <<EOF b'\nls\n", 3, "ls: unknown instruction"),
         ("a.txt", "hello\n", 1, "nothing here checks such a file"),
         ("kustomization.yaml",
          "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresource: [a]\n",
@@ -170,6 +177,24 @@ def test_a_pod_with_an_open_dashboard(host: str | None, crd_dir: Path) -> None:
 def test_other_files_that_are_bad(name: str, text: str, line: int, message: str) -> None:
     found = validate(Path(name), text).problems
     assert any(p.line == line and message in p.message for p in found), found
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "RUN <<EOF\npip install ray\n\n# no comment\nEOF",
+        "RUN <<-'END' bash -e\n\tls\n\tEND",
+        'RUN cat <<"A" > x && cat 3<<B \\\n  > y\none\nA\ntwo\nB\nUSER ray',
+        "COPY --chmod=755 <<EOF /start.sh\n#!/bin/sh\nls \\\nEOF",
+        "onbuild run <<EOF\nls\nEOF",
+        "\\\nRUN ls\n\\\n",
+        "RUN ls && \\\n\\\n  true",
+    ],
+)
+def test_what_a_dockerfile_may_have(lines: str) -> None:
+    text = f"FROM a\nENV RAY_AUTH_MODE=token\n{lines}\n"
+    assert validate(Path("Dockerfile"), text).problems == []
+    assert validate(Path("docker.file"), f"\\\n{text}").kinds == ["Dockerfile"]
 
 
 @pytest.mark.parametrize(
