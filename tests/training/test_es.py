@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +268,15 @@ def test_costs_against_the_base_by_hand() -> None:
     costs[0, :, 4] = 0.0, 2.0, 0.0  # the base misses no deadline: each counts as much as 100 %
     found = sequences.log_ratios(costs, one)
     np.testing.assert_allclose(found, [[np.log(1.0 - 0.75 * 0.2 + 0.25 * 2.0), 0.0]])
+
+
+def test_the_benchmark_of_the_signal_takes_families_too() -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "es_signal.py"
+    differences = runpy.run_path(str(script))["differences"]
+    for terms, size in (("", SIZE), ("completion_time,preemption", 3 * SIZE)):
+        config = settings(1, f"env.train_weights=[{terms}]")
+        found = differences(config, np.zeros(size), 0.1, 1, 0)
+        assert found.shape == (1, 24) and found.std() > 0.0
 
 
 def test_one_family_for_all_weights(tmp_path: Path) -> None:
