@@ -114,6 +114,8 @@ class Storage:
     def check(self, resume: bool, overwrite: bool) -> dict[str, int]:
         """What is here, after seeing, leaving nothing behind, that a run may be kept here.
 
+        Where there was nothing, an object store is left with the mark of an empty folder.
+
         Raises:
             UserError: when another run is here, or nothing can be written.
         """
