@@ -4,7 +4,7 @@
 
 For each sigma, 24 antithetic pairs of scorers around the last one of RUN, a folder of `train --algo
 es`, play the same sequences of its training. Prints the standard deviation of a sequence's
-difference within a pair, percent of the JCT, and the reliability of the mean over 8 sequences: the
+difference within a pair, percent of the cost, and the reliability of the mean over 8 sequences: the
 share of the variance between pairs that does not come from which sequences were drawn,
 extrapolated from the correlation of random halves (Spearman-Brown). Takes some minutes a sigma.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from marl_sched.config import Config, load_config
+from marl_sched.schedulers.family import SIZE
 from marl_sched.training.es import STATE, perturbations
 from marl_sched.training.records import RunFolder
 from marl_sched.training.sequences import draw, log_ratios, play
@@ -28,10 +29,14 @@ PAIRS, SPLITS, GENERATION = 24, 400, 8
 def differences(
     config: Config, theta: np.ndarray, sigma: float, sequences: int, seed: int
 ) -> np.ndarray:
-    """(S, PAIRS) float64: log cost of theta + sigma e less that of theta - sigma e."""
+    """(S, PAIRS) float64: log cost of theta + sigma e less that of theta - sigma e.
+
+    Args:
+        theta: as of `play`: of a family, what is moved is the scorer at a sequence's weights.
+    """
     rng = np.random.default_rng(seed)
     drawn = draw(config, "train", rng, sequences)
-    offsets = perturbations(rng.standard_normal((PAIRS, theta.size)), sigma)
+    offsets = perturbations(rng.standard_normal((PAIRS, SIZE)), sigma)
     found = []
     for sequence in drawn:
         logs = log_ratios(play(config, sequence, theta, offsets)[0][None], [sequence])[0]

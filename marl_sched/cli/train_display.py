@@ -124,8 +124,8 @@ class Reporter:
 def say_what_was_gained(settings: Config, result: TrainResult, classic: dict[str, float]) -> None:
     """Print what came out on validation, and of which stage; run.json keeps the baselines.
 
-    The baselines are judged on the same episodes; where the reward is not completion time alone,
-    theirs is JCT all the same.
+    The baselines' JCTs are of the same episodes; they are named here where what was trained for is
+    JCT too.
     """
     base, algo = settings.env.base, settings.training.algo.upper()
     gained, warm = result.best_validation, result.warm_start_validation
@@ -138,7 +138,9 @@ def say_what_was_gained(settings: Config, result: TrainResult, classic: dict[str
     against = against_base(classic, base)
     folder = RunFolder(result.out)
     folder.write_run(baselines_validation=against)
-    if settings.training.algo != "es":
+    env = settings.env
+    jct_alone = env.reward.only_completion_time and not env.train_weights
+    if settings.training.algo != "es" and jct_alone:
         best = min(against, key=lambda name: against[name])
         text += f". Best baseline there: {best} {against[best]:+.2f}"
     record = folder.read_run()

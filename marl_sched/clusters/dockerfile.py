@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -15,6 +16,9 @@ INSTRUCTIONS = tuple(
 )
 """Of Docker's reference (BuildKit 0.20)."""
 
+_HEREDOC = re.compile(r"\d*<<(-?)([^<]+)")
+"""A word after which the lines up to a delimiter belong to RUN, COPY or ADD; as BuildKit has it."""
+
 _IMAGE = re.compile(r"rayproject/ray(?:-ml)?:(\d+\.\d+\.\d+)")
 
 
@@ -24,14 +28,14 @@ def is_one(path: Path, text: str) -> bool:
         return True
     if path.suffix in (".yaml", ".yml"):
         return False
-    instructions = _instructions(text)
+    instructions, _ = _instructions(text)
     return bool(instructions) and re.match(r"(FROM|ARG)\s", instructions[0][1]) is not None
 
 
 def problems(text: str) -> list[Problem]:
     """What is wrong with a Dockerfile."""
     found, token, start = [], False, False
-    instructions = _instructions(text)
+    instructions, awaited = _instructions(text)
     names = [words.split(None, 1)[0].upper() for _, words in instructions]
     for (line, words), name in zip(instructions, names, strict=True):
         if name not in INSTRUCTIONS:
@@ -53,6 +57,9 @@ def problems(text: str) -> list[Problem]:
             token = token or re.search(r"\bRAY_AUTH_MODE[= ][\"']?token\b", words) is not None
         if re.search(r"\bRAY_AUTH_TOKEN\b", words):
             found.append(Problem(line, "RAY_AUTH_TOKEN: whoever has the image has the token"))
+    if awaited:
+        message = f"<<{awaited[0][1]}: no line {awaited[0][1]} ends it"
+        found.append(Problem(instructions[-1][0], message))
     if "FROM" not in names:
         found.append(Problem(1, "FROM: is missing"))
     elif not token:
@@ -60,18 +67,39 @@ def problems(text: str) -> list[Problem]:
     return found
 
 
-def _instructions(text: str) -> list[tuple[int, str]]:
-    """Line of each instruction, and its words, continued lines joined."""
+def _instructions(text: str) -> tuple[list[tuple[int, str]], list[tuple[bool, str]]]:
+    """Line of each instruction, and its words, continued lines and heredocs joined; and the
+    `_delimiters` still awaited at the end."""
     found: list[tuple[int, str]] = []
-    continued = False
+    continued, awaited = False, list[tuple[bool, str]]()
     for number, line in enumerate(text.splitlines(), start=1):
+        if awaited:
+            tabs, delimiter = awaited[0]
+            if (line.lstrip("\t") if tabs else line) == delimiter:
+                awaited.pop(0)
+            else:
+                found[-1] = (found[-1][0], f"{found[-1][1]} {line}")
+            continue
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             continue
         words = stripped.removesuffix("\\")
         if continued:
-            found[-1] = (found[-1][0], f"{found[-1][1]} {words}")
+            found[-1] = (found[-1][0], f"{found[-1][1]} {words}".strip())
         else:
             found.append((number, words))
         continued = stripped.endswith("\\")
-    return found
+        if not continued:
+            awaited = _delimiters(found[-1][1])
+    return [(number, words) for number, words in found if words], awaited
+
+
+def _delimiters(words: str) -> list[tuple[bool, str]]:
+    """Of an instruction's heredocs: whether tabs before it do not count, and the delimiter."""
+    if not re.match(r"(ONBUILD\s+)?(RUN|COPY|ADD)\s", words, re.IGNORECASE):
+        return []
+    try:
+        matches = map(_HEREDOC.fullmatch, shlex.split(words, posix=False))
+    except ValueError:  # a quote without its other one
+        return []
+    return [(bool(one[1]), re.sub("[\"']", "", one[2])) for one in matches if one is not None]

@@ -16,6 +16,7 @@ from marl_sched.clusters.located import (
     Problem,
     dotted,
     leaves,
+    odd_names,
     schema_problems,
     unknown,
 )
@@ -38,6 +39,9 @@ def cluster_problems(document: Document) -> list[Problem]:
     description of a machine where its library is installed, and a Ray without authentication."""
     import jsonschema
 
+    odd = list(odd_names(document.value, (), document))
+    if odd:
+        return odd
     found = schema_problems(
         jsonschema.Draft7Validator(_schema()).iter_errors(document.value), document
     )

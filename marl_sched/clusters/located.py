@@ -8,6 +8,10 @@ from difflib import get_close_matches
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
+
+DEEPEST = 100
+"""Levels of nesting; far more than any launch file has, and what holds itself has no end."""
 
 Path = tuple[str | int, ...]
 """Keys and positions that lead from a document's root to a value."""
@@ -52,11 +56,25 @@ def parse(text: str) -> tuple[list[Document], list[Problem]]:
         mark = getattr(error, "problem_mark", None)
         line = 1 if mark is None else mark.line + 1
         problems.append(Problem(line, f"not YAML: {getattr(error, 'problem', None) or error}"))
+    except RecursionError:
+        problems.append(Problem(1, "not YAML: is nested too deeply"))
     return documents, problems
 
 
+class _Loader(yaml.SafeLoader):
+    """Says which value it cannot make, such as the date 2020-99-99, and where."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            kind = node.tag.rpartition(":")[2]
+            message = f"{str(node.value)[:60]!r} is no {kind}"
+            raise ConstructorError(None, None, message, node.start_mark) from None
+
+
 def _value(node: yaml.Node) -> Any:
-    loader = yaml.SafeLoader("")
+    loader = _Loader("")
     try:
         return loader.construct_document(node)
     finally:
@@ -64,18 +82,32 @@ def _value(node: yaml.Node) -> Any:
 
 
 def _walk(node: yaml.Node, path: Path, lines: dict[Path, int]) -> Iterator[Problem]:
-    """Note the lines below `node`; a key that is there twice is a problem."""
+    """Note the lines below `node`; a key that is there twice is a problem.
+
+    Raises:
+        ConstructorError: when `node` holds itself.
+    """
+    if len(path) > DEEPEST:
+        raise ConstructorError(None, None, "is nested too deeply, or in itself", node.start_mark)
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             lines[(*path, index)] = item.start_mark.line + 1
             yield from _walk(item, (*path, index), lines)
     elif isinstance(node, yaml.MappingNode):
         for key, item in node.value:
-            name, line = key.value, key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # `_value` refuses it
+            name, line = _name(key), key.start_mark.line + 1
             if (*path, name) in lines:
                 yield Problem(line, f"{dotted((*path, name))}: is there twice")
             lines[(*path, name)] = line
             yield from _walk(item, (*path, name), lines)
+
+
+def _name(key: yaml.ScalarNode) -> Any:
+    """A key as the document's value has it: not all are text."""
+    plain = key.tag.rpartition(":")[2] in ("str", "merge", "value")
+    return key.value if plain else _value(key)
 
 
 def dotted(path: Iterable[str | int]) -> str:
@@ -98,11 +130,27 @@ def leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
         yield path, value
 
 
-def unknown(path: Path, name: str, known: Iterable[str], document: Document) -> Problem:
-    """The problem of a field `name`, which a mapping at `path` must not have."""
-    near = get_close_matches(name, list(known), n=1)
+def odd_names(value: Any, path: Path, document: Document) -> Iterator[Problem]:
+    """Names in mappings that are no text, which no JSON schema can judge."""
+    pairs: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, list):
+        pairs = enumerate(value)
+    elif isinstance(value, dict):
+        pairs = value.items()
+        for name in value:
+            if not isinstance(name, str):
+                where = dotted((*path, str(name)))
+                yield Problem(document.line((*path, name)), f"{where}: a name must be text")
+    for name, item in pairs:
+        yield from odd_names(item, (*path, name), document)
+
+
+def unknown(path: Path, name: Any, known: Iterable[str], document: Document) -> Problem:
+    """The problem of a field `name`, any value of YAML, which a mapping at `path` must not have."""
+    near = get_close_matches(str(name), list(known), n=1)
     hint = f"; do you mean {near[0]}?" if near else ""
-    return Problem(document.line((*path, name)), f"{dotted((*path, name))}: unknown field{hint}")
+    where = dotted((*path, str(name)))
+    return Problem(document.line((*path, name)), f"{where}: unknown field{hint}")
 
 
 def schema_problems(errors: Iterable[Any], document: Document) -> list[Problem]:

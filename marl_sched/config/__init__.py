@@ -14,7 +14,14 @@ from marl_sched.config.env import (
 )
 from marl_sched.config.evaluation import EvaluationConfig
 from marl_sched.config.experiment import Config
-from marl_sched.config.load import flat, load_config, merge, save_config, validate_config
+from marl_sched.config.load import (
+    flat,
+    load_config,
+    merge,
+    parse_config,
+    save_config,
+    validate_config,
+)
 from marl_sched.config.model import ModelConfig
 from marl_sched.config.sim import Placement, SimConfig
 from marl_sched.config.training import (
@@ -49,6 +56,7 @@ __all__ = [
     "flat",
     "load_config",
     "merge",
+    "parse_config",
     "save_config",
     "validate_config",
 ]

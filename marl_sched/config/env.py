@@ -33,6 +33,11 @@ class RewardWeights(Section):
             raise ValueError("at least one reward weight must be positive")
         return self
 
+    @property
+    def only_completion_time(self) -> bool:
+        """Whether what they weigh is the mean JCT alone."""
+        return [term for term, weight in self if weight > 0] == ["completion_time"]
+
 
 class EnvConfig(Section):
     """The multi-agent scheduling game."""

@@ -14,6 +14,10 @@ from marl_sched.config.experiment import Config
 from marl_sched.errors import UserError
 from marl_sched.files import write_text
 
+_UNREADABLE = (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+"""What PyYAML raises: the others than its own for values that their type does not have (a 99th
+month, `!!bool 3`) and for what is nested too deeply."""
+
 
 def load_config(
     file: Path | None = None,
@@ -27,13 +31,25 @@ def load_config(
         UserError: naming the file or key, what is wrong with it, and what is known there.
     """
     data: dict[str, Any] = {}
-    merge(data, defaults or {})
+    given = [defaults or {}]
     if file is not None:
-        merge(data, _read_yaml(file))
-    for override in overrides:
-        merge(data, _parse_override(override))
-    merge(data, options or {})
+        given.append(_read_yaml(file))
+    given += [*map(_parse_override, overrides), options or {}]
+    try:
+        for settings in given:
+            merge(data, settings)
+    except RecursionError:
+        raise UserError("configuration: a section of settings is within itself") from None
     return validate_config(data, where=str(file) if file is not None else "configuration")
+
+
+def parse_config(text: str, where: str) -> Config:
+    """What `save_config` wrote; `where` names it in errors.
+
+    Raises:
+        UserError: as `load_config`.
+    """
+    return validate_config(_parse_settings(text, where), where)
 
 
 def validate_config(data: dict[str, Any], where: str = "configuration") -> Config:
@@ -92,18 +108,29 @@ def flat(data: Mapping[str, Any], separator: str = ".", prefix: str = "") -> dic
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise UserError(f"configuration file {file}: no such file")
+    where = f"configuration file {file}"
+    if file.is_dir():
+        raise UserError(f"{where}: is a folder; name the file in it")
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"configuration file {file}: not YAML: {' '.join(str(error).split())}"
-        ) from None
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{where}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{where}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not YAML: {error}") from None
+    return _parse_settings(text, where)
+
+
+def _parse_settings(text: str, where: str) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(text)
+    except _UNREADABLE as error:
+        raise UserError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise UserError(f"configuration file {file}: needs settings as 'key: value' lines")
+        raise UserError(f"{where}: needs settings as 'key: value' lines")
     return data
 
 
@@ -113,7 +140,7 @@ def _parse_override(text: str) -> dict[str, Any]:
         raise UserError(f"--set {text!r}: write it as key=value, for example --set sim.round_s=300")
     try:
         parsed: Any = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except _UNREADABLE:
         parsed = value
     for part in reversed(key.strip().split(".")):
         parsed = {part: parsed}

@@ -47,7 +47,8 @@ class Manifest:
     """Nothing did better on validation: the policy takes the base schedule."""
     iteration: int
     validation: float | None
-    """Mean JCT against the base schedule on validation episodes, percent; negative = shorter."""
+    """Cost, as `env.reward` weighs it (by default mean JCT), against the base schedule on
+    validation episodes, percent; negative = less."""
     config: dict[str, Any]
     versions: dict[str, str] = field(default_factory=dict)
     format: str = FORMAT

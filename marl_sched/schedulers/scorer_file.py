@@ -47,7 +47,8 @@ class ScorerRecord:
     iteration: int
     """0: nothing did better than the base on validation."""
     validation: float
-    """Mean JCT against the base on validation sequences, percent; negative = shorter."""
+    """Cost, as `env.reward` weighs it (by default mean JCT), against the base on validation
+    sequences, percent; negative = less."""
     config: dict[str, Any]
     fallback: dict[str, float]
     """Parameters of the index that decides alone in states unlike those of training."""

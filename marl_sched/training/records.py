@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from marl_sched.config import Config, flat, load_config, save_config
+from marl_sched.config import Config, flat, load_config, parse_config, save_config
 from marl_sched.errors import UserError
 from marl_sched.files import check_folder, write_text
 from marl_sched.schedulers.scorer_file import is_scorer, load_scorer
@@ -89,14 +89,14 @@ class RunFolder:
         """Make the folder ready; the checkpoint to continue from, if any.
 
         Raises:
-            UserError: when it holds another run, or cannot be written.
+            UserError: as `check`.
         """
+        self.check(config, resume, overwrite)
         checkpoint = self.latest_checkpoint()
         if self.storage is not None:
             local = None if checkpoint is None else _iteration(checkpoint)
             self.storage.prepare(self.out, local, resume, overwrite)
             checkpoint = self.latest_checkpoint()
-        self.check(config, resume, overwrite)
         if not resume and self._holds_a_run():
             self._clear()
             checkpoint = None
@@ -107,44 +107,35 @@ class RunFolder:
         return checkpoint
 
     def check(self, config: Config, resume: bool, overwrite: bool) -> None:
-        """See, leaving nothing behind, that a run may be kept in the folder.
+        """See, leaving nothing behind, that a run may be kept in the folder and in its storage.
 
         Raises:
-            UserError: when it holds another run, or cannot be written.
+            UserError: when one of them holds another run, or cannot be written.
         """
+        saved = self.out / "config.yaml"
         if resume:
-            self._check_same(config)
+            if saved.is_file():
+                _check_same(config, load_config(saved), str(saved), "--out")
         elif self._holds_a_run() and not overwrite:
             raise UserError(
                 f"{self.out}: holds a run already; continue it with --resume auto, or "
                 "choose another --out"
             )
         check_folder(self.out)
+        if self.storage is not None:
+            self.storage.check(resume, overwrite)
+            where = f"--storage {self.storage.uri}: {saved.name}"
+            text = self.storage.read(saved.name) if resume else None
+            if text is not None:
+                _check_same(config, parse_config(text, where), where, "--storage")
 
     def _holds_a_run(self) -> bool:
         return (self.out / "run.json").exists() or self.latest_checkpoint() is not None
 
-    def _check_same(self, config: Config) -> None:
-        path = self.out / "config.yaml"
-        if not path.is_file():
-            return
-        before = flat(load_config(path).model_dump(mode="json"))
-        now = flat(config.model_dump(mode="json"))
-        for key, value in now.items():
-            section, _, name = key.rpartition(".")
-            if section == "training" and name in _FREE_ON_RESUME:
-                continue
-            if key.startswith("evaluation.") or before.get(key) == value:
-                continue
-            raise UserError(
-                f"{path}: {key} was {before.get(key)!r} and now is {value!r}; resume with the "
-                "run's own settings, or choose another --out"
-            )
-
     def _clear(self) -> None:
         for folder in (self.checkpoints, self.best, self.network, self.base):
             shutil.rmtree(folder, ignore_errors=True)
-        for name in ("metrics.csv", "run.json", "config.yaml"):
+        for name in ("metrics.csv", "run.json", "config.yaml", "evaluation.json"):
             (self.out / name).unlink(missing_ok=True)
 
     def warm_start(self) -> tuple[int, float] | None:
@@ -217,6 +208,26 @@ class RunFolder:
         """What run.json says; empty without one."""
         path = self.out / "run.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _check_same(config: Config, saved: Config, where: str, option: str) -> None:
+    """Refuse to go on, with other settings, from a run with the settings `saved`.
+
+    Args:
+        where: they were read.
+        option: that chose the place.
+    """
+    before = flat(saved.model_dump(mode="json"))
+    for key, value in flat(config.model_dump(mode="json")).items():
+        section, _, name = key.rpartition(".")
+        if section == "training" and name in _FREE_ON_RESUME:
+            continue
+        if key.startswith("evaluation.") or before.get(key) == value:
+            continue
+        raise UserError(
+            f"{where}: {key} was {before.get(key)!r} and now is {value!r}; resume with the "
+            f"run's own settings, or choose another {option}"
+        )
 
 
 def _iteration(checkpoint: Path) -> int:

@@ -165,9 +165,8 @@ def check_places(config: Config, out: Path, storage: str | None, resume: bool) -
     Raises:
         UserError: when `out` or `storage` holds another run, or cannot be written.
     """
-    RunFolder(out).check(_looking_ahead(config), resume, overwrite=False)
-    if storage is not None:
-        Storage(storage).check(resume, overwrite=False)
+    folder = RunFolder(out, None if storage is None else Storage(storage))
+    folder.check(_looking_ahead(config), resume, overwrite=False)
 
 
 def _session(config: Config, address: str | None) -> AbstractContextManager[None]:

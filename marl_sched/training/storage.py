@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from marl_sched.errors import UserError
+from marl_sched.errors import UserError, WriteError
 from marl_sched.files import check_folder
 
 LAST = "progress.json"
@@ -69,6 +69,22 @@ class Storage:
             if info.is_file and not info.base_name.endswith(".part")
         }
 
+    def read(self, name: str) -> str | None:
+        """Text of a file below the root; None without one.
+
+        Raises:
+            UserError: when it cannot be had, or is no text.
+        """
+        from pyarrow import fs
+
+        try:
+            if self._fs.get_file_info(self._at(name)).type != fs.FileType.File:
+                return None
+            with self._fs.open_input_stream(self._at(name)) as source:
+                return str(source.read(), "utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise self._unusable(error) from None
+
     def latest_iteration(self, files: Iterable[str]) -> int | None:
         """Of the newest whole checkpoint among `files`."""
         found = [
@@ -96,7 +112,9 @@ class Storage:
             self._remove(there)
 
     def check(self, resume: bool, overwrite: bool) -> dict[str, int]:
-        """What is here, after seeing that a run may be kept here.
+        """What is here, after seeing, leaving nothing behind, that a run may be kept here.
+
+        Where there was nothing, an object store is left with the mark of an empty folder.
 
         Raises:
             UserError: when another run is here, or nothing can be written.
@@ -195,9 +213,13 @@ class Storage:
             folder = folder.parent
 
     def _check_writable(self) -> None:
+        if not self._whole:
+            try:
+                check_folder(Path(self._root))
+            except WriteError as error:
+                raise self._unusable(error) from None
+            return
         try:
-            if not self._whole:
-                self._fs.create_dir(self._root, recursive=True)
             with self._fs.open_output_stream(self._at(".writable.part")) as sink:
                 sink.write(b"")
             self._fs.delete_file(self._at(".writable.part"))

@@ -18,7 +18,8 @@ class Candidate(Protocol):
     """Whether it has to be clearly better than what it would replace, see `Score`."""
 
     def score(self) -> Score | float:
-        """Mean JCT against the base schedule on validation, percent; lower wins."""
+        """Cost, as `env.reward` weighs it (by default mean JCT), against the base schedule on
+        validation, percent; lower wins."""
 
     def save(self, folder: Path, score: float) -> None:
         """Write it, with its score on record; a reader sees all old or all new files."""

@@ -14,6 +14,8 @@ from marl_sched.errors import UserError
 from marl_sched.workload import download
 from tests.cli.program import call
 
+OVERLAY = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+
 
 @pytest.fixture
 def crd_dir(shared_data: Path) -> Path:
@@ -156,6 +158,13 @@ def test_a_pod_with_an_open_dashboard(host: str | None, crd_dir: Path) -> None:
         ("Dockerfile", "# nothing\n", 1, "FROM: is missing"),
         ("Dockerfile", "RUN true\nFROM a\nENV RAY_AUTH_MODE=token\n", 1, "comes before FROM"),
         ("my.docker", "FROM a\nRUNN b \\\n  c\n", 2, "do you mean RUN?"),
+        ("Dockerfile", "\\\n", 1, "FROM: is missing"),
+        ("Dockerfile", "FROM a\n\\\n\\\nRUNN b\n", 2, "do you mean RUN?"),
+        ("Dockerfile", "FROM a\nRUN <<EOF\nls\n EOF\n", 2, "<<EOF: no line EOF ends it"),
+        ("Dockerfile", "FROM a\nRUN <<EOF\nls\nEOF\nRUNN b\n", 5, "do you mean RUN?"),
+        ("Dockerfile", "FROM a\nRUN <<EOF\nexport RAY_AUTH_TOKEN=1\nEOF\n", 2, "has the token"),
+        ("Dockerfile", "FROM a\nRUN cat <<<EOF\nls\n", 3, "ls: unknown instruction"),
+        ("Dockerfile", "FROM a\nRUN echo 'a <<EOF b'\nls\n", 3, "ls: unknown instruction"),
         ("a.txt", "hello\n", 1, "nothing here checks such a file"),
         ("kustomization.yaml",
          "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresource: [a]\n",
@@ -171,6 +180,24 @@ def test_other_files_that_are_bad(name: str, text: str, line: int, message: str)
 
 
 @pytest.mark.parametrize(
+    "lines",
+    [
+        "RUN <<EOF\npip install ray\n\n# no comment\nEOF",
+        "RUN <<-'END' bash -e\n\tls\n\tEND",
+        'RUN cat <<"A" > x && cat 3<<B \\\n  > y\none\nA\ntwo\nB\nUSER ray',
+        "COPY --chmod=755 <<EOF /start.sh\n#!/bin/sh\nls \\\nEOF",
+        "onbuild run <<EOF\nls\nEOF",
+        "\\\nRUN ls\n\\\n",
+        "RUN ls && \\\n\\\n  true",
+    ],
+)
+def test_what_a_dockerfile_may_have(lines: str) -> None:
+    text = f"FROM a\nENV RAY_AUTH_MODE=token\n{lines}\n"
+    assert validate(Path("Dockerfile"), text).problems == []
+    assert validate(Path("docker.file"), f"\\\n{text}").kinds == ["Dockerfile"]
+
+
+@pytest.mark.parametrize(
     ("text", "line", "message"),
     [
         ("a: [1\nb: 2", 2, "not YAML"),
@@ -182,6 +209,22 @@ def test_other_files_that_are_bad(name: str, text: str, line: int, message: str)
         ("foo: 1\n", 1, "neither for Kubernetes"),
         ("cluster_name: a\nprovider: {type: local}\ncluster_name: b\n", 3, "is there twice"),
         ("env_vars: {}\nexclude: []\n", 2, "do you mean excludes?"),
+        ("env_vars: {}\n1: []\n", 2, "1: unknown field"),
+        ("env_vars: {}\nyes: []\n", 2, "True: unknown field"),
+        ("env_vars: {}\n2020-01-01: []\n", 2, "2020-01-01: unknown field"),
+        ("env_vars: {}\n1: []\n1: []\n", 3, "is there twice"),
+        ("cluster_name: a\nprovider:\n  type: local\n  ~: 1\n", 4, "None: a name must be text"),
+        ("cluster_name: a\navailable_node_types: {b: {resources: {\n1: 2}}}\n", 3, "must be text"),
+        (f"{OVERLAY}1: a\n", 3, "1: unknown field"),
+        (f"{OVERLAY}patches:\n  - path: a\n    2: b\n", 5, "patches[0].2: unknown field"),
+        ("env_vars:\n  day: 2020-99-99\n", 2, "not YAML: '2020-99-99' is no timestamp"),
+        ("env_vars:\n  2020-99-99: a\n", 2, "not YAML: '2020-99-99' is no timestamp"),
+        ("env_vars:\n  a: !!bool maybe\n", 2, "not YAML: 'maybe' is no bool"),
+        ("env_vars:\n  ? [a]\n  : b\n", 2, "not YAML: found unhashable key"),
+        ("env_vars:\n  ? {a: b}\n  : c\n", 2, "not YAML: found unhashable key"),
+        ("env_vars:\n  a: &a [*a]\n", 2, "not YAML: is nested too deeply, or in itself"),
+        ("env_vars:\n  a: &a {b: *a}\n", 2, "not YAML: is nested too deeply, or in itself"),
+        ("env_vars: " + 2000 * "[", 1, "not YAML: is nested too deeply"),
     ],
 )
 def test_what_is_no_launch_file(text: str, line: int, message: str) -> None:
@@ -204,6 +247,11 @@ def test_the_program_ends_with_2_and_names_file_and_line(
     for path in (tmp_path / "none.yaml", tmp_path):
         seen = call(capsys, "cluster", "validate", path)
         assert seen.code == 2 and seen.err.count("\n") == 1 and seen.err.startswith("error: ")
+    odd = tmp_path / "odd.yaml"
+    odd.write_text("pip: [a]\nday: 2020-99-99\n")
+    seen = call(capsys, "cluster", "validate", odd, good)
+    assert seen.code == 2 and seen.out == f"{good}: good (ray up)\n"
+    assert seen.err == f"error: {odd}:2: not YAML: '2020-99-99' is no timestamp\n"
     binary = tmp_path / "a.yaml"
     binary.write_bytes(bytes(range(256)))
     # A file that cannot be read does not keep the others from being checked.

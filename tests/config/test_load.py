@@ -41,6 +41,7 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
         (["sim.rounds=3"], r"unknown setting 'sim.rounds'; known in sim: charge_first_start, "),
         (["speed=3"], r"unknown setting 'speed'; known in the configuration: cluster, "),
         (["sim.round_s=0"], r"setting sim.round_s=0: Input should be greater than 0"),
+        (["env=&a {b: *a}"], r"configuration: a section of settings is within itself"),
         (["seed=1", "seed.x=2"], r"setting 'seed' is a section of settings, not 1"),
         (["=3"], r"--set '=3': write it as key=value"),
         (["workload.split=[0.5, 0.2, 0.2]"], r"setting workload=.*: split must sum to 1"),
@@ -51,6 +52,37 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
 def test_bad_settings_are_named(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_config(overrides=overrides)
+
+
+@pytest.mark.parametrize(
+    "value", ["2020-99-99", "!!bool maybe", "!!timestamp soon", "!!int many", "[" * 5000]
+)
+def test_a_value_that_yaml_cannot_make_is_text(value: str) -> None:
+    assert load_config(overrides=[f"cluster={value}"]).cluster == value
+
+
+@pytest.mark.parametrize("value", ["2020-99-99", "!!bool maybe", "!!timestamp soon", "[" * 5000])
+def test_a_file_with_such_a_value_is_named(value: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"cluster: {value}\n")
+    with pytest.raises(UserError, match=rf"configuration file {file}: not YAML: .+"):
+        load_config(file)
+
+
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"configuration file .*: is a folder"):
+        load_config(tmp_path)
+    with pytest.raises(UserError, match=r"configuration file .*: no such file"):
+        load_config(tmp_path / "mine.yaml")
+
+    def refuse(self: Path, encoding: str) -> str:  # an administrator may read every file
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(UserError, match=r"mine.yaml: cannot be read: Permission denied"):
+        load_config(tmp_path / "mine.yaml")
 
 
 def test_an_error_names_where_it_comes_from() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,14 @@ def test_costs_against_the_base_by_hand() -> None:
     costs[0, :, 4] = 0.0, 2.0, 0.0  # the base misses no deadline: each counts as much as 100 %
     found = sequences.log_ratios(costs, one)
     np.testing.assert_allclose(found, [[np.log(1.0 - 0.75 * 0.2 + 0.25 * 2.0), 0.0]])
+
+
+def test_the_benchmark_of_the_signal_takes_families_too() -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "es_signal.py"
+    differences = runpy.run_path(str(script))["differences"]
+    config = settings(1, "env.train_weights=[completion_time, preemption]")
+    found = differences(config, np.zeros(3 * SIZE), 0.1, 1, 0)
+    assert found.shape == (1, 24) and found.std() > 0.0
 
 
 def test_one_family_for_all_weights(tmp_path: Path) -> None:

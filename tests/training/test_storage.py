@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from marl_sched.config import Config, load_config, save_config
 from marl_sched.errors import UserError
+from marl_sched.training.records import RunFolder
+from marl_sched.training.run import check_places
 from marl_sched.training.storage import Storage
 
 
@@ -171,3 +174,70 @@ def test_nothing_to_fetch(uri: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing is there"):
         Storage(uri).fetch(tmp_path / "back")
     assert not os.path.exists(tmp_path / "back")
+
+
+def run_of(out: Path, seed: int, iteration: int) -> Config:
+    """A run's folder, and what it was trained with."""
+    config = load_config(overrides=[f"seed={seed}", "env.credit=lookahead"])
+    write(out, iteration, f"seed{seed}-")
+    save_config(config, out / "config.yaml")
+    (out / "best").mkdir()
+    (out / "best" / "manifest.json").write_text(f"{seed}")
+    return config
+
+
+@pytest.mark.parametrize(("mine", "other"), [(5, 10), (10, 5), (5, 5)])
+def test_a_run_does_not_go_on_with_the_storage_of_another(
+    mine: int, other: int, uri: str, tmp_path: Path
+) -> None:
+    out, foreign, back = tmp_path / "out", tmp_path / "foreign", tmp_path / "back"
+    config = run_of(out, 1, mine)
+    run_of(foreign, 2, other)
+    Storage(uri).finish(foreign)
+    before = contents(out)
+    wrong = r"^--storage .*: config.yaml: seed was 2 and now is 1; .* another --storage$"
+    with pytest.raises(UserError, match=wrong):
+        RunFolder(out, Storage(uri)).prepare(config, resume=True, overwrite=False)
+    with pytest.raises(UserError, match=wrong):
+        check_places(config, out, uri, resume=True)
+    assert contents(out) == before
+    Storage(uri).fetch(back)
+    assert contents(back) == contents(foreign)
+
+
+@pytest.mark.parametrize(("here", "there"), [(5, 10), (10, 5)])
+def test_a_run_goes_on_with_its_own_storage(
+    here: int, there: int, uri: str, tmp_path: Path
+) -> None:
+    out, kept = tmp_path / "out", tmp_path / "kept"
+    run_of(out, 1, here)
+    config = run_of(kept, 1, there)
+    Storage(uri).finish(kept)
+    longer = config.model_copy(
+        update={"training": config.training.model_copy(update={"iterations": 99})}
+    )
+    found = RunFolder(out, Storage(uri)).prepare(longer, resume=True, overwrite=False)
+    assert found == out / "checkpoints" / "iter_10"
+
+
+def test_settings_in_the_storage_that_cannot_be_read(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    for data in (b"\xff\xfe", b"a: [1\n", b"unknown: 1\n"):
+        (shared / "config.yaml").write_bytes(data)
+        with pytest.raises(UserError, match="--storage"):
+            check_places(Config(), tmp_path / "out", str(shared), resume=True)
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_seeing_that_a_run_can_be_kept_leaves_nothing(resume: bool, tmp_path: Path) -> None:
+    check_places(Config(), tmp_path / "runs" / "out", str(tmp_path / "far" / "one"), resume)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_is_replaced_leaves_nothing_of_the_former(tmp_path: Path) -> None:
+    config = run_of(tmp_path, 1, 5)
+    (tmp_path / "evaluation.json").write_text("{}")
+    (tmp_path / "notes.txt").write_text("the user's own")
+    assert RunFolder(tmp_path).prepare(config, resume=False, overwrite=True) is None
+    assert set(contents(tmp_path)) == {"config.yaml", "notes.txt"}

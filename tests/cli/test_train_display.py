@@ -1,0 +1,36 @@
+"""What `train` says at its end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from marl_sched.cli.train_display import say_what_was_gained
+from marl_sched.config import load_config
+from marl_sched.training.run import TrainResult
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ((), True),
+        (("env.reward.completion_time=3",), True),
+        (("training.algo=es",), False),
+        (("env.reward.fairness=0.5",), False),
+        (("env.reward={completion_time: 0, energy: 1}",), False),
+        (("env.train_weights=[completion_time, fairness]",), False),
+    ],
+)
+def test_baselines_are_compared_where_the_score_is_jct(
+    more: tuple[str, ...], named: bool, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    settings = load_config(overrides=["env.base=srtf", *more])
+    result = TrainResult(tmp_path, 9, 100, 1.0, best_iteration=8, best_validation=-4.0)
+    say_what_was_gained(settings, result, {"srtf": 100.0, "fcfs": 150.0, "las": 98.0})
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "kept, on validation: -4.00 % of srtf (iteration 8)" in printed
+    assert ("Best baseline there: las -2.00" in printed) == named
+    kept = json.loads((tmp_path / "run.json").read_text())["baselines_validation"]
+    assert kept == pytest.approx({"srtf": 0.0, "fcfs": 50.0, "las": -2.0})
