@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -92,17 +92,40 @@ def print_summary(title: str, summary: dict[str, float]) -> None:
     out.print(table)
 
 
-def print_comparison(title: str, report: dict[str, Any], mark: str | None = None) -> None:
+_OF_TERMS = {
+    "fairness": ("unfair_fraction", "unfair"),
+    "utilisation": ("gpu_useful_fraction", "useful"),
+    "deadline": ("num_deadlines_missed", "missed"),
+}
+"""Term of the reward -> the metric that shows it, where `COMPARED` has none."""
+
+
+def compared(weights: Mapping[str, float]) -> dict[str, str]:
+    """Columns that show what was trained for: its weightiest term takes the place of p99."""
+    weighty = max((w, term) for term, w in weights.items() if w > 0)[1]
+    if weighty not in _OF_TERMS:
+        return COMPARED
+    metric, heading = _OF_TERMS[weighty]
+    return {metric if m == "p99_jct_s" else m: heading if m == "p99_jct_s" else h
+            for m, h in COMPARED.items()}  # fmt: skip
+
+
+def print_comparison(
+    title: str,
+    report: dict[str, Any],
+    mark: str | None = None,
+    columns: Mapping[str, str] = COMPARED,
+) -> None:
     """Schedulers against the best classic one; `mark` is drawn bold."""
     table = Table(title=title, caption=_caption(report), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("scheduler", min_width=13, overflow="ellipsis", no_wrap=True)
-    for heading in COMPARED.values():
+    for heading in columns.values():
         table.add_column(heading, justify="right", no_wrap=True)
     if report["best_classic"] is not None:
         table.add_column("vs best classic, %", justify="right", no_wrap=True)
     rows = sorted(report["schedulers"].items(), key=lambda item: item[1]["avg_jct_s"]["mean"])
     for name, metrics in rows:
-        cells = [figure(metric, metrics[metric]["mean"]) for metric in COMPARED]
+        cells = [figure(metric, metrics[metric]["mean"]) for metric in columns]
         if report["best_classic"] is not None:
             v = report["vs_best_classic"][name]["avg_jct_percent"]
             same = name == report["best_classic"]

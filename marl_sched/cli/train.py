@@ -215,4 +215,5 @@ def _judge(settings: Config, out: Path) -> None:
         names += settings.env.algorithms
     report = compare_schedulers(names, "test", o.Given())
     write_text(out / "evaluation.json", json.dumps(report, indent=2) + "\n")
-    tables.print_comparison("held-out jobs (test part)", report, mark=str(out))
+    columns = tables.compared(settings.env.reward.shares)
+    tables.print_comparison("held-out jobs (test part)", report, str(out), columns)

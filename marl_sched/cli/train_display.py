@@ -60,7 +60,8 @@ def progress(settings: Config, classic: dict[str, float]) -> Iterator[Reporter]:
     """
     tables.notices.print(_say_classic(settings, classic), highlight=False)
     tables.notices.print(
-        "iteration, speed, and in % of the base: training JCT, validation, best so far",
+        f"iteration, speed, and in % of the base: training JCT; {_objective(settings)} on "
+        "validation, best so far",
         highlight=False,
     )
     with Progress(
@@ -121,6 +122,14 @@ class Reporter:
         return "  ".join(parts)
 
 
+def _objective(settings: Config) -> str:
+    """What was trained for."""
+    terms = settings.env.train_weights
+    if terms:
+        return f"cost over all weights of {', '.join(terms)}"
+    return settings.env.reward.words
+
+
 def say_what_was_gained(settings: Config, result: TrainResult, classic: dict[str, float]) -> None:
     """Print what came out on validation, and of which stage; run.json keeps the baselines.
 
@@ -129,7 +138,12 @@ def say_what_was_gained(settings: Config, result: TrainResult, classic: dict[str
     """
     base, algo = settings.env.base, settings.training.algo.upper()
     gained, warm = result.best_validation, result.warm_start_validation
-    text = f"kept, on validation: {gained:+.2f} % of {base} (iteration {result.best_iteration})"
+    text = (
+        f"kept, on validation: {gained:+.2f} % of {base}'s {_objective(settings)} (iteration "
+        f"{result.best_iteration})"
+    )
+    if result.best_iteration == 0 and warm is None:
+        text += "; nothing that was learned is better than what is there without"
     if warm is not None:
         later = gained - warm
         text += f"; of that the warm start {warm:+.2f}, " + (

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import yaml
 from yaml.constructor import ConstructorError
+
+from marl_sched.errors import do_you_mean
 
 DEEPEST = 100
 """Levels of nesting; far more than any launch file has, and what holds itself has no end."""
@@ -147,8 +148,7 @@ def odd_names(value: Any, path: Path, document: Document) -> Iterator[Problem]:
 
 def unknown(path: Path, name: Any, known: Iterable[str], document: Document) -> Problem:
     """The problem of a field `name`, any value of YAML, which a mapping at `path` must not have."""
-    near = get_close_matches(str(name), list(known), n=1)
-    hint = f"; do you mean {near[0]}?" if near else ""
+    hint = do_you_mean(str(name), known)
     where = dotted((*path, str(name)))
     return Problem(document.line((*path, name)), f"{where}: unknown field{hint}")
 

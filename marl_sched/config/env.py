@@ -36,7 +36,20 @@ class RewardWeights(Section):
     @property
     def only_completion_time(self) -> bool:
         """Whether what they weigh is the mean JCT alone."""
-        return [term for term, weight in self if weight > 0] == ["completion_time"]
+        return list(self.shares) == ["completion_time"]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Term -> its share, of those that have a weight."""
+        total = sum(weight for _, weight in self)
+        return {term: weight / total for term, weight in self if weight > 0}
+
+    @property
+    def words(self) -> str:
+        """What they weigh, for people."""
+        if self.only_completion_time:
+            return "mean JCT"
+        return "cost by " + ", ".join(f"{term} {share:.2f}" for term, share in self.shares.items())
 
 
 class EnvConfig(Section):

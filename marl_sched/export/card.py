@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from marl_sched.config import RewardWeights
 from marl_sched.errors import UserError
 from marl_sched.evaluation.compare import TUNED_INDEX
 from marl_sched.evaluation.metrics import fallbacks
@@ -149,12 +150,7 @@ def _training(record: ScorerRecord) -> list[str]:
 
 def _aim(record: ScorerRecord) -> str:
     """What it is to lower."""
-    weights = record.config["env"]["reward"]
-    total = sum(weights.values())
-    shares = {term: weight / total for term, weight in weights.items() if weight > 0}
-    if list(shares) == ["completion_time"]:
-        return "mean JCT"
-    return "cost by " + ", ".join(f"{term} {share:.2f}" for term, share in shares.items())
+    return RewardWeights(**record.config["env"]["reward"]).words
 
 
 def _results(report: dict[str, Any], name: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from marl_sched.errors import UserError
+from marl_sched.errors import UserError, do_you_mean
 from marl_sched.schedulers import dispatch
 from marl_sched.schedulers.gavel import (
     GandivaFair,
@@ -305,7 +305,8 @@ def get_scheduler(name: str) -> Scheduler:
                 f"scheduler {name!r}: that folder holds no scorer of `marl-sched train --algo es`; "
                 f"`evaluate` plays runs of PPO and DQN; known by name: {known}"
             )
-        raise UserError(f"unknown scheduler {head!r}; known: {known}")
+        hint = do_you_mean(head, REGISTRY)
+        raise UserError(f"unknown scheduler {head!r}{hint}; known: {known}")
     given: dict[str, float] = {}
     for part in filter(None, tail.split(",")):
         if part.strip() == "tuned":

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import marl_sched
 from marl_sched.config import merge
-from marl_sched.errors import UserError
+from marl_sched.errors import UserError, do_you_mean
 
 Search = Literal["grid", "optuna", "pbt", "baselines"]
 
@@ -140,7 +140,9 @@ def load_page(name: str) -> Sweep:
     path = Path(name) if name.endswith(".py") else known_pages().get(name)
     if path is None or not path.is_file():
         known = ", ".join(known_pages()) or "none here: run in a checkout, or name a FILE.py"
-        raise UserError(f"no sweep {name!r}; known: {known}")
+        if name.endswith(".py"):
+            raise UserError(f"{name}: no such file; pages by name: {known}")
+        raise UserError(f"no sweep {name!r}{do_you_mean(name, known_pages())}; known: {known}")
     spec = importlib.util.spec_from_file_location(f"sweep_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from marl_sched.cli import tables
 from marl_sched.cli.train_display import say_what_was_gained
 from marl_sched.config import load_config
 from marl_sched.training.run import TrainResult
@@ -30,7 +31,18 @@ def test_baselines_are_compared_where_the_score_is_jct(
     result = TrainResult(tmp_path, 9, 100, 1.0, best_iteration=8, best_validation=-4.0)
     say_what_was_gained(settings, result, {"srtf": 100.0, "fcfs": 150.0, "las": 98.0})
     printed = " ".join(capsys.readouterr().err.split())
-    assert "kept, on validation: -4.00 % of srtf (iteration 8)" in printed
+    objective = "mean JCT" if named or more == ("training.algo=es",) else "cost"
+    assert f"kept, on validation: -4.00 % of srtf's {objective}" in printed
     assert ("Best baseline there: las -2.00" in printed) == named
     kept = json.loads((tmp_path / "run.json").read_text())["baselines_validation"]
     assert kept == pytest.approx({"srtf": 0.0, "fcfs": 50.0, "las": -2.0})
+
+
+def test_what_was_trained_for_is_among_the_columns() -> None:
+    fair = load_config(overrides=["env.reward={completion_time: 0.2, fairness: 0.8}"]).env.reward
+    assert list(tables.compared(fair.shares)) == [
+        "avg_jct_s", "unfair_fraction", "avg_slowdown", "num_restarts",
+    ]  # fmt: skip
+    for shown in ("completion_time", "preemption"):
+        assert tables.compared({shown: 1.0}) == tables.COMPARED
+    assert fair.words == "cost by completion_time 0.20, fairness 0.80"
