@@ -218,7 +218,8 @@ def tables(figures: dict[str, Any], command: str) -> str:
         + ", ".join(f"{b * figures['decision_kb'] / 1e3:,.0f} MB ({b:,})" for b in BATCHES)
         + ".",
         "",
-        f"What fills up (the driver's time: fixed costs are {OVERHEAD:.0%} of sampling and them):",
+        "What fills up (the driver's time counts as full where fixed costs are "
+        f"{OVERHEAD:.0%} of an iteration's sampling and fixed costs together):",
         "",
         "| limit | decisions/s | runners that fill it |",
         "|---|---:|---:|",
