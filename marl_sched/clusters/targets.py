@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -232,8 +233,19 @@ def _sizes(target: Target, known: dict[str, Any]) -> dict[str, Any]:
         words.append(f"--set training.ppo.batch_size={batch}")
     words.append(f"--minutes {known['minutes']:g}")
     if known["storage"]:
-        words.append(f"--storage {_in_shell(known['storage'])}")
+        words.append(f"--storage {_storage(target, known['storage'])}")
     return {"train_options": words, "learners": learners}
+
+
+def _storage(target: Target, text: str) -> str:
+    """As a shell's word; under Slurm a folder in it for each job, as `--out` has one: a job that is
+    requeued keeps its id, and the next one finds no finished run there."""
+    if target.name != "slurm":
+        return _in_shell(text)
+    # A path may hold a question mark; in an address the query and the fragment begin there.
+    end = re.search(r"[?#]", text) if "://" in text else None
+    at = len(text) if end is None else end.start()
+    return f'"{text[:at].rstrip("/")}/slurm-$SLURM_JOB_ID{text[at:]}"'
 
 
 def _in_shell(text: str) -> str:

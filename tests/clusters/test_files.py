@@ -244,7 +244,15 @@ def test_other_sizes_are_good_too(name: str, gpus: int, request: pytest.FixtureR
     assert found.problems == []
     assert ("--num-learners 8 --num-gpus-per-learner 1" in text) == (gpus == 8)
     # In quotes, as a shell would otherwise end the command at the &.
-    assert '--storage "s3://b/runs?scheme=http&a=b"' in text
+    job = "/slurm-$SLURM_JOB_ID" if name == "slurm" else ""
+    assert f'--storage "s3://b/runs{job}?scheme=http&a=b"' in text
+
+
+def test_each_slurm_job_has_a_storage_of_its_own() -> None:
+    for given, written in (("/s/runs/", "/s/runs"), ("runs?a", "runs?a"), ("gs://b/c", "gs://b/c")):
+        text = render("slurm", Launch(storage=given))
+        assert f'--storage "{written}/slurm-$SLURM_JOB_ID" ' in text
+        assert '--out "runs/slurm-$SLURM_JOB_ID" --resume auto' in text
 
 
 def launch_of(name: str, **options: Any) -> Launch:
