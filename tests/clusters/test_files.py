@@ -249,8 +249,8 @@ def test_other_sizes_are_good_too(name: str, gpus: int, request: pytest.FixtureR
 
 
 def test_each_slurm_job_has_a_storage_of_its_own() -> None:
-    for given, written in (("/s/runs/", "/s/runs"), ("runs?a", "runs?a"), ("gs://b/c", "gs://b/c")):
-        text = render("slurm", Launch(storage=given))
+    for storage, written in (("/s/a/", "/s/a"), ("runs?a", "runs?a"), ("gs://b/c", "gs://b/c")):
+        text = render("slurm", Launch(storage=storage))
         assert f'--storage "{written}/slurm-$SLURM_JOB_ID" ' in text
         assert '--out "runs/slurm-$SLURM_JOB_ID" --resume auto' in text
 
