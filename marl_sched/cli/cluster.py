@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,8 +55,9 @@ def render(
     from marl_sched.files import write_text
 
     if target == "list":
+        width = 2 + max(len(known.path) for known in targets.TARGETS.values())
         for known in targets.TARGETS.values():
-            typer.echo(f"{known.name:12}{known.path:32}{known.about}")
+            typer.echo(f"{known.name:12}{known.path:{width}}{known.about}")
         return
     given: dict[str, Any] = {
         "nodes": nodes, "cpus_per_node": cpus_per_node, "gpus_per_node": gpus_per_node,
@@ -70,6 +72,11 @@ def render(
         sys.stdout.write(text)
     else:
         write_text(out, text)
+        file = shlex.quote(str(out))
+        _say(f"wrote {file}; check it with: marl-sched cluster validate {file}")
+    note = targets.values(targets.TARGETS[target], launch).get("note")
+    if note is not None:
+        _say(f"note: {note}")
 
 
 @app.command("validate")
@@ -124,7 +131,7 @@ def fetch(
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out}: is there already and not empty; choose another --out")
-    typer.echo(f"{out}: {Storage(storage).fetch(out)} files")
+    typer.echo(f"{out}: {Storage(storage, option='').fetch(out)} files")
 
 
 def _read(path: Path) -> str:

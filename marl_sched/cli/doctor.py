@@ -61,7 +61,8 @@ def _print(found: Findings) -> None:
         + ("no token" if token is None else f"token from {token}"),
     )
     line("here", counts(found.here))
-    line("Ray cluster", found.address or "none named: training starts a local one")
+    none = "auto: none runs" if found.auto else "none named: training starts a local one"
+    line("Ray cluster", found.address or none)
     if found.cluster is not None:
         line("", counts(found.cluster))
     for message in found.warnings:

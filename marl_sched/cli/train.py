@@ -125,6 +125,9 @@ def _train(
     from marl_sched.training.run import train as run
 
     check_places(settings, out, storage, resume)
+    earlier = train_display.going_on(settings, out, storage) if resume else None
+    if earlier is not None:
+        tables.notices.print(earlier, highlight=False, markup=False)
     with _joined(address, settings):
         part = load_part(settings, "train")
         tables.report_skipped(part.skipped)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -11,8 +12,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from marl_sched.cli import tables
 from marl_sched.config import Config
 from marl_sched.training.records import RunFolder
-from marl_sched.training.run import TrainResult
+from marl_sched.training.run import TrainResult, limit_reached
 from marl_sched.training.sequences import sources
+from marl_sched.training.storage import Storage
 from marl_sched.types import Cluster
 from marl_sched.workload.jobs import Workload
 
@@ -32,6 +34,22 @@ def description(settings: Config, part: Workload) -> str:
         f"training {settings.training.algo.upper()} ({what}) on {part.name}: "
         f"{len(part):,} training jobs, cluster {cluster} ({cluster.num_gpus} GPUs), "
         f"offered load {load:.2f}"
+    )
+
+
+def going_on(settings: Config, out: Path, storage: str | None) -> str | None:
+    """Whether `--resume auto` goes on with a run or finds a finished one; None without a run."""
+    folder = RunFolder(out, None if storage is None else Storage(storage))
+    found = folder.last_progress()
+    if found is None:
+        return None
+    where, last = found
+    limit = limit_reached(settings, last["iteration"], last["elapsed_s"])
+    if limit is None:
+        return f"going on with the run in {where}: iteration {last['iteration']}"
+    return (
+        f"the run in {where} has finished its {limit}: nothing to train (for another run choose "
+        + ("another --out)" if storage is None else "another --out and --storage)")
     )
 
 

@@ -28,6 +28,8 @@ class Findings:
     versions: dict[str, str] = field(default_factory=dict)
     address: str | None = None
     """HOST:PORT of the cluster; None: training would start a local one."""
+    auto: bool = False
+    """Whether the cluster of this machine was looked for."""
     authentication: dict[str, str | None] = field(default_factory=dict)
     """`mode` as Ray takes it here, and where the `token` comes from."""
     here: dict[str, float] = field(default_factory=dict)
@@ -52,6 +54,7 @@ def examine(address: str | None, allow_open: bool) -> Findings:
     _devices(found)
     address = address or os.environ.get("RAY_ADDRESS") or None
     if address == "auto":
+        found.auto = True
         address = _started_here(found)
     if address is not None:
         found.address = address

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -21,6 +22,10 @@ the fixed cost of an iteration, some 30 ms, would be more than the sampling (doc
 
 SMALLEST_BATCH = 4096
 """Decisions of an iteration by default."""
+
+USABLE_RUNNERS = {"cpu": 15, "gpu": 36}
+"""Runners that one run of PPO or DQN can use (docs/scaling.md): with 16 CPU learners, the most, and
+with learners on GPUs, where the network of the driver's machine ends it at the latest."""
 
 AWS_GPU_MACHINES = {1: "g6.xlarge", 4: "g6.12xlarge", 8: "g6.48xlarge"}
 """NVIDIA L4s of a machine -> its type (EC2, 2026)."""
@@ -100,7 +105,7 @@ TARGETS = {
     target.name: target
     for target in (
         Target("local", "clusters/local.yaml", "`ray up` on your own machines",
-               _SIZES | {"cpus_per_node": 8, "gpus_per_node": 0, "ssh_user": "ubuntu",
+               _SIZES | {"cpus_per_node": 4, "gpus_per_node": 0, "ssh_user": "ubuntu",
                          "hosts": ("192.168.1.10", "192.168.1.11", "192.168.1.12")}),
         Target("aws", "clusters/aws.yaml", "`ray up` on AWS",
                _SIZES | _CLOUD | _MACHINES | {"region": "us-west-2", "ami": "ami-EDIT-ME"}),
@@ -112,7 +117,7 @@ TARGETS = {
                "a lasting, autoscaled cluster on Kubernetes",
                _SIZES | _CLOUD | {"image": pins.IMAGE}),
         Target("slurm", "clusters/slurm/train.sbatch", "one training run under Slurm",
-               _SIZES | {"nodes": 2, "cpus_per_node": 32, "gpus_per_node": 1}),
+               _SIZES | {"nodes": 2, "cpus_per_node": 16, "gpus_per_node": 1}),
         Target("docker", "clusters/Dockerfile", "the image that Kubernetes runs",
                {"image": pins.IMAGE}),
     )
@@ -163,7 +168,11 @@ def as_yaml(text: str) -> str:
 
 
 def values(target: Target, launch: Launch) -> dict[str, Any]:
-    """What the template of `target` may name."""
+    """What the template of `target` may name; `note` is for who asked too.
+
+    Raises:
+        UserError: for an option that the target does not take or that cannot be written.
+    """
     given = {name: value for name, value in vars(launch).items() if value is not None}
     for name in given:
         if name not in target.defaults:
@@ -187,6 +196,7 @@ def values(target: Target, launch: Launch) -> dict[str, Any]:
         "redis_image": pins.REDIS_IMAGE,
         "version": __version__,
         "name": target.name,
+        "given": given,
         "cpu_image": GCP_CPU_IMAGE,
         "gpu_image": GCP_GPU_IMAGE,
         "client": CLOUD_CLIENTS.get(target.name),
@@ -232,8 +242,31 @@ def _sizes(target: Target, known: dict[str, Any]) -> dict[str, Any]:
         words.append(f"--set training.ppo.batch_size={batch}")
     words.append(f"--minutes {known['minutes']:g}")
     if known["storage"]:
-        words.append(f"--storage {_in_shell(known['storage'])}")
-    return {"train_options": words, "learners": learners}
+        words.append(f"--storage {_storage(target, known['storage'])}")
+    return {"train_options": words, "learners": learners, "note": _note(runners, learners)}
+
+
+def _note(runners: int, learners: int) -> str | None:
+    """What to say where more runners are asked for than one run can use."""
+    usable = USABLE_RUNNERS["gpu" if learners else "cpu"]
+    if runners <= usable:
+        return None
+    condition = "" if learners else " (with --num-learners 16)"
+    return (
+        f"one run of PPO or DQN uses at most about {usable} of these {runners:,} runners"
+        f"{condition}: see docs/scaling.md; run several seeds, or --algo es"
+    )
+
+
+def _storage(target: Target, text: str) -> str:
+    """As a shell's word; under Slurm a folder in it for each job, as `--out` has one: a job that is
+    requeued keeps its id, and the next one finds no finished run there."""
+    if target.name != "slurm":
+        return _in_shell(text)
+    # A path may hold a question mark; in an address the query and the fragment begin there.
+    end = re.search(r"[?#]", text) if "://" in text else None
+    at = len(text) if end is None else end.start()
+    return f'"{text[:at].rstrip("/")}/slurm-$SLURM_JOB_ID{text[at:]}"'
 
 
 def _in_shell(text: str) -> str:

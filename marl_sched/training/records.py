@@ -19,7 +19,7 @@ from marl_sched.config import Config, flat, load_config, parse_config, save_conf
 from marl_sched.errors import UserError
 from marl_sched.files import check_folder, write_text
 from marl_sched.schedulers.scorer_file import is_scorer, load_scorer
-from marl_sched.training.storage import Storage
+from marl_sched.training.storage import LAST, Storage
 
 Row = dict[str, Any]
 
@@ -149,6 +149,26 @@ class RunFolder:
         """Folder of the newest whole checkpoint, if there is any."""
         found = self._all_checkpoints()
         return found[-1] if found else None
+
+    def last_progress(self) -> tuple[str, dict[str, Any]] | None:
+        """Where a run goes on from with `resume`, and `progress.json` of its newest checkpoint.
+
+        Here or in the storage, whichever is further, as in `prepare`; None without a checkpoint.
+
+        Raises:
+            UserError: when the storage does not answer.
+        """
+        checkpoint = self.latest_checkpoint()
+        local = None if checkpoint is None else _iteration(checkpoint)
+        if self.storage is not None:
+            newest = self.storage.latest_iteration(self.storage.files())
+            if newest is not None and (local is None or newest > local):
+                text = self.storage.read(f"checkpoints/iter_{newest}/{LAST}")
+                if text is not None:
+                    return self.storage.uri, json.loads(text)
+        if checkpoint is None:
+            return None
+        return str(self.out), json.loads((checkpoint / LAST).read_text(encoding="utf-8"))
 
     def _all_checkpoints(self) -> list[Path]:
         folders = [p for p in self.checkpoints.glob("iter_*") if (p / "progress.json").is_file()]

@@ -169,6 +169,16 @@ def check_places(config: Config, out: Path, storage: str | None, resume: bool) -
     folder.check(_looking_ahead(config), resume, overwrite=False)
 
 
+def limit_reached(config: Config, iteration: int, elapsed_s: float) -> str | None:
+    """The limit of a run that is over, in words such as `8 minutes`; None while it is not."""
+    limits = config.training
+    if limits.iterations is not None and iteration >= limits.iterations:
+        return f"{limits.iterations} iterations"
+    if limits.minutes is not None and elapsed_s >= 60 * limits.minutes:
+        return f"{limits.minutes:g} minutes"
+    return None
+
+
 def _session(config: Config, address: str | None) -> AbstractContextManager[None]:
     """Ray, except where one process does all."""
     training = config.training
@@ -284,10 +294,7 @@ class _Run:
         }
 
     def _over(self) -> bool:
-        limits = self._config.training
-        if limits.iterations is not None and self._iteration >= limits.iterations:
-            return True
-        return limits.minutes is not None and self._clock.elapsed_s() >= 60 * limits.minutes
+        return limit_reached(self._config, self._iteration, self._clock.elapsed_s()) is not None
 
     def _keep(self, row: Row, candidate: Candidate) -> None:
         """Score what has been learned so far, and keep it where it is the best yet."""

@@ -25,15 +25,17 @@ class Storage:
         uri: a path, or s3://BUCKET/PATH or gs://BUCKET/PATH. Credentials come from where the
             clouds' own tools take them; `?endpoint_override=HOST:PORT&scheme=http` names
             another S3 server.
+        option: that it was given by, for errors; empty for an argument.
 
     Raises:
         UserError: when it is none of these, or cannot be written.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, option: str = "--storage") -> None:
         from pyarrow import fs
 
         self.uri = uri
+        self._called = f"{option} {uri}".strip()
         self._seen: dict[str, tuple[int, int]] = {}
         try:
             if "://" in uri:
@@ -45,7 +47,7 @@ class Storage:
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:160]
             raise UserError(
-                f"--storage {uri}: {reason}; name a path, s3://BUCKET/PATH or gs://BUCKET/PATH"
+                f"{self._called}: {reason}; name a path, s3://BUCKET/PATH or gs://BUCKET/PATH"
             ) from None
         self._root = self._root.rstrip("/")
         self._whole = not isinstance(self._fs, fs.LocalFileSystem)
@@ -231,7 +233,7 @@ class Storage:
 
     def _unusable(self, error: Any) -> UserError:
         reason = getattr(error, "strerror", None) or str(error)
-        return UserError(f"--storage {self.uri}: {' '.join(str(reason).split())[:200]}")
+        return UserError(f"{self._called}: {' '.join(str(reason).split())[:200]}")
 
 
 def _order(name: str) -> tuple[bool, str]:

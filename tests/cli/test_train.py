@@ -69,6 +69,7 @@ def test_train_resume_and_evaluate(
 
     resumed = train(capsys, out, 2, "--resume", "auto")
     assert resumed.code == 0, resumed.err
+    assert "going on with the run in" in resumed.err and ": iteration 1" in resumed.err
     assert [row["iteration"] for row in metrics(out)] == ["0", "1", "2"]
     assert metrics(out)[:2] == rows
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from marl_sched.cli import tables
-from marl_sched.cli.train_display import say_what_was_gained
+from marl_sched.cli.train_display import going_on, say_what_was_gained
 from marl_sched.config import load_config
 from marl_sched.training.run import TrainResult
 
@@ -46,3 +46,27 @@ def test_what_was_trained_for_is_among_the_columns() -> None:
     for shown in ("completion_time", "preemption"):
         assert tables.compared({shown: 1.0}) == tables.COMPARED
     assert fair.words == "cost by completion_time 0.20, fairness 0.80"
+
+
+def test_a_resumed_run_says_where_it_goes_on(tmp_path: Path) -> None:
+    def checkpoint(folder: Path, iteration: int, elapsed_s: float) -> None:
+        path = folder / "checkpoints" / f"iter_{iteration}" / "progress.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"iteration": iteration, "elapsed_s": elapsed_s}))
+
+    def said(storage: Path | None, **limits: float | None) -> str | None:
+        changes = [f"training.{name}={value}" for name, value in limits.items()]
+        settings = load_config(overrides=changes)
+        return going_on(settings, tmp_path / "out", None if storage is None else str(storage))
+
+    shared = tmp_path / "shared"
+    assert said(None, minutes=2) is said(shared, minutes=2) is None
+    checkpoint(tmp_path / "out", 9, 119.0)
+    assert said(None, minutes=2) == f"going on with the run in {tmp_path}/out: iteration 9"
+    checkpoint(shared, 10, 120.5)  # further than --out
+    seen = said(shared, minutes=2)
+    assert seen is not None
+    assert f"the run in {shared} has finished its 2 minutes: nothing to train" in seen
+    assert said(shared, minutes=3) == f"going on with the run in {shared}: iteration 10"
+    seen = said(None, iterations=9)
+    assert seen is not None and "has finished its 9 iterations: nothing to train" in seen

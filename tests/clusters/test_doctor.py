@@ -65,3 +65,11 @@ def test_another_ray(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     monkeypatch.setattr(pins, "RAY_VERSION", "9.9.0")
     seen = call(capsys, "doctor", "--json")
     assert seen.code == 2 and "works with 9.9.0" in json.loads(seen.out)["errors"][0]
+
+
+def test_no_cluster_runs_here(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda _: None)
+    seen = call(capsys, "doctor", "--address", "auto")
+    assert seen.code == 2 and "auto: none runs" in seen.out and "a local one" not in seen.out

@@ -244,7 +244,15 @@ def test_other_sizes_are_good_too(name: str, gpus: int, request: pytest.FixtureR
     assert found.problems == []
     assert ("--num-learners 8 --num-gpus-per-learner 1" in text) == (gpus == 8)
     # In quotes, as a shell would otherwise end the command at the &.
-    assert '--storage "s3://b/runs?scheme=http&a=b"' in text
+    job = "/slurm-$SLURM_JOB_ID" if name == "slurm" else ""
+    assert f'--storage "s3://b/runs{job}?scheme=http&a=b"' in text
+
+
+def test_each_slurm_job_has_a_storage_of_its_own() -> None:
+    for storage, written in (("/s/a/", "/s/a"), ("runs?a", "runs?a"), ("gs://b/c", "gs://b/c")):
+        text = render("slurm", Launch(storage=storage))
+        assert f'--storage "{written}/slurm-$SLURM_JOB_ID" ' in text
+        assert '--out "runs/slurm-$SLURM_JOB_ID" --resume auto' in text
 
 
 def launch_of(name: str, **options: Any) -> Launch:
@@ -324,3 +332,26 @@ def test_learners_take_equal_shares(gpus: int, learners: int) -> None:
     assert f"GPUs that learn: {learners} of {2 * gpus}" in text
     alone = render("slurm", Launch(nodes=1, gpus_per_node=gpus))
     assert ("GPUs that learn" in alone) == (gpus > learners)
+
+
+@pytest.mark.parametrize("name", [name for name in LAUNCHED if name != "local"])
+def test_more_runners_than_one_run_can_use_are_told(name: str) -> None:
+    for gpus, usable in ((0, 15), (1, 36)):
+        launch = launch_of(name, nodes=40, cpus_per_node=8, gpus_per_node=gpus)
+        header = render(name, launch).partition("# Written:")[0]
+        note = " ".join(header.partition("# Note:")[2].replace("#", " ").split())
+        assert note.startswith(f"one run of PPO or DQN uses at most about {usable} of these ")
+        assert note.endswith("see docs/scaling.md; run several seeds, or --algo es")
+    assert "# Note:" not in committed(name)
+
+
+def test_own_machines_are_edited_where_they_were_not_given() -> None:
+    def edits(**options: Any) -> str:
+        found = re.search(r"# Edit (.*) below;", render("local", Launch(**options)))
+        assert found is not None
+        return found[1]
+
+    assert edits() == "head_ip, worker_ips and auth"
+    assert edits(hosts=("a", "b")) == "auth"
+    assert edits(ssh_user="bob") == "head_ip, worker_ips and auth's ssh_private_key"
+    assert edits(hosts=("a", "b"), ssh_user="bob") == "auth's ssh_private_key"

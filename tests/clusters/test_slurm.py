@@ -58,5 +58,5 @@ def test_the_script_trains_and_ends_its_ray(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "held-out jobs (test part)" in done.stdout
     assert "Ray processes" in done.stdout + done.stderr  # stopped
-    for folder in (tmp_path / "slurm-7", storage):
+    for folder in (tmp_path / "slurm-7", storage / "slurm-7"):
         assert json.loads((folder / "run.json").read_text())["iteration"] == 1

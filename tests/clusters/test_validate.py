@@ -266,11 +266,17 @@ def test_the_program_writes_a_file_that_it_finds_good(
 ) -> None:
     out = tmp_path / "my own.sbatch"
     words = ("slurm", "--nodes", 8, "--gpus-per-node", 8, "--out", out)
-    assert call(capsys, "cluster", "render", *words).code == 0
+    seen = call(capsys, "cluster", "render", *words)
+    assert seen.code == 0 and seen.out == ""
+    written, note = seen.err.splitlines()
+    assert written == f"wrote '{out}'; check it with: marl-sched cluster validate '{out}'"
+    assert note.startswith("note: one run of PPO or DQN uses at most about 36 of these 118 runners")
     assert f"sbatch '{out}'" in out.read_text()
     assert call(capsys, "cluster", "validate", out).code == 0
     seen = call(capsys, "cluster", "render", "list")
     assert seen.code == 0 and len(seen.out.splitlines()) == len(TARGETS)
+    for target in TARGETS.values():
+        assert f"{target.path}  " in seen.out
 
 
 def test_definitions_are_downloaded_once_and_verified(

@@ -136,8 +136,10 @@ def test_marks_are_written_last_and_removed_first(
 
 @pytest.mark.parametrize("bad", ["nonsense://x/y", "s3://"])
 def test_a_bad_address_is_one_line(bad: str) -> None:
-    with pytest.raises(UserError, match="--storage"):
+    with pytest.raises(UserError, match="^--storage "):
         Storage(bad)
+    with pytest.raises(UserError, match="^" + bad):
+        Storage(bad, option="")
 
 
 def test_google_cloud_is_known() -> None:
