@@ -71,7 +71,8 @@ def tune(
     Leaves in --out results.parquet, summary.md, best.yaml, trials/NAME (a run's folder each), for
     reward weights tradeoff.png and .html, and TensorBoard logs in tune/.
     """
-    from marl_sched.tuning.check import checked
+    from marl_sched.config import named_settings
+    from marl_sched.tuning.check import check_not_searched, checked
     from marl_sched.tuning.judge import parse_preference
     from marl_sched.tuning.loggers import check_loggers
     from marl_sched.tuning.page import load_page
@@ -86,6 +87,7 @@ def tune(
     given = o.workload_options(trace, format, cluster, load, estimate_noise, seed, skip_bad_rows)
     given |= {"training__iterations": iterations, "evaluation__episodes": episodes}
     settings = _settings(sweep, config, set_, given)
+    check_not_searched(sweep, *named_settings(config, set_ or []), page)
     sweep = _ready(sweep, settings, wanted, page)
     out = out or Path("runs") / f"tune-{Path(page).stem}"
     run = Run(sweep, settings, out, concurrent, address, loggers)

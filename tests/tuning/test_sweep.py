@@ -294,6 +294,8 @@ def test_killed_and_started_again_ends_as_if_undisturbed(tmp_path: Path, which: 
         (["ppo", "--trials", "0"], "--trials"),
         (["ppo", "--trace", "no-such.csv"], "no-such.csv"),
         (["ppo", "--set", "training.ppo.speed=1"], "unknown setting 'training.ppo.speed'"),
+        (["ppo", "--set", "training.ppo.lr=0.1"], "training.ppo.lr is searched by ppo: leave it"),
+        (["reward_weights", "--set", "env.reward={energy: 1}"], "env.reward.energy is searched"),
         (["ppo", "--logger", "csv"], "known: mlflow, wandb"),
         (["ppo", "--prefer", "jct=1"], "for a sweep of reward weights"),
         (["ppo", "--search", "grid"], "--search grid"),
