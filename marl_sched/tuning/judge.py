@@ -38,6 +38,9 @@ METRICS = {
 the share of jobs with finish-time fairness rho > 1, `useful` the useful share of GPU time,
 `restarts` what they cost."""
 
+TUNED_HERE = ", tuned here"
+"""Behind the name of a classic scheduler with the parameters that the sweep found."""
+
 Row = dict[str, Any]
 """A line of results.parquet."""
 
@@ -161,14 +164,15 @@ def _points_of(
 
 
 def search_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
-    """A row for each tuned scheduler, `NAME tuned`, and one for each as it is, on the test part."""
+    """A row for each tuned scheduler, `TUNED_HERE`, and one for each as it is, on the test
+    part."""
     rows: list[Row] = []
     players: list[Player | None] = []
     for outcome in outcomes:
         scheduler = get_scheduler(outcome.name)
         rows.append({"name": outcome.name, "kind": "classic", "state": "done"})
         players.append(partial(_play_classic, run.config, scheduler))
-        rows.append(_row_of(outcome) | {"name": f"{outcome.name} tuned", "kind": "tuned"})
+        rows.append(_row_of(outcome) | {"name": f"{outcome.name}{TUNED_HERE}", "kind": "tuned"})
         params = {
             name.removeprefix(PARAM): value
             for name, value in outcome.figures.items()

@@ -402,6 +402,9 @@ def test_folders_of_others_and_changed_spaces_are_refused(tmp_path: Path) -> Non
     wider = replace(pages.SWEEP, space={"training.ppo.lr": log_range(1e-3, 1.0)})
     with pytest.raises(UserError, match="space: training.ppo.lr: high was 0.01 and now is 1.0"):
         run_sweep(replace(run, sweep=wider))
+    write_text(tmp_path / "sweep.json", json.dumps(record | {"lag": 4, "title": "slow"}))
+    with pytest.raises(UserError, match="holds the sweep 'slow', and this one is 'quick'; choose"):
+        run_sweep(replace(run, sweep=wider))
     # More trials may follow, in a single search and in a population, but not in fewer members.
     assert replace(pages.SWEEP, trials=9).as_record() == pages.SWEEP.as_record()
     assert replace(pages.PBT, trials=8).as_record() == pages.PBT.as_record()
