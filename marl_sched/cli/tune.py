@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def tune(
     page: Annotated[str, typer.Argument(help="A page of tuning/ by its name, or a FILE.py.")],
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Points to try.", show_default="the page's")
+        int | None,
+        typer.Option(min=1, help="Points to try, with each seed.", show_default="the page's"),
     ] = None,
     minutes_per_trial: Annotated[
         float | None, typer.Option(min=0.01, show_default="the page's")
@@ -71,7 +72,8 @@ def tune(
     Leaves in --out results.parquet, summary.md, best.yaml, trials/NAME (a run's folder each), for
     reward weights tradeoff.png and .html, and TensorBoard logs in tune/.
     """
-    from marl_sched.tuning.check import checked
+    from marl_sched.config import named_settings
+    from marl_sched.tuning.check import check_not_searched, checked
     from marl_sched.tuning.judge import parse_preference
     from marl_sched.tuning.loggers import check_loggers
     from marl_sched.tuning.page import load_page
@@ -86,6 +88,7 @@ def tune(
     given = o.workload_options(trace, format, cluster, load, estimate_noise, seed, skip_bad_rows)
     given |= {"training__iterations": iterations, "evaluation__episodes": episodes}
     settings = _settings(sweep, config, set_, given)
+    check_not_searched(sweep, *named_settings(config, set_ or []), page)
     sweep = _ready(sweep, settings, wanted, page)
     out = out or Path("runs") / f"tune-{Path(page).stem}"
     run = Run(sweep, settings, out, concurrent, address, loggers)
@@ -118,7 +121,8 @@ def _judge(run: Run, outcomes: list[Outcome], wanted: Mapping[str, float]) -> No
 
     with tables.status("judging on held-out episodes"):
         jobs = load_part(run.config, "test")
-        results = write_results(run, outcomes, _workload(run.config), jobs, wanted)
+        workload = _workload(run.config)
+        results = write_results(run, outcomes, workload, jobs, wanted, tables.figure)
     write_summary(results, run.out / "summary.md", tables.figure)
     print_results(results)
     if outcomes and all(outcome.state == "failed" for outcome in outcomes):
@@ -227,12 +231,29 @@ def _size(run: Run) -> str:
     from marl_sched.tuning.plan import plan_of
 
     plan = plan_of(run.sweep, run.config.seed, 2 * run.concurrent)
-    text = f"{plan.total} trials, {run.concurrent} at a time"
+    text = f"{_count(run.sweep, plan.total)}, {run.concurrent} at a time"
     minutes = run.config.training.minutes
     if minutes is not None and run.sweep.minutes_per_trial is not None:
         rounds = max(math.ceil(plan.units / run.concurrent), plan.longest)
-        text += f", at most {rounds * minutes:.0f} minutes and their starts"
+        seconds = max(1, math.ceil(60 * rounds * minutes))
+        most = f"{seconds / 60:.0f} minutes" if seconds >= 120 else _number(seconds, "second")
+        text += f", at most {most} and their starts"
     return text
+
+
+def _count(sweep: Sweep, total: int) -> str:
+    """How many trials, and why so many."""
+    trials = _number(total, "trial")
+    if sweep.search not in ("grid", "optuna") or (sweep.seeds == 1 and not sweep.conditioned):
+        return trials
+    text = _number(sweep.trials, "point")
+    text += f" x {sweep.seeds} seeds" if sweep.seeds > 1 else ""
+    text += f" + {sweep.seeds} for all weights" if sweep.conditioned else ""
+    return f"{text} = {trials}"
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _workload(settings: Config) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from marl_sched.cli import tables
 from marl_sched.tuning.plan import plan_of
-from marl_sched.tuning.results import Results, figures_of
+from marl_sched.tuning.results import Results, figures_of, objective_figure
 from marl_sched.tuning.run import Run
 
 QUIET_S = 60.0
@@ -99,7 +99,8 @@ class Display:
         if self._best is not None and self._objective is not None:
             cost, name = self._best
             value = -cost if self._objective.startswith("-") else cost
-            parts.append(f"best {objective_figure(self._objective, value)} ({name})")
+            shown = objective_figure(self._objective, value, tables.figure)
+            parts.append(f"best {shown} ({name})")
         return "; ".join(parts)
 
     def _show_validation(self, name: str, figures: Mapping[str, Any]) -> None:
@@ -130,18 +131,11 @@ class Display:
         self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def objective_figure(objective: str, value: float) -> str:
-    """What a search lowers or raises, as people read it."""
-    if objective.endswith("_percent"):
-        return f"{value:+.2f} %"
-    return tables.figure(objective.lstrip("-").removeprefix("valid_"), value)
-
-
 def print_results(results: Results) -> None:
     """The table with its first figures, and what is said about it."""
     caption = "* non-dominated" if any(row.get("non_dominated") for row in results.rows) else None
     table = Table(title=results.title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("scheduler", min_width=13, max_width=26, overflow="ellipsis", no_wrap=True)
+    table.add_column("scheduler", min_width=13, max_width=28, overflow="ellipsis", no_wrap=True)
     shown = dict(list(results.shown.items())[:PRINTED])
     for heading in shown.values():
         table.add_column(heading, justify="right", no_wrap=True)

@@ -43,6 +43,20 @@ def load_config(
     return validate_config(data, where=str(file) if file is not None else "configuration")
 
 
+def named_settings(
+    file: Path | None = None, overrides: tuple[str, ...] | list[str] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a YAML file and what "a.b=c" name, each as `a.b` -> value.
+
+    Raises:
+        UserError: as `load_config`.
+    """
+    said: dict[str, Any] = {}
+    for one in overrides:
+        merge(said, _parse_override(one))
+    return flat({} if file is None else _read_yaml(file)), flat(said)
+
+
 def parse_config(text: str, where: str) -> Config:
     """What `save_config` wrote; `where` names it in errors.
 

@@ -75,6 +75,7 @@ def draw(
     panels: Sequence[tuple[Axis, Axis]],
     path: Path,
     title: str,
+    named: str = "named by its reward weights",
 ) -> None:
     """Write a picture: everybody on the first pair of metrics, then a close-up of each pair.
 
@@ -87,6 +88,7 @@ def draw(
         panels: (horizontal, vertical) axes; horizontal ones lower is better.
         path: of the PNG file.
         title: above all panels.
+        named: how trained ones are named, for the legend.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -108,7 +110,7 @@ def draw(
                 {**row, "label": ""} if is_near else row
                 for row, is_near in zip(table, near, strict=True)
             ]
-        _panel(ax, rows, x, y)
+        _panel(ax, rows, x, y, named)
         ax.set_title(
             f"close-up, up to {CLOSE:g} times the best" if closed else "everybody",
             loc="left",
@@ -130,13 +132,14 @@ def draw(
 CLOSE = 1.4
 
 STYLE = {
-    "trained": ("#c2410c", "o", "trained, named by its reward weights"),
+    # Kind -> colour, marker, words of the legend.
+    "trained": ("#c2410c", "o", "trained, {named}"),
     "conditioned": ("#7c3aed", "D", "one network for all weights"),
     "classic": ("#475569", "s", "classic scheduler"),
 }
 
 
-def _panel(ax: Axes, table: Sequence[Mapping[str, Any]], x: Axis, y: Axis) -> None:
+def _panel(ax: Axes, table: Sequence[Mapping[str, Any]], x: Axis, y: Axis, named: str) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     points = np.array([[row[x.metric] * x.scale, row[y.metric] * y.scale] for row in table])
@@ -164,7 +167,7 @@ def _panel(ax: Axes, table: Sequence[Mapping[str, Any]], x: Axis, y: Axis) -> No
             s=84 if kind == "classic" else 46,  # a classic one below stays visible
             color=colour,
             marker=marker,
-            label=label,
+            label=label.format(named=named),
             zorder=3 if kind == "classic" else 4,
             edgecolor="white",
             linewidth=0.7,

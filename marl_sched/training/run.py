@@ -269,11 +269,12 @@ class _Run:
 
     def loop(self) -> None:
         every = self._config.training
-        while not self._over():
+        last = self._over()
+        while not last:
             row = self._iterate()
             if row.get("warm_start") == 0:
                 self._validate_singles()
-            last = self._over()
+            last = self._over()  # asked once: the clock runs on
             if last or self._iteration % every.validation_every == 0:
                 self._keep(row, self._trainer.candidate(self._iteration, False))
             row["elapsed_s"] = self._clock.elapsed_s()

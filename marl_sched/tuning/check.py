@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from marl_sched.config import Config
+from marl_sched.config import Config, flat
 from marl_sched.errors import UserError
 from marl_sched.evaluation.compare import Arena, part_episodes
 from marl_sched.schedulers import get_scheduler
@@ -119,6 +120,32 @@ def _faults_of_simplex(sweep: Sweep) -> Iterator[str]:
             )
         if not all(0 <= weight < math.inf for weight in weights) or sum(weights) <= 0:
             yield f"points, {name}: weights are from 0 on, and one is above 0"
+
+
+def check_not_searched(
+    sweep: Sweep, in_file: Mapping[str, Any], said: Mapping[str, Any], where: str
+) -> None:
+    """Refuse settings that every trial replaces by a value of its own.
+
+    Args:
+        in_file: setting -> value in the file of --config, where defaults are no wish: a run's own
+            config.yaml names everything.
+        said: setting -> value in --set.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    defaults = flat(Config().model_dump(mode="json"))
+    wished = {key: value for key, value in in_file.items() if defaults.get(key) != value}
+    cases = [set(case) for case in sweep.cases.values()]
+    searched = {*sweep.space, *(set.intersection(*cases) if cases else ())}
+    for option, keys in (("--set", said), ("--config", wished)):
+        for key in keys:
+            if key in searched or (sweep.simplex and key.startswith(REWARD)):
+                raise UserError(
+                    f"{option}: {key} is searched by {where}: leave it out, or write a page of "
+                    "your own (docs/tuning.md)"
+                )
 
 
 def check_trials(sweep: Sweep, config: Config, where: str) -> None:

@@ -38,6 +38,9 @@ METRICS = {
 the share of jobs with finish-time fairness rho > 1, `useful` the useful share of GPU time,
 `restarts` what they cost."""
 
+TUNED_HERE = ", tuned here"
+"""Behind the name of a classic scheduler with the parameters that the sweep found."""
+
 Row = dict[str, Any]
 """A line of results.parquet."""
 
@@ -74,9 +77,6 @@ def judged_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
     for name in dict.fromkeys((config.env.base, *config.evaluation.schedulers)):
         rows.append({"name": name, "kind": "classic", "state": "done"})
         players.append(partial(_play_classic, config, get_scheduler(name)))
-    judged = _played(config, "validation", config.training.validation_episodes, players)
-    for row, figures in zip(rows, judged, strict=True):
-        row |= {f"valid_{metric}": value for metric, value in _means(figures).items()}
     return _with_metrics(config, rows, players)
 
 
@@ -104,7 +104,10 @@ def _means(played: list[dict[str, float]] | None) -> dict[str, float]:
 
 
 def _with_metrics(config: Config, rows: list[Row], players: Sequence[Player | None]) -> list[Row]:
-    """The rows with means and intervals on the test part."""
+    """The rows with means and intervals on the test part, and with means on validation."""
+    judged = _played(config, "validation", config.training.validation_episodes, players)
+    for row, figures in zip(rows, judged, strict=True):
+        row |= {f"valid_{metric}": value for metric, value in _means(figures).items()}
     count = config.evaluation.episodes
     episodes = part_episodes(config, "test", count)
     draws = resamples(len(episodes), job_overlap(episodes), config.seed)
@@ -161,14 +164,15 @@ def _points_of(
 
 
 def search_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
-    """A row for each tuned scheduler, `NAME tuned`, and one for each as it is, on the test part."""
+    """A row for each tuned scheduler, `TUNED_HERE`, and one for each as it is, with figures as of
+    `judged_rows`."""
     rows: list[Row] = []
     players: list[Player | None] = []
     for outcome in outcomes:
         scheduler = get_scheduler(outcome.name)
         rows.append({"name": outcome.name, "kind": "classic", "state": "done"})
         players.append(partial(_play_classic, run.config, scheduler))
-        rows.append(_row_of(outcome) | {"name": f"{outcome.name} tuned", "kind": "tuned"})
+        rows.append(_row_of(outcome) | {"name": f"{outcome.name}{TUNED_HERE}", "kind": "tuned"})
         params = {
             name.removeprefix(PARAM): value
             for name, value in outcome.figures.items()

@@ -6,7 +6,9 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Strict
 
 import marl_sched
 from marl_sched.config import merge
@@ -14,14 +16,18 @@ from marl_sched.errors import UserError, do_you_mean
 
 Search = Literal["grid", "optuna", "pbt", "baselines"]
 
+Count = Annotated[int, Strict()]
+Number = Annotated[float, Strict()]
+"""Not the text of one, and no bool."""
+
 
 @dataclass(frozen=True)
 class Range:
     """Values that a setting may take: `even` or `log` between two bounds."""
 
     kind: Literal["even", "log"]
-    low: float
-    high: float
+    low: Number
+    high: Number
 
 
 def even(low: float, high: float) -> Range:
@@ -46,8 +52,8 @@ class Halving:
     Source: Li et al., "A system for massively parallel hyperparameter tuning" (ASHA), MLSys 2020.
     """
 
-    rungs: tuple[float, ...] = (1 / 9, 1 / 3)
-    keep: float = 1 / 3
+    rungs: tuple[Number, ...] = (1 / 9, 1 / 3)
+    keep: Number = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,10 @@ class Sweep:
     search: Search
     """`grid`: `points`, then even draws from the simplex, or `cases`; `optuna`: its TPE; `pbt`:
     population based training; `baselines`: the parameters of classic schedulers."""
-    trials: int
+    trials: Count
     """Points tried with each seed, of `cases` at most as many as there are; with `baselines` the
     sets of parameters of each scheduler."""
-    minutes_per_trial: float | None
+    minutes_per_trial: Number | None
     """Training time of a trial; with `pbt` of one generation of a member, with `baselines` None:
     its trials end by themselves."""
     objectives: tuple[str, ...] = ("network_percent",)
@@ -77,16 +83,16 @@ class Sweep:
     """Setting, as in --set, and its range."""
     simplex: tuple[str, ...] = ()
     """Terms of `env.reward` whose weights are searched too: together they are 1."""
-    points: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    points: Mapping[str, tuple[Number, ...]] = field(default_factory=dict)
     """First points of a grid, by name, in the order of `simplex`."""
     cases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Trials of a grid without a simplex, by name: setting, as in --set, and its value."""
-    seeds: int = 1
+    seeds: Count = 1
     """The whole search is repeated with as many seeds of training."""
-    conditioned: bool = False
+    conditioned: Annotated[bool, Strict()] = False
     """Also train, with each seed, one network for the whole simplex, in the time of all trials."""
     halving: Halving | None = None
-    population: int = 4
+    population: Count = 4
     """Members of a generation of `pbt`."""
     schedulers: tuple[str, ...] = ()
     """What `baselines` tunes."""

@@ -61,13 +61,16 @@ def mark_front(rows: list[dict[str, Any]], terms: Sequence[str]) -> None:
 
 
 def hypervolumes(
-    rows: Sequence[Mapping[str, Any]], base: Mapping[str, Any], terms: Sequence[str]
+    rows: Sequence[Mapping[str, Any]],
+    base: Mapping[str, Any],
+    terms: Sequence[str],
+    search: str = "grid",
 ) -> list[dict[str, Any]]:
     """Of each set of schedulers and each seed: hypervolume, in that of the base schedule alone.
 
     Returns:
-        `{set, seed, points, hypervolume}`; sets are `grid`, `conditioned` (one network at the same
-        weights), and `classic`, which has no seed.
+        `{set, seed, points, hypervolume}`; sets are `search` (of the trained ones),
+        `conditioned` (one network at the same weights), and `classic`, which has no seed.
     """
     found = []
     groups: dict[tuple[str, Any], list[Mapping[str, Any]]] = {}
@@ -78,7 +81,7 @@ def hypervolumes(
         costs, used = relative_costs(members, base, terms)
         alone = (REFERENCE - 1.0) ** len(used)
         volume = hypervolume(costs, np.full(len(used), REFERENCE)) / alone
-        name = "grid" if kind == "trained" else kind
+        name = search if kind == "trained" else kind
         found.append({"set": name, "seed": seed, "points": len(members), "hypervolume": volume})
     return found
 

@@ -20,11 +20,12 @@ def draw_html(
     path: Path,
     title: str,
     describe: Sequence[Axis],
+    named: str = "named by its reward weights",
 ) -> None:
     """Write one panel beside the other, every point with its name and all its metrics.
 
     Args:
-        table: as of `evaluation.tradeoff.draw`.
+        table, named: as of `evaluation.tradeoff.draw`.
         describe: what is shown at a point.
     """
     from plotly.graph_objects import Figure, Scatter
@@ -40,7 +41,7 @@ def draw_html(
                 x=[row[x.metric] * x.scale for row in rows],
                 y=[row[y.metric] * y.scale for row in rows],
                 mode="markers",
-                name=label,
+                name=label.format(named=named),
                 legendgroup=kind,
                 showlegend=column == 1,
                 text=[_words(row, describe) for row in rows],

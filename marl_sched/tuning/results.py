@@ -12,10 +12,12 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from marl_sched.config import Config
 from marl_sched.evaluation.tradeoff import draw
 from marl_sched.files import replacing, write_text
 from marl_sched.tuning.judge import (
     METRICS,
+    TUNED_HERE,
     Row,
     judged_rows,
     scheduler_of,
@@ -57,7 +59,12 @@ def terms_of(sweep: Sweep, jobs: Workload) -> tuple[str, ...]:
 
 
 def write_results(
-    run: Run, outcomes: list[Outcome], workload: str, jobs: Workload, prefer: Mapping[str, float]
+    run: Run,
+    outcomes: list[Outcome],
+    workload: str,
+    jobs: Workload,
+    prefer: Mapping[str, float],
+    figure: Figure,
 ) -> Results:
     """Judge everybody on held-out episodes and write what came out to the sweep's folder.
 
@@ -65,6 +72,7 @@ def write_results(
         workload: its name, for titles.
         jobs: of the test part.
         prefer: weights of terms, for best.yaml; empty: by the sweep's own objective, or all alike.
+        figure: how a metric is written.
     """
     sweep = run.sweep
     title = f"{sweep.title}: {workload}, {run.config.evaluation.episodes} held-out episodes"
@@ -74,9 +82,14 @@ def write_results(
         results.notes.append(
             "valid, %: mean completion time on validation against the scheduler's own defaults"
         )
+        results.notes += _best_tuned(results.rows)
     else:
         terms = terms_of(sweep, jobs)
         shown = {} if sweep.simplex else {NETWORK_SCORE: "net, %"}
+        objective = (sweep.common_objective or "").removeprefix("-")
+        if objective.startswith("valid_"):
+            metric = objective.removeprefix("valid_")
+            shown[objective] = f"valid {METRICS.get(metric, metric)}"
         shown |= {AXES[term].metric: METRICS[AXES[term].metric] for term in terms}
         results = Results(title, judged_rows(run, outcomes), shown)
         if sweep.simplex:
@@ -84,14 +97,14 @@ def write_results(
         if sweep.weighs:
             _tradeoff(run, results, terms, prefer)
         else:
-            _best_trial(run, results, outcomes)
+            _best_trial(run, results, outcomes, figure)
         if not sweep.simplex:
             results.notes.append(
                 "net, %: cost of a trial's best network on validation against the base schedule's "
                 f"({run.config.env.base})"
             )
     results.rows.sort(key=_by_completion_time)
-    results.notes += _remarks(outcomes, run.config.training.algo)
+    results.notes += _remarks(outcomes, run.config)
     with replacing(run.out / "results.parquet") as temporary:
         pd.DataFrame(results.rows).to_parquet(temporary, index=False)
     return results
@@ -107,7 +120,7 @@ def _tradeoff(
 ) -> None:
     base = next(row for row in results.rows if row["name"] == run.config.env.base)
     alive = [row for row in results.rows if row["state"] != "failed"]
-    volumes = hypervolumes(alive, base, terms)
+    volumes = hypervolumes(alive, base, terms, run.sweep.search)
     for name in dict.fromkeys(one["set"] for one in volumes):
         found = [one["hypervolume"] for one in volumes if one["set"] == name]
         text = f"hypervolume of {name}: {statistics.mean(found):.3f}"
@@ -142,9 +155,10 @@ def _draw(run: Run, rows: list[Row], terms: Sequence[str], title: str) -> None:
         row["label"] = "" if hidden else row["name"].removesuffix("_seed0")
     first = AXES[terms[0]]
     panels = [(first, AXES[term]) for term in terms[1:]]
-    draw(rows, panels[-3:], run.out / "tradeoff.png", title)
+    named = "by number" if run.sweep.search == "optuna" else "named by its reward weights"
+    draw(rows, panels[-3:], run.out / "tradeoff.png", title, named)
     described = [AXES[term] for term in terms]
-    draw_html(rows, panels, run.out / "tradeoff.html", title, described)
+    draw_html(rows, panels, run.out / "tradeoff.html", title, described, named)
     for row in rows:
         del row["label"]
 
@@ -153,36 +167,81 @@ def _preference(weights: Mapping[str, float]) -> str:
     return ", ".join(f"{term} {weight:.2f}" for term, weight in weights.items())
 
 
-def _best_trial(run: Run, results: Results, outcomes: list[Outcome]) -> None:
+def _best_tuned(rows: Sequence[Row]) -> list[str]:
+    """What `--scheduler` calls the best of the tuned classic schedulers."""
+    tuned = [row for row in rows if row["kind"] == "tuned" and row["state"] != "failed"]
+    if not tuned:
+        return []
+    best = min(tuned, key=lambda row: row["valid_avg_jct_s"])
+    params = [
+        f"{name.removeprefix(PARAM)}={value!r}"
+        for name, value in best.items()
+        if name.startswith(PARAM)
+    ]
+    name = best["name"].removesuffix(TUNED_HERE)
+    return [
+        "lowest mean completion time on validation of those tuned here: --scheduler "
+        f"{name}:{','.join(params)}",
+        "the parameters of each are in trials/NAME/tuned.yaml, to be written in the same way",
+    ]
+
+
+def _best_trial(run: Run, results: Results, outcomes: list[Outcome], figure: Figure) -> None:
     """best.yaml of the trial with the lowest objective, on validation."""
     objective = run.sweep.objectives[0]
     costs = [(cost, one) for one in outcomes if (cost := one.cost(objective)) is not None]
     if not costs:
+        if any(one.state != "failed" for one in outcomes):
+            results.notes.append(
+                f"No best.yaml: no trial has a {objective}, as the time of each was over before "
+                f"its first validation. Give them more {_limit(run.config)}"
+            )
         return
     cost, best = min(costs, key=lambda item: (item[0], item[1].number))
     row = next(row for row in results.rows if row["name"] == best.name)
-    _write_best(run, row, f"{objective} on validation {cost:.4g}")
+    value = objective_figure(objective, best.figures[objective.removeprefix("-")], figure)
+    _write_best(run, row, f"{objective} on validation {value}")
+    equal = sum(other == cost for other, _ in costs)
     results.notes.append(
-        f"best.yaml: {best.name} ({objective} {cost:.4g}; {values_text(best.values)}), --scheduler "
-        f"{scheduler_of(run, row)}"
+        f"best.yaml: {best.name} ({objective} {value}; {values_text(best.values)}), --scheduler "
+        f"{scheduler_of(run, row)}" + (f"; {equal} trials are equal by it" if equal > 1 else "")
     )
 
 
+def objective_figure(objective: str, value: float, figure: Figure) -> str:
+    """What a search lowers or raises, as people read it."""
+    if objective.endswith("_percent"):
+        return f"{value:+.2f} %"
+    return str(figure(objective.removeprefix("-").removeprefix("valid_"), value))
+
+
+_BUDGET = {"training": ("minutes", "iterations", "num_env_runners"), "evaluation": ("episodes",)}
+"""Settings of a sweep that are no business of a run of its own."""
+
+
 def _write_best(run: Run, row: Mapping[str, Any], why: str) -> None:
-    """The trial's settings, as `train --config` takes them, with where they come from."""
+    """The trial's settings, as `train --config` takes them, without the sweep's budget, and where
+    they come from."""
     config = trial_settings(run, row)
     head = f"# {row['name']} of the sweep {run.sweep.title!r}, by {why}.\n"
-    head += f"# Trained: --scheduler {scheduler_of(run, row)}\n"
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    where = "" if config.training.algo == "es" else ", for `marl-sched evaluate`"
+    head += f"# Trained{where}: --scheduler {scheduler_of(run, row)}\n"
+    data = config.model_dump(mode="json")
+    for section, names in _BUDGET.items():
+        for name in names:
+            del data[section][name]
+    text = yaml.safe_dump(data, sort_keys=False)
     write_text(run.out / "best.yaml", head + text)
 
 
-def _remarks(outcomes: list[Outcome], algo: str) -> list[str]:
-    """Why trials ended early or failed, and where nothing that was learned is kept.
+def _limit(config: Config) -> str:
+    """The option that ends trials."""
+    return "--iterations" if config.training.minutes is None else "--minutes-per-trial"
 
-    Args:
-        algo: of trials that have none of their own.
-    """
+
+def _remarks(outcomes: list[Outcome], config: Config) -> list[str]:
+    """Why trials ended early or failed, and where nothing that was learned is kept."""
+    algo = config.training.algo  # of trials that have none of their own
     found = [f"{one.name} failed: {one.reason}" for one in outcomes if one.state == "failed"]
     stopped = [one for one in outcomes if one.state == "stopped"]
     if stopped:
@@ -197,7 +256,7 @@ def _remarks(outcomes: list[Outcome], algo: str) -> list[str]:
         if names:
             who = "any trial" if len(names) == len(whole) else ", ".join(names)
             found.append(
-                f"{_NOTHING_LEARNED[is_es].format(who=who)}. Give them more --minutes-per-trial"
+                f"{_NOTHING_LEARNED[is_es].format(who=who)}. Give them more {_limit(config)}"
             )
     return found
 
@@ -230,7 +289,7 @@ def figures_of(row: Row, shown: Mapping[str, str], figure: Figure) -> list[str]:
     """Cells of the columns `shown`, empty where a row has no figure."""
     return [
         "" if row.get(name) is None else f"{row[name]:+.2f}" if name.endswith("_percent")
-        else figure(name, row[name])
+        else figure(name.removeprefix("valid_"), row[name])
         for name in shown
     ]  # fmt: skip
 

@@ -77,15 +77,22 @@ def _check_same(run: Run) -> tuple[str, int]:
     kept = run.config.model_dump(mode="json")
     if run.sweep.search != "baselines":
         del kept["evaluation"]  # matters only after training
+    title = {"title": run.sweep.title}
     now = json.loads(json.dumps({"sweep": run.sweep.as_record(), "settings": kept}))
     if not path.is_file():
         lag = 2 * run.concurrent
-        return json.dumps(now | {"lag": lag}, indent=2) + "\n", lag
+        return json.dumps(title | now | {"lag": lag}, indent=2) + "\n", lag
     before = json.loads(path.read_text(encoding="utf-8"))
     lag = int(before.pop("lag"))
+    kept_title = before.pop("title", run.sweep.title)
     old, new = flat(before, ": "), flat(now, ": ")
     for key in [*new, *old]:
         if old.get(key) != new.get(key):
+            if kept_title != run.sweep.title:
+                raise UserError(
+                    f"{run.out}: holds the sweep {kept_title!r}, and this one is "
+                    f"{run.sweep.title!r}; choose another --out"
+                )
             raise UserError(
                 f"{run.out}: holds another sweep: {key} was {old.get(key)!r} and now is "
                 f"{new.get(key)!r}; a sweep goes on only with its own search space and settings: "

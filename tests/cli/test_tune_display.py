@@ -79,11 +79,16 @@ def test_the_longest_that_a_sweep_may_take() -> None:
         return _size(Run(sweep, config, Path("out"), concurrent))
 
     assert size(pages.WEIGHTS, 8, 10.0) == (
-        "3 trials, 8 at a time, at most 20 minutes and their starts"
+        "2 points + 1 for all weights = 3 trials, 8 at a time, at most 20 minutes and their starts"
     )
     assert "at most 40 minutes" in size(pages.WEIGHTS, 1, 10.0)
     assert "at most 20 minutes" in size(pages.PBT, 8, 10.0)  # two generations
     assert "at most 20 minutes" in size(pages.SWEEP, 2, 10.0)  # two trials, then the third
+    assert "at most 72 seconds and" in size(pages.SWEEP, 2, 0.6)
+    assert "at most 1 second and" in size(replace(pages.SWEEP, trials=1), 2, 0.01)
+    assert size(replace(pages.WEIGHTS, seeds=2), 8, 10.0).startswith(
+        "2 points x 2 seeds + 2 for all weights = 6 trials, "
+    )
 
 
 def test_what_was_done_before_takes_no_time(

@@ -13,10 +13,10 @@ import pytest
 from marl_sched import cli
 from marl_sched.cli.app import app
 from marl_sched.cli.tune import _settings
-from marl_sched.config import Config, load_config
+from marl_sched.config import Config, flat, load_config
 from marl_sched.errors import UserError
 from marl_sched.files import write_text
-from marl_sched.tuning.check import check_trials, checked, restricted
+from marl_sched.tuning.check import check_not_searched, check_trials, checked, restricted
 from marl_sched.tuning.page import Sweep, load_page
 from marl_sched.tuning.plan import weights_as_values
 from tests.tuning import pages
@@ -34,6 +34,11 @@ WRONG = {
     f"{OPTUNA}, space={{'training.ppo.lr': (1e-4, 1e-2)}}": "space.training.ppo.lr=(0.0001, 0.01)",
     f"'random', trials=2, minutes_per_trial=1.0, {SPACE}": "search='random': Input should be",
     f"'optuna', trials='many', minutes_per_trial=1.0, {SPACE}": "trials='many'",
+    f"'optuna', trials='2', minutes_per_trial=1.0, {SPACE}": "trials='2': Input should be a valid",
+    f"'optuna', trials=2.0, minutes_per_trial=1.0, {SPACE}": "trials=2.0: Input should be a valid",
+    f"'optuna', trials=2, minutes_per_trial='1', {SPACE}": "minutes_per_trial='1': Input",
+    f"{GRID}, {TERMS}, points={{'a': ['1', 0]}}": "points.a.0='1': Input should be a valid number",
+    f"{GRID}, {TERMS}, conditioned='yes'": "conditioned='yes': Input should be a valid boolean",
     f"'optuna', trials=0, minutes_per_trial=1.0, {SPACE}": "trials=0: at least 1",
     f"'optuna', trials=2, minutes_per_trial=None, {SPACE}": "minutes_per_trial=None: say how long",
     OPTUNA: "needs a space or a simplex",
@@ -114,6 +119,20 @@ def test_lists_will_do_for_tuples_and_shipped_pages_are_right() -> None:
     for name in ("ppo", "dqn", "pbt", "baselines", "reward_weights"):
         sweep = checked(load_page(name), name)
         check_trials(sweep, load_config(None, [], defaults=sweep.defaults(False)), name)
+
+
+def test_what_every_trial_replaces_is_refused_where_it_is_a_wish() -> None:
+    everything = flat(Config().model_dump(mode="json"))  # as in the config.yaml of a run
+    for name in ("ppo", "reward_weights"):
+        check_not_searched(load_page(name), everything, {"training.ppo.epochs": 2}, name)
+    with pytest.raises(UserError, match="--config: training.ppo.lr is searched by ppo"):
+        check_not_searched(load_page("ppo"), everything | {"training.ppo.lr": 0.5}, {}, "ppo")
+    one, two = {"training.ppo.lr": 0.1}, {"training.ppo.lr": 0.2, "training.ppo.clip": 0.1}
+    cases: Any = {"cases": {"one": one, "two": two}}
+    grid = Sweep("t", "grid", 2, 1.0, **cases)
+    check_not_searched(grid, {}, {"training.ppo.clip": 0.2}, "page")
+    with pytest.raises(UserError, match="--set: training.ppo.lr is searched by page"):
+        check_not_searched(grid, {}, one, "page")
 
 
 def test_weights_add_up_to_one_whatever_is_given() -> None:

@@ -38,14 +38,15 @@ def test_a_page_that_needs_no_network_names_every_point(tmp_path: Path) -> None:
         for i, kind in ((1, "trained"), (2, "classic"))
     ]  # fmt: skip
     path = tmp_path / "tradeoff.html"
-    draw_html(table, [(axes[0], axes[1])], path, "Weights of <this> & that", axes)
+    draw_html(table, [(axes[0], axes[1])], path, "Weights of <this> & that", axes, "by number")
     text = path.read_text(encoding="utf-8")
     page = Page(text)
     assert page.loads == [] and page.title == "Weights of <this> & that"
     assert page.tags.count("script") >= 2 and "plotly.js v" in text
     drawn = text[text.rindex("Plotly.newPlot(") :]
     for words in (
-        "trial_1", "trial_2", "mean completion time, hours: 2", "useful share of GPU time, %: 50",
+        "trained, by number", "trial_1", "trial_2",
+        "mean completion time, hours: 2", "useful share of GPU time, %: 50",
         "fairness 0.25", "mean completion time, hours (lower is better)",
         "useful share of GPU time, % (higher is better)",
     ):  # fmt: skip

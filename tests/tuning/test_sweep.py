@@ -294,6 +294,8 @@ def test_killed_and_started_again_ends_as_if_undisturbed(tmp_path: Path, which: 
         (["ppo", "--trials", "0"], "--trials"),
         (["ppo", "--trace", "no-such.csv"], "no-such.csv"),
         (["ppo", "--set", "training.ppo.speed=1"], "unknown setting 'training.ppo.speed'"),
+        (["ppo", "--set", "training.ppo.lr=0.1"], "training.ppo.lr is searched by ppo: leave it"),
+        (["reward_weights", "--set", "env.reward={energy: 1}"], "env.reward.energy is searched"),
         (["ppo", "--logger", "csv"], "known: mlflow, wandb"),
         (["ppo", "--prefer", "jct=1"], "for a sweep of reward weights"),
         (["ppo", "--search", "grid"], "--search grid"),
@@ -399,6 +401,9 @@ def test_folders_of_others_and_changed_spaces_are_refused(tmp_path: Path) -> Non
     write_text(tmp_path / "sweep.json", json.dumps(record | {"lag": 4}))
     wider = replace(pages.SWEEP, space={"training.ppo.lr": log_range(1e-3, 1.0)})
     with pytest.raises(UserError, match="space: training.ppo.lr: high was 0.01 and now is 1.0"):
+        run_sweep(replace(run, sweep=wider))
+    write_text(tmp_path / "sweep.json", json.dumps(record | {"lag": 4, "title": "slow"}))
+    with pytest.raises(UserError, match="holds the sweep 'slow', and this one is 'quick'; choose"):
         run_sweep(replace(run, sweep=wider))
     # More trials may follow, in a single search and in a population, but not in fewer members.
     assert replace(pages.SWEEP, trials=9).as_record() == pages.SWEEP.as_record()
