@@ -177,5 +177,6 @@ def say_what_was_gained(settings: Config, result: TrainResult, classic: dict[str
         text += f". Best baseline there: {best} {against[best]:+.2f}"
     record = folder.read_run()
     if "best_single" in record:
-        text += f". Single algorithm clearly better than the base: {record['best_single'] or 'none'}"
+        single = record["best_single"] or "none"
+        text += f". Single algorithm clearly better than the base: {single}"
     tables.notices.print(text, highlight=False)
