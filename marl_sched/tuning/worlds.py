@@ -27,18 +27,6 @@ QUICK: dict[str, Any] = {
 }
 """Training in small quick steps, in the trial's own process."""
 
-META: dict[str, Any] = {
-    "env": {
-        "actions": "meta",
-        "base": "elastic_index",
-        "algorithms": ["elastic_index:p=0.2", "elastic_index:p=0.4", "elastic_index:h=0.1,b=1"],
-    },
-    "model": {"commit_bias": -1.0},
-    "training": QUICK,
-}
-"""A choice among schedules that differ in what they favour (`p`: weight on short jobs, `h` and `b`:
-on keeping what runs)."""
-
 EDITS: dict[str, Any] = {
     "env": {"actions": "edit", "base": "equi"},
     "training": {**QUICK, "validation_every": 8},

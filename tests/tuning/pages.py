@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+from marl_sched.tuning import worlds
 from marl_sched.tuning.page import Halving, Sweep, log
-from marl_sched.tuning.worlds import META, OVERLOAD
+
+META: dict[str, Any] = {
+    "env": {
+        "actions": "meta",
+        "base": "elastic_index",
+        "algorithms": ["elastic_index:p=0.2", "elastic_index:p=0.4", "elastic_index:h=0.1,b=1"],
+    },
+    "model": {"commit_bias": -1.0},
+    "training": worlds.QUICK,
+}
+"""A choice among schedules that differ in what they favour (`p`: weight on short jobs, `h` and `b`:
+on keeping what runs)."""
 
 QUICK = [
     "--episodes", "2", "--set", "workload.synthetic.num_jobs=600",
@@ -17,7 +30,7 @@ QUICK = [
 SWEEP = Sweep(
     title="quick",
     search="optuna",
-    world=OVERLOAD,
+    world=worlds.OVERLOAD,
     settings=META,
     space={"training.ppo.lr": log(1e-3, 1e-2)},
     trials=3,
