@@ -117,13 +117,26 @@ def _load_field(context: Any, builder: Any, record: RecordType, value: Any, attr
 
 @unbox(RecordType)
 def _unbox(record: RecordType, obj: Any, c: Any) -> NativeValue:
-    table = c.pyapi.object_getattr_string(obj, "table")
-    holder = c.pyapi.object_getattr_string(table, "ctypes")
-    address = c.pyapi.object_getattr_string(holder, "data")
-    pointer = c.builder.inttoptr(c.pyapi.long_as_longlong(address), ir.IntType(8).as_pointer())
-    c.pyapi.decref(address)
-    c.pyapi.decref(holder)
-    return NativeValue(pointer, cleanup=lambda: c.pyapi.decref(table))
+    """The address of the table, or the error of `build_table`, which Python then raises."""
+    byte = ir.IntType(8).as_pointer()
+    pointer = cgutils.alloca_once_value(c.builder, ir.Constant(byte, None))
+    failed = cgutils.alloca_once_value(c.builder, cgutils.true_bit)
+    held = c.pyapi.object_getattr_string(obj, "table")
+    with c.builder.if_then(cgutils.is_not_null(c.builder, held)):
+        holder = c.pyapi.object_getattr_string(held, "ctypes")
+        with c.builder.if_then(cgutils.is_not_null(c.builder, holder)):
+            address = c.pyapi.object_getattr_string(holder, "data")
+            with c.builder.if_then(cgutils.is_not_null(c.builder, address)):
+                word = c.pyapi.long_as_longlong(address)
+                c.builder.store(c.builder.inttoptr(word, byte), pointer)
+                c.builder.store(cgutils.false_bit, failed)
+                c.pyapi.decref(address)
+            c.pyapi.decref(holder)
+
+    def cleanup() -> None:
+        c.pyapi.decref(held)
+
+    return NativeValue(c.builder.load(pointer), is_error=c.builder.load(failed), cleanup=cleanup)
 
 
 @cache
@@ -148,28 +161,50 @@ def record_type(cls: type) -> RecordType:
 def build_table(values: Any) -> np.ndarray:
     """(words,) int64, the table of an instance's present arrays.
 
+    A class may name the axes of its array fields, a letter each, in a dictionary `axes`: fields
+    that share a letter have as many entries along it.
+
     Raises:
-        TypeError: for an array of another type or shape than the class says.
+        TypeError: for a field of another type or shape than the class says.
     """
+    cls = type(values)
     words: list[int] = []
-    for name, dtype, ndim in fields_of(type(values)):  # type: ignore[arg-type]
+    extents: dict[str, tuple[int, str]] = {}
+    for name, dtype, ndim in fields_of(cls):  # type: ignore[arg-type]
         value = getattr(values, name)
         if ndim < 0:
-            words.append(_word(dtype, value))
+            words.append(_word(f"{cls.__name__}.{name}", dtype, value))
             continue
         good = isinstance(value, np.ndarray) and value.dtype == dtype and value.ndim == ndim
         if not (good and value.flags.c_contiguous):
             raise TypeError(
-                f"{type(values).__name__}.{name} must be a contiguous {dtype} array of {ndim} axes"
+                f"{cls.__name__}.{name} must be a contiguous {dtype} array with {ndim} axes, and "
+                f"is {_described(value)}"
             )
+        for axis, extent in zip(getattr(cls, "axes", {}).get(name, ""), value.shape, strict=False):
+            first, field = extents.setdefault(axis, (extent, name))
+            if extent != first:
+                raise TypeError(
+                    f"{cls.__name__}.{name} has {extent} entries along axis {axis}, and {field} "
+                    f"has {first}"
+                )
         words += [value.ctypes.data, *value.shape]
     return np.array(words, dtype=np.int64)
 
 
-def _word(dtype: str, value: Any) -> int:
-    if dtype == "float64":
-        return int(np.float64(value).view(np.int64))
-    return int(value)
+def _word(name: str, dtype: str, value: Any) -> int:
+    kinds = {"float64": "fiu", "int64": "iu", "bool": "b"}[dtype]
+    scalar = np.asarray(value)
+    if scalar.ndim or scalar.dtype.kind not in kinds:
+        raise TypeError(f"{name} must be a {dtype}, and is {_described(value)}")
+    return int(np.float64(value).view(np.int64)) if dtype == "float64" else int(value)
+
+
+def _described(value: Any) -> str:
+    if not isinstance(value, np.ndarray):
+        return f"a {type(value).__name__}"
+    order = "" if value.flags.c_contiguous else ", not contiguous"
+    return f"a {value.dtype} array of shape {value.shape}{order}"
 
 
 def record(cls: Tuple) -> Tuple:

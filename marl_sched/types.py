@@ -269,8 +269,19 @@ class ClusterView(NamedTuple):
     tenant: Ints1  # (A,) int64
     deadline_s: Floats1  # (A,) float64, +inf without one
     waiting: Ints1  # (W,) int64, rows that hold nothing, in order of arrival
-    running: Ints1  # (R,) int64, rows that hold GPUs; a rule may put them in an order
+    running: Ints1  # (R,) int64, rows that hold GPUs; scratch: compiled rules sort it in place
     tenant_quota: Floats1  # (tenants,) float64 GPUs, +inf without one
+
+    axes = dict.fromkeys(
+        ("job", "profile", "level", "gpus", "request_level", "limit_level", "arrival_s",
+         "attained_gpu_s", "run_since_s", "waiting_since_s", "est_total_s", "est_remaining_s",
+         "restart_s", "priority", "tenant", "deadline_s"),
+        "A",
+    ) | {  # fmt: skip
+        "capacity": "R", "free": "R", "demand": "AR",
+        "sizes": "PL", "rates": "PL", "num_levels": "P",
+    }  # fmt: skip
+    """Axes of the arrays, checked where a view is handed to a compiled rule."""
 
 
 class NodeView(NamedTuple):

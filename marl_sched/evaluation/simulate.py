@@ -95,6 +95,7 @@ def run(
             raise UserError(f"scheduler {scheduler.name!r}: {stuck_message(simulation.world)}")
     else:
         planner = scheduler.new_planner()
+        simulation.who = f"scheduler {scheduler.name!r}"
         while simulation.advance():
             simulation.apply(planner.allocate(simulation.view(), simulation.nodes()))
     if simulation.world.log.shape[0]:

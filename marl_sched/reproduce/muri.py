@@ -7,13 +7,15 @@ simulator, as far as its numbers depend on it:
 - At every event each running job pauses for its measured start overhead, though its predicted
   end ignores that: `sim.overhead_each_epoch`.
 - SRTF and SRSF empty the cluster at every event and place jobs in order, passing over those that
-  find no room: `sim.repack`, with `sim.placement=first_fit`.
+  find no room: `sim.repack`, with `sim.placement=first_fit`. Jobs with the same time left stay in
+  the order in which they were at the last event.
 - Tiresias-L counts GPUs over the whole cluster and places nothing: one node with all GPUs.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,11 @@ import numpy as np
 
 from marl_sched.config import SimConfig
 from marl_sched.errors import UserError
-from marl_sched.evaluation.simulate import run as run_simulation
+from marl_sched.evaluation.metrics import job_results
 from marl_sched.perf.profiles import ProfileTable
+from marl_sched.reproduce.muri_order import KeptOrder
+from marl_sched.reproduce.muri_progress import Progress
 from marl_sched.reproduce.muri_tiresias import QueuedTiresias
-from marl_sched.schedulers import Scheduler, get_scheduler
 from marl_sched.sim.build import FIRST_SLOTS, build_world
 from marl_sched.sim.simulation import Simulation
 from marl_sched.types import Cluster
@@ -65,12 +68,12 @@ def run(
     """
     if scheduler not in SCHEDULERS:
         raise UserError(f"scheduler {scheduler!r}: this experiment has {', '.join(SCHEDULERS)}")
-    workload, model = read_jobs(trace)
+    jobs = read_jobs(trace)
+    workload = jobs.workload
     machines = Cluster.parse(cluster)
     pauses = {} if overheads is None else read_overheads(overheads)
-    profiles = profiles_of(workload, model, pauses)
+    profiles = profiles_of(workload, jobs.model, pauses)
     rules = SimConfig(placement="first_fit", repack=True, overhead_each_epoch=True, round_s=1e15)
-    rule = get_scheduler(scheduler) if scheduler != "tiresias_l" else tiresias_l(workload)
     if scheduler == "tiresias_l":
         rules = rules.model_copy(update={"repack": False})
         machines = Cluster.parse(f"1x{machines.num_gpus}")
@@ -78,7 +81,11 @@ def run(
     begun = time.process_time()
     exact = np.ones(len(workload))
     world = build_world(workload, profiles, machines, rules, exact, slots=FIRST_SLOTS)
-    results = run_simulation(Simulation(world), rule, workload, machines.num_gpus)
+    overhead_s = profiles.restart_s[profiles.job_profile, 1]
+    progress = Progress(jobs.iterations, jobs.iteration_s, overhead_s)
+    simulation = play(Simulation(world, origin_s=0.0), scheduler, workload, progress)
+    ended = simulation.world
+    results = job_results(workload, machines.num_gpus, ended.result[0], ended.account[0])
     ordered = np.sort(results.jct_s)
     return {
         **results.summary(),
@@ -88,26 +95,56 @@ def run(
     }
 
 
-def tiresias_l(workload: Workload) -> Scheduler:
-    """The artifact's queues behind the registry's interface."""
-    return Scheduler("tiresias_l", planner=lambda: QueuedTiresias(LIMITS_GPU_S, workload.num_gpus))
+def play(
+    simulation: Simulation, scheduler: str, workload: Workload, progress: Progress
+) -> Simulation:
+    """Run one of `SCHEDULERS` to the end: at each event book, decide, and note who runs."""
+    queues = QueuedTiresias(LIMITS_GPU_S, workload.num_gpus)
+    order = KeptOrder(workload.num_gpus if scheduler == "srsf" else np.ones(len(workload)))
+    simulation.who = f"scheduler {scheduler!r}"
+    while simulation.advance():
+        view = simulation.view()
+        progress.book(view.now_s)
+        left_s = progress.left_s(view.job)
+        simulation.correct_remaining(left_s)
+        if scheduler == "tiresias_l":
+            simulation.apply(queues.allocate(view, simulation.nodes()))
+        else:
+            simulation.repack(order.rows(view.job, left_s))
+        progress.runs(simulation.view())
+    return simulation
 
 
-def read_jobs(trace: Path) -> tuple[Workload, np.ndarray]:
-    """The jobs of a trace, rigid, by arrival, and the model name (J,) object of each."""
+@dataclass(frozen=True)
+class Jobs:
+    """A trace of the artifact; arrays by arrival."""
+
+    workload: Workload
+    model: np.ndarray
+    """(J,) object, names."""
+    iterations: np.ndarray
+    """(J,) float64."""
+    iteration_s: np.ndarray
+    """(J,) float64, seconds that one takes."""
+
+
+def read_jobs(trace: Path) -> Jobs:
+    """The jobs of a trace, rigid."""
     table = read_table(trace)
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
         raise UserError(f"trace {trace}: row 1: no column {missing[0]!r}, which Muri's format has")
-    iteration_s = table.positive("iteration_time") / 1000.0 * ITERATION_FACTOR
-    duration_s = table.positive("iterations") * iteration_s
+    # In the artifact's order: an ulp decides between jobs that end at the same time.
+    iteration_s = table.positive("iteration_time") * ITERATION_FACTOR / 1000.0
+    iterations = table.positive("iterations")
     arrival_s = table.numbers("submit_time") / 1000.0
     gpus, names, model = table.counts("num_gpu"), table.texts("job_id"), table.texts("model_name")
     table.check()
     if not len(table):
         raise UserError(f"trace {trace}: has no job")
-    workload = Workload.rigid(trace.stem, names, arrival_s, duration_s, gpus)
-    return workload, model[np.argsort(arrival_s, kind="stable")]
+    workload = Workload.rigid(trace.stem, names, arrival_s, iterations * iteration_s, gpus)
+    order = np.argsort(arrival_s, kind="stable")
+    return Jobs(workload, model[order], iterations[order], iteration_s[order])
 
 
 def read_overheads(path: Path) -> dict[tuple[str, int], float]:

@@ -42,7 +42,9 @@ class QueuedTiresias:
             self._queues[0].append(job)
         # In order of arrival, as the artifact goes through its jobs.
         for job in sorted(self._running):
-            self._executed_s[job] += view.now_s - self._checked_s
+            # From left to right, as there: otherwise a job may end up short of its limit by less
+            # than the clock can tell apart, and the time of its wake-up is now for ever.
+            self._executed_s[job] = self._executed_s[job] + view.now_s - self._checked_s
             self._demote(job)
         self._checked_s = view.now_s
         self._serve(view.num_gpus)

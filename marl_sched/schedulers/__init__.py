@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from marl_sched.errors import UserError, do_you_mean
+from marl_sched.records import build_table as check
 from marl_sched.schedulers import dispatch
 from marl_sched.schedulers.gavel import (
     GandivaFair,
@@ -144,9 +145,17 @@ class Scheduler:
         return _Compiled(self) if self.planner is None else self.planner(**self.params)
 
     def levels(self, view: ClusterView) -> np.ndarray:
-        """(A,) int64, level wanted for each active job of `view`, by a compiled rule."""
+        """(A,) int64, level wanted for each active job of `view`, by a compiled rule.
+
+        The view is left as it is: compiled rules sort its `running`, so they get a copy.
+
+        Raises:
+            TypeError: for a field of another type or shape than `ClusterView` says.
+        """
+        check(view)
         target = np.minimum(view.level, view.limit_level)
-        dispatch.decide(self.number, view, self.param_array, target)
+        seen = view._replace(running=view.running.copy())
+        dispatch.decide(self.number, seen, self.param_array, target)
         return target
 
     def allocate(self, view: ClusterView) -> Allocation:

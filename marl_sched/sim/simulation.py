@@ -7,11 +7,14 @@ import numpy as np
 from marl_sched.errors import UserError
 from marl_sched.sim import columns as c
 from marl_sched.sim import kernels
-from marl_sched.sim.apply import apply, apply_placement
+from marl_sched.sim.apply import apply, apply_placement, repack
 from marl_sched.sim.progress import sync_running
 from marl_sched.sim.views import sealed, view_of
 from marl_sched.sim.world import World, grown
 from marl_sched.types import Allocation, ClusterView, NodeView
+
+MOST_STANDS = 1000
+"""Decisions in a row at one instant; nodes and jobs that change together take a few."""
 
 
 class Simulation:
@@ -34,6 +37,9 @@ class Simulation:
         origin_s: float | None = None,
     ) -> None:
         self.world = world
+        self.who = "the scheduler"
+        """Named in errors about what it asks for."""
+        self._stands = 0
         self.events: list[np.ndarray] = []
         """Full pieces of the event log, (., 6) float64 each."""
         kernels.start(world, 0, first, world.job_f.shape[1] if end is None else end, stretch)
@@ -54,8 +60,10 @@ class Simulation:
         """Run to the next decision epoch; False when every job has ended.
 
         Raises:
-            UserError: when jobs wait for ever on an idle cluster.
+            UserError: when jobs wait for ever on an idle cluster, or the scheduler asks to decide
+                again and again at one instant.
         """
+        before_s = self.now_s
         while True:
             status = kernels.advance(self.world, 0)
             if status != kernels.FULL:
@@ -63,6 +71,13 @@ class Simulation:
             self.make_room()
         if status == kernels.STUCK:
             raise UserError(stuck_message(self.world))
+        self._stands = self._stands + 1 if self.now_s == before_s else 0
+        if self._stands > MOST_STANDS:
+            raise UserError(
+                f"{self.who} has decided {self._stands:,} times at {self.now_s!r} s and asks to "
+                "decide again at that very time: the clock stands still; its wake_s has to come "
+                "after now"
+            )
         return bool(status == kernels.EPOCH)
 
     def make_room(self) -> None:
@@ -116,6 +131,21 @@ class Simulation:
         """(A,) float64, true work left of each active job; no scheduler may see it."""
         return self.world.slot_f[0, c.REMAINING_S, : self.num_active]
 
+    def correct_remaining(self, seconds: np.ndarray) -> None:
+        """Set the true work left (A,) of each active job, where something else keeps count of it.
+
+        After `view`, which books progress up to now; before an allocation is carried out.
+        """
+        self.remaining()[:] = seconds
+
+    def repack(self, order: np.ndarray) -> None:
+        """Empty the cluster and place whole requests anew.
+
+        Args:
+            order: (n,) int64 rows of active jobs, the first to be placed first; rows left out wait.
+        """
+        repack(self.world, 0, np.ascontiguousarray(order, dtype=np.int64))
+
     def apply(self, allocation: Allocation) -> None:
         """Carry out an allocation: by the placement rule, or where it says."""
         if allocation.placement is not None:
@@ -157,7 +187,19 @@ class Simulation:
             raise ValueError(f"row {wrong}: {placement[wrong].sum()} GPUs are no allowed size")
 
     def wake_at(self, time_s: float) -> None:
-        """Let the next decision epoch come at `time_s` at the latest."""
+        """Let the next decision epoch come at `time_s` at the latest.
+
+        Now is allowed: who counts service in floating point may find that it is a rounding
+        error short. `advance` ends in an error where that goes on.
+
+        Raises:
+            UserError: for a time that is past, or no number.
+        """
+        if not time_s >= self.now_s:
+            raise UserError(
+                f"{self.who} wants to decide again at {time_s!r} s, and it is {self.now_s!r} s "
+                "already: its wake_s has to come after now"
+            )
         self.world.env_f[0, c.ROUND_AT_S] = min(time_s, self.world.env_f[0, c.ROUND_AT_S])
 
 

@@ -53,6 +53,46 @@ def test_tiresias_demotes_at_the_limit(tmp_path: Path) -> None:
     assert found["jcts_s"] == pytest.approx({"a": 3453.0 + 4060.0 - 3240.0, "b": 203.0})
 
 
+# Times that are equal but for rounding, or equal and only the artifact's own order tells apart.
+TIES = (
+    HEADER
+    + """\
+0,2,10000,300,other,300
+1,1,30300,3000,other,100
+2,2,90300,300,other,300
+3,1,110600,1000,other,300
+4,2,111615,300,other,300
+5,2,121615,300,other,230
+6,1,131615,1000,other,300
+"""
+)
+
+# What the artifact (June 2022, one node of two GPUs) prints for `TIES`.
+TIES_JCT_S = {
+    "srtf": (142.365, 679.3, 223.45, 599.0, 293.485, 100.785, 882.485),
+    "srsf": (142.365, 679.3, 223.45, 599.0, 293.485, 100.785, 882.485),
+    "tiresias_l": (142.365, 426.565, 457.915, 346.265, 527.95, 587.985, 882.485),
+}
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_ties_are_broken_as_in_the_artifact(tmp_path: Path, scheduler: str) -> None:
+    path = tmp_path / "jobs.csv"
+    path.write_text(TIES)
+    found = run(path, scheduler, "1x2")["jcts_s"]
+    assert tuple(found.values()) == pytest.approx(TIES_JCT_S[scheduler], rel=1e-9)
+
+
+def test_a_job_that_ends_up_just_short_of_its_limit(tmp_path: Path) -> None:
+    # By `executed += now - checked` a job is 1.8e-12 s short of 3250 s when it is looked at, and
+    # wakes up at that very time for ever. The times are what the artifact prints.
+    path = tmp_path / "jobs.csv"
+    rows = "0,1,0,4331,vgg16,514\n1,1,2222000,8712,vgg16,230\n2,1,2238000,7855,vgg16,556\n"
+    path.write_text(HEADER + rows)
+    found = run(path, "tiresias_l", "1x2")["jcts_s"]
+    assert tuple(found.values()) == pytest.approx((2279.52601, 2053.8164, 4494.41671), rel=1e-9)
+
+
 def test_measured_overheads(trace: Path, tmp_path: Path) -> None:
     overheads = tmp_path / "overheads.csv"
     overheads.write_text("model,num_gpu,overhead_s\nvgg,2,0\nvgg,1,30\n")
