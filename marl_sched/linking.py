@@ -34,6 +34,7 @@ from numba.core.registry import CPUDispatcher
 from numba.core.typed_passes import NativeLowering
 from numba.core.types.misc import unliteral
 from numba.core.typing.templates import make_concrete_template
+from numba.extending import intrinsic
 
 from marl_sched.records import record_type
 
@@ -42,6 +43,12 @@ PARTS: dict[str, Part] = {}
 
 OPTIONS = {"nopython": True, "boundscheck": None, "error_model": "numpy"}
 """Dividing by zero gives inf or NaN, as in numpy."""
+
+_WORD = ir.IntType(64)
+_NOTHING = ir.Constant(_WORD, 0)
+
+_OWN_ARGUMENTS = 2
+"""Arguments that numba's calling convention puts first: where results and exceptions go."""
 
 _RESOLVE = "marl_sched.resolve"
 _pending: list[BaseException] = []
@@ -210,6 +217,57 @@ class Part(CPUDispatcher):
         return self._key
 
 
+class PartTable:
+    """Parts of one signature, which compiled code calls by their number: `call` of the table.
+
+    The numbers are those of the process, in order of `add`. Parts may be added at any time, after
+    the code that calls them was compiled too.
+
+    Args:
+        symbol: name of the table for compiled code, the same in every process.
+        capacity: most parts.
+    """
+
+    def __init__(self, symbol: str, capacity: int = 4096) -> None:
+        self.symbol = symbol
+        self.capacity = capacity
+        self.parts: list[Part] = []
+        self._cells = (ctypes.c_int64 * capacity)()
+        llvm.add_symbol(symbol, ctypes.addressof(self._cells))
+
+    def add(self, part: Part) -> int:
+        """The number by which `part` is called; the same again for one that is there.
+
+        Raises:
+            TypeError: for a part of another signature than the first one.
+        """
+        if part in self.parts:
+            return self.parts.index(part)
+        if self.parts and part.own_types != self.parts[0].own_types:
+            raise TypeError(
+                f"{part.symbol} has the signature {part.own_types}, and {self.symbol} calls parts "
+                f"of {self.parts[0].own_types}"
+            )
+        self._cells[len(self.parts)] = ctypes.addressof(part._cell)
+        self.parts.append(part)
+        return len(self.parts) - 1
+
+    def caller(self, signature: Any) -> Any:
+        """A function for kernels, `f(number, one, two, three)`, which calls a part by its number.
+
+        Args:
+            signature: of the parts, which take three arguments.
+        """
+        full = signature.return_type(types.int64, *signature.args)
+        lower = _call_by_number(self, full)
+
+        @intrinsic
+        def call(typing_context: Any, number: Any, one: Any, two: Any, three: Any) -> Any:
+            return full, lower
+
+        return call
+
+
 def _type_of(hint: Any) -> types.Type:
     """numba's type of an annotation."""
     if hint is type(None):
@@ -240,29 +298,87 @@ def _call(symbol: str, signature: Any) -> Any:
     return call
 
 
+def _call_by_number(table: PartTable, signature: Any) -> Any:
+    """Code that calls a part by its place in a table, the first of the arguments."""
+
+    def call(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        convention = context.call_conv
+        function = _table_trampoline(context, builder.module, table, signature)
+        status, value = convention.call_function(
+            builder, function, signature.return_type, signature.args, args
+        )
+        with cgutils.if_unlikely(builder, status.is_error):
+            convention.return_status_propagate(builder, status)
+        return impl_ret_new_ref(context, builder, signature.return_type, value)
+
+    return call
+
+
 def _trampoline(context: Any, module: ir.Module, symbol: str, signature: Any) -> ir.Function:
     """A function of `module` that goes on to the part, and sees to it that there is one."""
     name = f"call.{symbol}"
     if name in module.globals:
         return module.globals[name]
-    word = ir.IntType(64)
+    function, builder = _begun(context, module, name, signature)
+    cell = _declared(module, symbol, lambda: ir.GlobalVariable(module, _WORD, symbol))
+    shape = function.function_type
+    target = _resolved(context, builder, cell, shape, symbol)
+    builder.ret(builder.call(target, function.args))
+    return function
+
+
+def _table_trampoline(
+    context: Any, module: ir.Module, table: PartTable, signature: Any
+) -> ir.Function:
+    """A function of `module` that goes on to the part of the number that comes first."""
+    name = f"call.{table.symbol}"
+    if name in module.globals:
+        return module.globals[name]
+    function, builder = _begun(context, module, name, signature)
+    cells_type = ir.ArrayType(_WORD, table.capacity)
+    cells = _declared(
+        module, table.symbol, lambda: ir.GlobalVariable(module, cells_type, table.symbol)
+    )
+    shape = context.call_conv.get_function_type(signature.return_type, signature.args[1:])
+    # The convention's own arguments come first, then the number, then those of the part.
+    own = _OWN_ARGUMENTS
+    number = function.args[own]
+    inside = builder.icmp_unsigned("<", number, ir.Constant(_WORD, table.capacity))
+    with builder.if_then(builder.not_(inside), likely=False):
+        context.call_conv.return_user_exc(builder, IndexError, (table.symbol,))
+    word = builder.load(builder.gep(cells, [ir.Constant(_WORD, 0), number]))
+    with builder.if_then(builder.icmp_unsigned("==", word, _NOTHING), likely=False):
+        context.call_conv.return_user_exc(builder, IndexError, (table.symbol,))
+    cell = builder.inttoptr(word, _WORD.as_pointer())
+    target = _resolved(context, builder, cell, shape, table.symbol)
+    builder.ret(builder.call(target, [*function.args[:own], *function.args[own + 1 :]]))
+    return function
+
+
+def _begun(
+    context: Any, module: ir.Module, name: str, signature: Any
+) -> tuple[ir.Function, ir.IRBuilder]:
+    """An empty function of numba's calling convention, taken in by whoever calls it."""
     shape = context.call_conv.get_function_type(signature.return_type, signature.args)
     function = ir.Function(module, shape, name)
     function.linkage = "linkonce_odr"
     function.attributes.add("alwaysinline")
-    builder = ir.IRBuilder(function.append_basic_block())
-    cell = _declared(module, symbol, lambda: ir.GlobalVariable(module, word, symbol))
-    resolve_type = ir.FunctionType(ir.VoidType(), [word.as_pointer()])
+    return function, ir.IRBuilder(function.append_basic_block())
+
+
+def _resolved(
+    context: Any, builder: ir.IRBuilder, cell: Any, shape: ir.FunctionType, symbol: str
+) -> Any:
+    """The part whose address lies in `cell`, which is compiled or loaded where it is missing."""
+    module = builder.module
+    resolve_type = ir.FunctionType(ir.VoidType(), [_WORD.as_pointer()])
     resolve = _declared(module, _RESOLVE, lambda: ir.Function(module, resolve_type, _RESOLVE))
-    none = ir.Constant(word, 0)
-    with builder.if_then(builder.icmp_unsigned("==", builder.load(cell), none), likely=False):
+    with builder.if_then(builder.icmp_unsigned("==", builder.load(cell), _NOTHING), likely=False):
         builder.call(resolve, [cell])
-        absent = builder.icmp_unsigned("==", builder.load(cell), none)
+        absent = builder.icmp_unsigned("==", builder.load(cell), _NOTHING)
         with builder.if_then(absent, likely=False):
             context.call_conv.return_user_exc(builder, NotCompiledError, (symbol,))
-    target = builder.inttoptr(builder.load(cell), shape.as_pointer())
-    builder.ret(builder.call(target, function.args))
-    return function
+    return builder.inttoptr(builder.load(cell), shape.as_pointer())
 
 
 def _declared(module: ir.Module, name: str, declare: Callable[[], Any]) -> Any:

@@ -170,7 +170,8 @@ def _warm_up(settings: Config) -> None:
     """Compile (or load) every kernel that the runners use, and fail on bad input here."""
     if settings.training.has_scorer:
         from marl_sched.envs.play import PLAYED
-        from marl_sched.schedulers.dispatch import elastic_index, scorer
+        from marl_sched.schedulers.elastic_index import elastic_index
+        from marl_sched.schedulers.scorer import scorer
         from marl_sched.warm import missing, warm
 
         warm(missing((*PLAYED, elastic_index, scorer)), lambda done, parts: None)

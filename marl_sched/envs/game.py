@@ -11,8 +11,13 @@ import numpy as np
 
 from marl_sched.config import Config, EnvConfig
 from marl_sched.records import build_table, record
-from marl_sched.schedulers import Scheduler, dispatch, get_scheduler
-from marl_sched.schedulers.elastic_index import log_rank_weights, write_log_gains
+from marl_sched.schedulers import Scheduler, get_scheduler
+from marl_sched.schedulers.elastic_index import (
+    elastic_index,
+    log_rank_weights,
+    write_log_gains,
+)
+from marl_sched.schedulers.scorer import scorer
 from marl_sched.sim import columns as c
 from marl_sched.sim.world import World
 from marl_sched.types import (
@@ -187,7 +192,7 @@ def reward_weights(env: EnvConfig) -> np.ndarray:
 def index_of(base: Scheduler) -> Scheduler:
     """The elastic index that values edits: the one in the base schedule, else the tuned one."""
     index = get_scheduler("elastic_index:tuned")
-    known = base.rule in (dispatch.elastic_index, dispatch.scorer)
+    known = base.rule in (elastic_index, scorer)
     return index.with_params(base.params) if known else index
 
 

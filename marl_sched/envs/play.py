@@ -6,7 +6,7 @@ import numpy as np
 
 from marl_sched.jit import part
 from marl_sched.order import rows_by
-from marl_sched.schedulers.dispatch import NUM_KEYED, NUM_UNSORTED, decide, write_keys
+from marl_sched.schedulers.dispatch import decide, is_order, leaves_running, write_keys
 from marl_sched.sim import columns as c
 from marl_sched.sim.apply import apply, repack
 from marl_sched.sim.kernels import EPOCH, advance, make_view, plain_view, start
@@ -30,8 +30,7 @@ def play(w: World, b: int, number: int, params: Floats1) -> int:
             repack_by(w, b, number, params)
             continue
         target = w.target[b, : w.env_k[b, c.NUM_ACTIVE]]
-        # Those who leave running jobs alone need not know how far they are.
-        view = plain_view(w, b) if number < NUM_UNSORTED else make_view(w, b)
+        view = plain_view(w, b) if leaves_running(number) else make_view(w, b)
         decide(number, view, params, target)
         apply(w, b, target)
 
@@ -41,7 +40,7 @@ def repack_by(w: World, b: int, number: int, params: Floats1) -> None:
     """Place everybody anew in the order of scheduler `number`, one of those that are an order."""
     view = make_view(w, b)
     key = np.empty(view.job.size)
-    if number < NUM_KEYED:
+    if is_order(number):
         write_keys(number, view, params, key)
     repack(w, b, rows_by(key, view.job))
 

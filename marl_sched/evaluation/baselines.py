@@ -1,8 +1,9 @@
 """Tuning the parameters of a classic scheduler: random search with successive halving.
 
-Candidates are the scheduler's own defaults and random draws from `RANGES`. Every candidate plays
-the same few sequences of every cell; the better ones play more (`RUNGS`), until the best on all
-of them is taken. The score is the mean over cells of log(sum of JCTs / that of the defaults).
+Candidates are the scheduler's own defaults and random draws from the ranges that its parameters
+declare. Every candidate plays the same few sequences of every cell; the better ones play more
+(`RUNGS`), until the best on all of them is taken. The score is the mean over cells of
+log(sum of JCTs / that of the defaults).
 Source of the halving: Jamieson and Talwalkar, "Non-stochastic best arm identification", AISTATS
 2016.
 """
@@ -25,25 +26,6 @@ from marl_sched.evaluation.suite_run import CellRun
 from marl_sched.files import write_text
 from marl_sched.schedulers import Scheduler
 
-RANGES: dict[str, tuple[str, float, float]] = {
-    "p": ("even", 0.0, 0.95),
-    "h": ("log", 0.03, 5.0),
-    "g": ("log", 1.0, 300.0),
-    "b": ("log", 0.1, 30.0),
-    "trust": ("even", 0.0, 1.0),
-    "slowdown": ("choice", 0.0, 1.0),
-    "quantum_gpu_s": ("log", 60.0, 1e6),
-    "limit_1_gpu_s": ("log", 60.0, 1e5),
-    "limit_2_gpu_s": ("log", 1e3, 1e7),
-    "promote": ("log or 0", 0.1, 100.0),
-    "median_gpu_s": ("log", 60.0, 1e6),
-    "sigma": ("even", 0.5, 4.0),
-    "slice_s": ("log", 60.0, 1e5),
-    "lease_s": ("log", 60.0, 1e5),
-    "fairness": ("even", 0.0, 0.95),
-}
-"""Parameter: how it is drawn, lowest, highest. `log or 0` is 0 every other time."""
-
 RUNGS = ((1.0, 1 / 6), (0.3, 1 / 2), (0.1, 1.0))
 """Share of the candidates that get so far, and share of the sequences that they then play."""
 
@@ -54,19 +36,11 @@ _STREAM = 0x7B
 
 def draw(scheduler: Scheduler, rng: np.random.Generator) -> dict[str, float]:
     """Random parameters, three significant digits each."""
-    found = {}
-    for name in scheduler.params:
-        kind, low, high = RANGES[name]
-        uniform, coin = rng.random(), rng.random()
-        if kind == "even":
-            value = low + (high - low) * uniform
-        elif kind == "choice":
-            value = low if coin < 0.5 else high
-        else:
-            value = math.exp(math.log(low) + math.log(high / low) * uniform)
-            value = 0.0 if kind == "log or 0" and coin < 0.5 else value
-        found[name] = float(f"{value:.3g}")
-    return found
+    return {
+        name: param.search.draw(rng)
+        for name, param in scheduler.takes.items()
+        if param.search is not None
+    }
 
 
 def candidates(scheduler: Scheduler, budget: int, seed: int) -> list[dict[str, float]]:
@@ -75,7 +49,7 @@ def candidates(scheduler: Scheduler, budget: int, seed: int) -> list[dict[str, f
     Raises:
         UserError: for a scheduler without parameters that can be drawn.
     """
-    unknown = [name for name in scheduler.params if name not in RANGES]
+    unknown = [name for name, param in scheduler.takes.items() if param.search is None]
     if not scheduler.params or unknown or not scheduler.compiled:
         raise UserError(
             f"scheduler {scheduler.name!r} has nothing to tune"

@@ -6,27 +6,64 @@ in the simulator, as base or shadow of the environment, and on a live cluster.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from marl_sched.errors import UserError, do_you_mean
+from marl_sched.linking import Part
 from marl_sched.records import build_table as check
 from marl_sched.schedulers import dispatch
+from marl_sched.schedulers.afs import afs
+from marl_sched.schedulers.conservative_backfill import conservative_backfill
+from marl_sched.schedulers.drf import drf
+from marl_sched.schedulers.edf import edf
+from marl_sched.schedulers.elastic_index import elastic_index
+from marl_sched.schedulers.equal import equal
+from marl_sched.schedulers.equi import equi
+from marl_sched.schedulers.fcfs import fcfs
+from marl_sched.schedulers.fcfs_backfill import fcfs_backfill
 from marl_sched.schedulers.gavel import (
     GandivaFair,
     MaxMinFairness,
     MaxSumThroughput,
     MinTotalDuration,
 )
+from marl_sched.schedulers.gittins import gittins
 from marl_sched.schedulers.guard import Guard
+from marl_sched.schedulers.hesrpt import hesrpt
+from marl_sched.schedulers.las import las
+from marl_sched.schedulers.on_demand import on_demand
+from marl_sched.schedulers.optimus import optimus
+from marl_sched.schedulers.params import (
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SEED,
+    SHARE,
+    SWITCH,
+    Legal,
+    Param,
+    Search,
+)
+from marl_sched.schedulers.power_mean import pollux
+from marl_sched.schedulers.priority import priority
+from marl_sched.schedulers.qssf import qssf
+from marl_sched.schedulers.random import random
+from marl_sched.schedulers.rate_monotonic import rate_monotonic
+from marl_sched.schedulers.round_robin import round_robin
+from marl_sched.schedulers.scorer import scorer
 from marl_sched.schedulers.scorer_file import PRETRAINED, ScorerRecord, is_scorer, load_scorer
 from marl_sched.schedulers.sia import Sia
+from marl_sched.schedulers.sjf import sjf
+from marl_sched.schedulers.srsf import srsf
+from marl_sched.schedulers.srtf import srtf
+from marl_sched.schedulers.themis import themis
+from marl_sched.schedulers.tiresias import tiresias
 from marl_sched.schedulers.tuned import tuned_params
 from marl_sched.types import Allocation, ClusterView, NodeView
 
@@ -48,15 +85,26 @@ class Scheduler:
     """A named rule with its parameters."""
 
     name: str
-    rule: Callable[..., Any] | None = None
-    """Compiled: writes keys or target levels, see `dispatch`; None for a planner."""
+    rule: Part | None = None
+    """Compiled: writes keys or target levels; None for a planner."""
+    serving: int = dispatch.LEVELS
+    """What becomes of the rule's answer, see `dispatch`."""
     elastic: bool = False
     """Whether it gives other sizes than the request."""
+    keeps_running: bool = False
+    """Whether a rule that names levels leaves jobs their GPUs until they end."""
+    takes: Mapping[str, Param] = field(default_factory=dict)
+    """Its parameters, in the order in which the rule reads them."""
     params: dict[str, float] = field(default_factory=dict)
+    """Their values; those left out are the defaults."""
     planner: Callable[..., Planner] | None = None
     """Makes a planner, which begins a run with no memory, from the parameters by name."""
     weights: tuple[float, ...] = ()
     """Learned parameters, which a compiled rule reads behind `params`."""
+
+    def __post_init__(self) -> None:
+        defaults = {name: param.default for name, param in self.takes.items()}
+        object.__setattr__(self, "params", defaults | self.params)
 
     @property
     def compiled(self) -> bool:
@@ -75,24 +123,22 @@ class Scheduler:
                 f"scheduler {self.name!r} runs in plain Python and not inside the environment: "
                 "take it with `simulate` or `reproduce`, and a compiled one here"
             )
-        number = dispatch.NUMBERED.index(self.rule)
-        return number + dispatch.ELASTIC * (self.elastic and number < dispatch.NUM_KEYED)
+        return dispatch.number_of(self.rule, self.serving)
 
     @property
     def is_order(self) -> bool:
         """Whether it is an order of jobs, which are served whole or not at all."""
-        return self.compiled and self.number < dispatch.NUM_KEYED
+        return self.compiled and self.serving not in (dispatch.LEVELS, dispatch.RANKED)
 
     @property
     def preemptive(self) -> bool:
         """Whether it may take GPUs from a running job."""
-        kept = (*dispatch.QUEUES, *dispatch.WAITING, *_NOT_PREEMPTIVE)
-        return self.elastic or self.rule not in kept
+        return not (self.keeps_running or self.serving in _LEAVES_RUNNING)
 
     @property
     def guarded(self) -> bool:
         """Whether it is a scorer, which falls back on the index in states it was not trained on."""
-        return self.rule is dispatch.scorer
+        return self.rule is scorer
 
     @property
     def param_array(self) -> np.ndarray:
@@ -109,7 +155,7 @@ class Scheduler:
     @property
     def ranks(self) -> bool:
         """Whether it is the elastic form of an order, see `schedulers.elastic_order`."""
-        return self.compiled and self.number >= dispatch.ELASTIC
+        return self.serving == dispatch.RANKED
 
     @property
     def kind(self) -> str:
@@ -135,9 +181,11 @@ class Scheduler:
             if key not in self.params:
                 known = ", ".join(self.params) or "none"
                 raise UserError(f"scheduler {self.name!r}: no parameter {key!r}; it has: {known}")
-            low, high, legal = _LEGAL[key]
-            if not low <= given[key] < high:
-                raise UserError(f"scheduler {self.name!r}: {key}={given[key]:g} must be {legal}")
+            legal = self.takes[key].legal
+            if not legal.holds(given[key]):
+                raise UserError(
+                    f"scheduler {self.name!r}: {key}={given[key]:g} must be {legal.words}"
+                )
         return replace(self, params={**self.params, **given})
 
     def new_planner(self) -> Planner:
@@ -173,55 +221,58 @@ class _Compiled:
         return self.scheduler.allocate(view)
 
 
-_NOT_PREEMPTIVE = (dispatch.fcfs_backfill, dispatch.conservative_backfill, dispatch.drf)
+_LEAVES_RUNNING = (
+    dispatch.QUEUE, dispatch.STRICT_QUEUE, dispatch.WAITING, dispatch.STRICT_WAITING
+)  # fmt: skip
 
-_POSITIVE = (math.ulp(0.0), math.inf, "a number > 0")
-_NOT_NEGATIVE = (0.0, math.inf, "a number >= 0")
-_SHARE = (0.0, 1.0, "from 0 to below 1")
-_LEGAL = {
-    "slice_s": _POSITIVE,
-    "quantum_gpu_s": _POSITIVE,
-    "seed": (0.0, 2.0**31, "from 0 to 2147483647"),
-    "p": _SHARE,
-    "h": _NOT_NEGATIVE,
-    "g": _NOT_NEGATIVE,
-    "b": _NOT_NEGATIVE,
-    "trust": (0.0, 1.0 + 1e-9, "from 0 to 1"),
-    "limit_1_gpu_s": _POSITIVE,
-    "limit_2_gpu_s": _POSITIVE,
-    "promote": _NOT_NEGATIVE,
-    "median_gpu_s": _POSITIVE,
-    "sigma": _POSITIVE,
-    "slowdown": (0.0, 1.0 + 1e-9, "0 or 1"),
-    "lease_s": _NOT_NEGATIVE,
-    "fairness": _SHARE,
-    "fairness_power": (-100.0, 0.0, "a number < 0"),
-    "idle_penalty": _POSITIVE,
-    "round_s": _POSITIVE,
-    "reset_s": _NOT_NEGATIVE,
+_INDEX = {
+    "p": Param(0.6, SHARE, Search(0.0, 0.95, "even")),
+    "h": Param(0.5, NOT_NEGATIVE, Search(0.03, 5.0)),
+    "g": Param(42.0, NOT_NEGATIVE, Search(1.0, 300.0)),
+    "b": Param(4.0, NOT_NEGATIVE, Search(0.1, 30.0)),
 }
-"""Parameter: lowest legal value, first one too large, in words."""
+"""The elastic index: weight by size, and care for restart costs."""
 
-_IN_ROUNDS = {"round_s": 120.0, "reset_s": 1000.0, "seed": 0.0}
-"""Parameters of Gavel's policies."""
+_TRUST = {"trust": Param(0.0, FRACTION, Search(0.0, 1.0, "even"))}
 
-_INDEX = {"p": 0.6, "h": 0.5, "g": 42.0, "b": 4.0}
-"""Parameters of the elastic index."""
+_IN_ROUNDS = {
+    "round_s": Param(120.0, POSITIVE),
+    "reset_s": Param(1000.0, NOT_NEGATIVE),
+    "seed": Param(0.0, SEED),
+}
+"""Gavel's policies."""
+
+_QUANTUM = Search(60.0, 1e6)
 
 _ORDERS = (
-    Scheduler("fcfs", dispatch.fcfs),
-    Scheduler("srtf", dispatch.srtf),
-    Scheduler("srsf", dispatch.srsf),
-    Scheduler("las", dispatch.las, params={"quantum_gpu_s": 3600.0}),
+    Scheduler("fcfs", fcfs, dispatch.STRICT_QUEUE),
+    Scheduler("srtf", srtf, dispatch.EVERYBODY),
+    Scheduler("srsf", srsf, dispatch.EVERYBODY),
+    Scheduler(
+        "las",
+        las,
+        dispatch.EVERYBODY,
+        takes={"quantum_gpu_s": Param(3600.0, POSITIVE, _QUANTUM)},
+    ),
     Scheduler(
         "tiresias",
-        dispatch.tiresias,
-        params={"limit_1_gpu_s": 3250.0, "limit_2_gpu_s": 7200.0, "promote": 0.0},
+        tiresias,
+        dispatch.EVERYBODY,
+        takes={
+            "limit_1_gpu_s": Param(3250.0, POSITIVE, Search(60.0, 1e5)),
+            "limit_2_gpu_s": Param(7200.0, POSITIVE, Search(1e3, 1e7)),
+            "promote": Param(0.0, NOT_NEGATIVE, Search(0.1, 100.0, "log or 0")),
+        },
     ),
     Scheduler(
         "gittins",
-        dispatch.gittins,
-        params={"median_gpu_s": 3600.0, "sigma": 2.0, "quantum_gpu_s": 1800.0},
+        gittins,
+        dispatch.EVERYBODY,
+        takes={
+            "median_gpu_s": Param(3600.0, POSITIVE, Search(60.0, 1e6)),
+            "sigma": Param(2.0, POSITIVE, Search(0.5, 4.0, "even")),
+            "quantum_gpu_s": Param(1800.0, POSITIVE, _QUANTUM),
+        },
     ),
 )
 """Orders that have an elastic form beside the rigid one."""
@@ -229,37 +280,68 @@ _ORDERS = (
 _SCHEDULERS = (
     *_ORDERS,
     *(
-        Scheduler(f"elastic_{one.name}", one.rule, elastic=True, params=_INDEX | one.params)
+        Scheduler(
+            f"elastic_{one.name}",
+            one.rule,
+            dispatch.RANKED,
+            elastic=True,
+            takes=_INDEX | dict(one.takes),
+        )
         for one in _ORDERS
     ),
-    Scheduler("fcfs_backfill", dispatch.fcfs_backfill),
-    Scheduler("conservative_backfill", dispatch.conservative_backfill),
-    Scheduler("sjf", dispatch.sjf),
-    Scheduler("qssf", dispatch.qssf),
-    Scheduler("round_robin", dispatch.round_robin, params={"slice_s": 3600.0}),
-    Scheduler("edf", dispatch.edf),
-    Scheduler("rate_monotonic", dispatch.rate_monotonic),
-    Scheduler("drf", dispatch.drf),
-    Scheduler("equal", dispatch.equal, elastic=True),
-    Scheduler("on_demand", dispatch.on_demand),
-    Scheduler("priority", dispatch.priority),
-    Scheduler("random", dispatch.random, params={"seed": 0.0}),
-    Scheduler("equi", dispatch.equi, elastic=True),
+    Scheduler("fcfs_backfill", fcfs_backfill, keeps_running=True),
+    Scheduler("conservative_backfill", conservative_backfill, keeps_running=True),
+    Scheduler("sjf", sjf, dispatch.WAITING),
+    Scheduler("qssf", qssf, dispatch.STRICT_WAITING),
     Scheduler(
-        "elastic_index", dispatch.elastic_index, elastic=True, params=_INDEX | {"trust": 0.0}
+        "round_robin",
+        round_robin,
+        dispatch.EVERYBODY,
+        takes={"slice_s": Param(3600.0, POSITIVE, Search(60.0, 1e5))},
     ),
-    Scheduler("hesrpt", dispatch.hesrpt, elastic=True, params={"p": 0.5, "slowdown": 0.0}),
-    Scheduler("afs", dispatch.afs, elastic=True),
-    Scheduler("optimus", dispatch.optimus, elastic=True),
-    Scheduler("themis", dispatch.themis, elastic=True, params={"lease_s": 1200.0, "fairness": 0.8}),
-    Scheduler("pollux", dispatch.pollux, elastic=True),
+    Scheduler("edf", edf, dispatch.EVERYBODY),
+    Scheduler("rate_monotonic", rate_monotonic, dispatch.EVERYBODY),
+    Scheduler("drf", drf, keeps_running=True),
+    Scheduler("equal", equal, elastic=True),
+    Scheduler("on_demand", on_demand, dispatch.QUEUE),
+    Scheduler("priority", priority, dispatch.EVERYBODY),
+    Scheduler("random", random, dispatch.WAITING, takes={"seed": Param(0.0, SEED)}),
+    Scheduler("equi", equi, elastic=True),
+    Scheduler("elastic_index", elastic_index, elastic=True, takes=_INDEX | _TRUST),
     Scheduler(
-        "sia", planner=Sia, elastic=True, params={"fairness_power": -0.5, "idle_penalty": 1.1}
+        "hesrpt",
+        hesrpt,
+        elastic=True,
+        takes={
+            "p": Param(0.5, SHARE, Search(0.0, 0.95, "even")),
+            "slowdown": Param(0.0, SWITCH, Search(0.0, 1.0, "ends")),
+        },
     ),
-    Scheduler("max_min_fairness", planner=MaxMinFairness, params=_IN_ROUNDS),
-    Scheduler("max_sum_throughput", planner=MaxSumThroughput, params=_IN_ROUNDS),
-    Scheduler("min_total_duration", planner=MinTotalDuration, params=_IN_ROUNDS),
-    Scheduler("gandiva_fair", planner=GandivaFair, params=_IN_ROUNDS),
+    Scheduler("afs", afs, elastic=True),
+    Scheduler("optimus", optimus, elastic=True),
+    Scheduler(
+        "themis",
+        themis,
+        elastic=True,
+        takes={
+            "lease_s": Param(1200.0, NOT_NEGATIVE, Search(60.0, 1e5)),
+            "fairness": Param(0.8, SHARE, Search(0.0, 0.95, "even")),
+        },
+    ),
+    Scheduler("pollux", pollux, elastic=True),
+    Scheduler(
+        "sia",
+        planner=Sia,
+        elastic=True,
+        takes={
+            "fairness_power": Param(-0.5, Legal(-100.0, 0.0, "a number < 0, from -100")),
+            "idle_penalty": Param(1.1, POSITIVE),
+        },
+    ),
+    Scheduler("max_min_fairness", planner=MaxMinFairness, takes=_IN_ROUNDS),
+    Scheduler("max_sum_throughput", planner=MaxSumThroughput, takes=_IN_ROUNDS),
+    Scheduler("min_total_duration", planner=MinTotalDuration, takes=_IN_ROUNDS),
+    Scheduler("gandiva_fair", planner=GandivaFair, takes=_IN_ROUNDS),
 )
 
 REGISTRY: dict[str, Scheduler] = {scheduler.name: scheduler for scheduler in _SCHEDULERS}
@@ -289,7 +371,9 @@ def make_scorer(
     """
     tail = (Guard(params) if guard is None else guard).array
     learned = (*weights, *tail.tolist())
-    return Scheduler(name, dispatch.scorer, elastic=True, params=params, weights=learned)
+    return Scheduler(
+        name, scorer, elastic=True, takes=_INDEX | _TRUST, params=params, weights=learned
+    )
 
 
 def get_scheduler(name: str) -> Scheduler:

@@ -1,17 +1,15 @@
-"""One compiled entry for all compiled schedulers, so that kernels choose one by number."""
+"""How kernels call a scheduler: one number says which rule, and what becomes of its answer.
+
+Rules are compiled on their own and called by address, from one table for those that order jobs
+and one for those that name a level for each. Adding a rule takes no change here.
+"""
 
 import numpy as np
 
 from marl_sched.jit import kernel, part
+from marl_sched.linking import Part, PartTable
 from marl_sched.records import record
-from marl_sched.schedulers.afs import afs
-from marl_sched.schedulers.conservative_backfill import conservative_backfill
-from marl_sched.schedulers.drf import drf
-from marl_sched.schedulers.edf import edf
-from marl_sched.schedulers.elastic_index import elastic_index
 from marl_sched.schedulers.elastic_order import NUM_INDEX_PARAMS, share_by_rank
-from marl_sched.schedulers.equal import equal
-from marl_sched.schedulers.equi import equi
 from marl_sched.schedulers.fcfs import fcfs
 from marl_sched.schedulers.fcfs_backfill import fcfs_backfill
 from marl_sched.schedulers.filling import (
@@ -20,88 +18,61 @@ from marl_sched.schedulers.filling import (
     serve_queue,
     serve_waiting,
 )
-from marl_sched.schedulers.gittins import gittins
-from marl_sched.schedulers.hesrpt import hesrpt
-from marl_sched.schedulers.las import las
-from marl_sched.schedulers.on_demand import on_demand
-from marl_sched.schedulers.optimus import optimus
-from marl_sched.schedulers.power_mean import pollux
-from marl_sched.schedulers.priority import priority
-from marl_sched.schedulers.qssf import qssf
-from marl_sched.schedulers.random import random
-from marl_sched.schedulers.rate_monotonic import rate_monotonic
-from marl_sched.schedulers.round_robin import round_robin
-from marl_sched.schedulers.scorer import scorer
-from marl_sched.schedulers.sjf import sjf
-from marl_sched.schedulers.srsf import srsf
-from marl_sched.schedulers.srtf import srtf
-from marl_sched.schedulers.themis import themis
-from marl_sched.schedulers.tiresias import tiresias
 from marl_sched.types import ClusterView, Floats1, Ints1
 
 # By reference here too: a live cluster calls rules without a simulator.
 record(ClusterView)
 
-QUEUES = (fcfs, on_demand)
-"""Whose order is that of arrival: waiting jobs are in it already."""
+LEVELS = 0
+"""The rule names a level for each job."""
+QUEUE, STRICT_QUEUE = 1, 2
+"""Jobs that wait get their requests in order of arrival. One that does not fit is passed over, or
+stops those behind it."""
+WAITING, STRICT_WAITING = 3, 4
+"""The same in the order of the rule's keys."""
+EVERYBODY = 5
+"""All jobs are served in the order of the keys: a running job may have to go."""
+RANKED = 6
+"""The keys rank the jobs of an elastic index, see `elastic_order`."""
 
-WAITING = (sjf, random, qssf)
-"""Which order those who wait; who runs is left alone."""
+_WAYS = 8
 
-PREEMPTIVE = (srtf, srsf, round_robin, las, priority, tiresias, gittins, edf, rate_monotonic)
-"""Which order everybody."""
+ORDERS = PartTable("marl_sched.schedulers.orders")
+"""Rules (view, params, key): they write the place (A,) of every active job, smaller first."""
 
-LEVELS = (
-    fcfs_backfill, conservative_backfill, drf, equal, equi, elastic_index, hesrpt, afs, optimus,
-    themis, pollux, scorer,
-)  # fmt: skip
-"""Which name a level for everybody."""
+SIZES = PartTable("marl_sched.schedulers.sizes")
+"""Rules (view, params, target): they write the level (A,) of every active job."""
 
-NUMBERED = QUEUES + WAITING + PREEMPTIVE + LEVELS
-"""Position = number; the branches below are in this order, which a test holds them to."""
+_write_keys = ORDERS.caller(fcfs.own_types)
+_write_levels = SIZES.caller(fcfs_backfill.own_types)
 
-STRICT = (True, False, False, False, True)
-"""Of the rules that leave alone who runs: whether the first that does not fit stops the others."""
 
-NUM_QUEUES = len(QUEUES)
-NUM_UNSORTED = NUM_QUEUES + len(WAITING)
-NUM_KEYED = NUM_UNSORTED + len(PREEMPTIVE)
+def number_of(rule: Part, serving: int) -> int:
+    """The number of a rule whose answer is served in one of the ways above.
 
-ELASTIC = len(NUMBERED)
-"""Added to the number of a keyed rule: its order ranks the jobs of an elastic index."""
+    Raises:
+        TypeError: for a rule with other arguments than that way wants.
+    """
+    table = SIZES if serving == LEVELS else ORDERS
+    return _WAYS * table.add(rule) + serving
+
+
+@kernel
+def is_order(number: int) -> bool:
+    """Whether a scheduler is an order of jobs that are served whole or not at all."""
+    return QUEUE <= number % _WAYS <= EVERYBODY
+
+
+@kernel
+def leaves_running(number: int) -> bool:
+    """Whether a scheduler orders the jobs that wait only, and need not know how far others are."""
+    return QUEUE <= number % _WAYS <= STRICT_WAITING
 
 
 @kernel
 def write_keys(number: int, v: ClusterView, params: np.ndarray, key: np.ndarray) -> None:
     """Write the place (A,) of every active job in the order of scheduler `number`."""
-    if number == 0:
-        fcfs(v, params, key)
-    elif number == 1:
-        on_demand(v, params, key)
-    elif number == 2:
-        sjf(v, params, key)
-    elif number == 3:
-        random(v, params, key)
-    elif number == 4:
-        qssf(v, params, key)
-    elif number == 5:
-        srtf(v, params, key)
-    elif number == 6:
-        srsf(v, params, key)
-    elif number == 7:
-        round_robin(v, params, key)
-    elif number == 8:
-        las(v, params, key)
-    elif number == 9:
-        priority(v, params, key)
-    elif number == 10:
-        tiresias(v, params, key)
-    elif number == 11:
-        gittins(v, params, key)
-    elif number == 12:
-        edf(v, params, key)
-    else:
-        rate_monotonic(v, params, key)
+    _write_keys(number // _WAYS, v, params, key)
 
 
 @part
@@ -109,48 +80,25 @@ def decide(number: int, v: ClusterView, params: Floats1, target: Ints1) -> None:
     """Write the target level of every active job by scheduler `number`.
 
     Args:
-        number: position in `NUMBERED`, plus `ELASTIC` for the elastic form of a keyed rule.
-        params: float64, the scheduler's parameters in the order of its registry entry.
+        number: see `number_of`.
+        params: float64, the scheduler's parameters in the order of its registry entry. The last
+            entries of a scorer's are scratch: its tally, see `guard.tally_of`.
         target: (A,) int64, comes in as the levels held, overwritten.
     """
-    if number >= ELASTIC:
-        key = np.empty(v.job.size)
-        write_keys(number - ELASTIC, v, params[NUM_INDEX_PARAMS:], key)
+    serving = number % _WAYS
+    if serving == LEVELS:
+        _write_levels(number // _WAYS, v, params, target)
+        return
+    if serving == QUEUE or serving == STRICT_QUEUE:
+        serve_queue(v, serving == STRICT_QUEUE, target, free_after_limits(v))
+        return
+    key = np.empty(v.job.size)
+    if serving == RANKED:
+        write_keys(number, v, params[NUM_INDEX_PARAMS:], key)
         share_by_rank(v, key, params, target)
         return
-    if number < NUM_QUEUES:
-        serve_queue(v, STRICT[number], target, free_after_limits(v))
-        return
-    if number < NUM_KEYED:
-        key = np.empty(v.job.size)
-        write_keys(number, v, params, key)
-        if number < NUM_UNSORTED:
-            serve_waiting(v, key, STRICT[number], target)
-        else:
-            serve_all(v, key, target)
-        return
-    which = number - NUM_KEYED
-    if which == 0:
-        fcfs_backfill(v, params, target)
-    elif which == 1:
-        conservative_backfill(v, params, target)
-    elif which == 2:
-        drf(v, params, target)
-    elif which == 3:
-        equal(v, params, target)
-    elif which == 4:
-        equi(v, params, target)
-    elif which == 5:
-        elastic_index(v, params, target)
-    elif which == 6:
-        hesrpt(v, params, target)
-    elif which == 7:
-        afs(v, params, target)
-    elif which == 8:
-        optimus(v, params, target)
-    elif which == 9:
-        themis(v, params, target)
-    elif which == 10:
-        pollux(v, params, target)
+    write_keys(number, v, params, key)
+    if serving == EVERYBODY:
+        serve_all(v, key, target)
     else:
-        scorer(v, params, target)
+        serve_waiting(v, key, serving == STRICT_WAITING, target)

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from marl_sched.errors import UserError
+from marl_sched.jit import part
 from marl_sched.schedulers import REGISTRY, Scheduler, get_scheduler, make_scorer
-from marl_sched.schedulers.dispatch import NUMBERED
+from marl_sched.schedulers.dispatch import EVERYBODY, ORDERS, SIZES
 from marl_sched.schedulers.filling import serve_all, serve_waiting
+from marl_sched.schedulers.params import NOT_NEGATIVE, Param
 from marl_sched.schedulers.scorer import initial_weights
-from marl_sched.types import ClusterView
+from marl_sched.types import ClusterView, Floats1
 from tests.schedulers.views import random_view
 
 NAMES = (
@@ -33,8 +35,12 @@ def test_the_names_of_the_issue() -> None:
     # The scorer is in no registry: it comes with learned weights.
     learned = make_scorer(REGISTRY["elastic_index"].params, initial_weights(0).tolist())
     plain = [scheduler for scheduler in compiled if not scheduler.ranks]
-    numbers = {scheduler.number for scheduler in (*plain, learned)}
-    assert numbers == set(range(len(NUMBERED)))
+    # One number each, and each rule once in its table.
+    numbers = {scheduler.number for scheduler in (*compiled, learned)}
+    assert len(numbers) == len(compiled) + 1
+    assert {one.rule for one in (*plain, learned)} <= {*ORDERS.parts, *SIZES.parts}
+    for table in (ORDERS, SIZES):
+        assert len(set(table.parts)) == len(table.parts)
     assert sorted(set(REGISTRY) - {one.name for one in compiled}) == sorted(PLANNERS)
 
 
@@ -58,7 +64,7 @@ def by_its_rule(scheduler: Scheduler, view: ClusterView) -> np.ndarray:
     key = np.empty(view.job.size)
     scheduler.rule(view, scheduler.param_array, key)
     if scheduler.preemptive:
-        serve_all(view, key, target)
+        serve_all(view._replace(running=view.running.copy()), key, target)
     else:
         serve_waiting(view, key, scheduler.name in ("fcfs", "qssf"), target)
     return target
@@ -68,7 +74,7 @@ def by_its_rule(scheduler: Scheduler, view: ClusterView) -> np.ndarray:
 def test_a_number_calls_its_own_rule(name: str) -> None:
     scheduler = REGISTRY[name]
     rng = np.random.default_rng(1)
-    others_differ = np.zeros(len(NAMES), bool)
+    others_differ = dict.fromkeys(NAMES, False)
     for _ in range(80):
         view = random_view(rng)
         own = scheduler.levels(view)
@@ -77,10 +83,10 @@ def test_a_number_calls_its_own_rule(name: str) -> None:
             if other.name not in NAMES:
                 continue
             theirs = other.levels(view)
-            others_differ[other.number] |= bool((theirs != own).any())
-    # No branch is another's: the views tell every two rules apart.
-    assert not others_differ[scheduler.number]
-    assert np.delete(others_differ, scheduler.number).all()
+            others_differ[other.name] |= bool((theirs != own).any())
+    # No number is another's: the views tell every two rules apart.
+    assert not others_differ.pop(name)
+    assert all(others_differ.values())
 
 
 @pytest.mark.parametrize("name", ELASTIC_ORDERS)
@@ -148,6 +154,11 @@ def test_bad_names_and_parameters(name: str, words: tuple[str, ...]) -> None:
         "elastic_index:b=-1",
         "round_robin:slice_s=-1",
         "random:seed=1e300",
+        "random:seed=0.5",
+        "hesrpt:slowdown=0.5",
+        "hesrpt:slowdown=-1",
+        "sia:fairness_power=0",
+        "elastic_index:trust=1.001",
     ],
 )
 def test_parameters_out_of_range(text: str) -> None:
@@ -158,3 +169,70 @@ def test_parameters_out_of_range(text: str) -> None:
 def test_every_parameter_has_a_range_that_holds_its_default() -> None:
     for scheduler in REGISTRY.values():
         assert scheduler.with_params(scheduler.params) == scheduler
+
+
+@pytest.mark.parametrize("name", NAMES + ELASTIC_ORDERS)
+def test_a_rule_leaves_its_view_and_its_parameters_as_they_are(name: str) -> None:
+    scheduler = REGISTRY[name]
+    rng, params = np.random.default_rng(4), dict(scheduler.params)
+    for _ in range(20):
+        view = random_view(rng)
+        kept = {field: np.copy(getattr(view, field)) for field in view._fields}
+        first = scheduler.levels(view)
+        for field, value in kept.items():
+            np.testing.assert_array_equal(getattr(view, field), value, err_msg=field)
+        # And so the answer is the same when it is asked again.
+        np.testing.assert_array_equal(scheduler.levels(view), first)
+    assert scheduler.params == params
+
+
+def test_a_scorer_that_has_decided_is_the_same_scorer() -> None:
+    """Its tally is scratch of each run: the array that a run was given, never the scheduler's."""
+    learned = make_scorer(REGISTRY["elastic_index"].params, initial_weights(0).tolist())
+    rng, before = np.random.default_rng(5), learned.param_array
+    for _ in range(5):
+        learned.levels(random_view(rng))
+    np.testing.assert_array_equal(learned.param_array, before)
+
+
+def test_parameters_are_declared_with_their_rule() -> None:
+    for scheduler in REGISTRY.values():
+        assert list(scheduler.params) == list(scheduler.takes)
+        for name, param in scheduler.takes.items():
+            assert param.legal.holds(scheduler.params[name]) and not param.legal.holds(np.nan)
+            if param.search is not None:
+                drawn = [param.search.draw(np.random.default_rng(seed)) for seed in range(50)]
+                assert all(param.legal.holds(value) for value in drawn)
+
+
+@part
+def newest_first(v: ClusterView, params: Floats1, key: Floats1) -> None:
+    """The job that arrived last goes first, `params[0]` jobs as if they had never come."""
+    key[:] = -v.arrival_s
+    key[: int(params[0])] = np.inf
+
+
+def test_a_rule_of_ones_own_needs_no_change_here() -> None:
+    """A compiled rule with a parameter of a name that nobody has heard of."""
+    mine = Scheduler(
+        "mine", newest_first, EVERYBODY, takes={"skipped": Param(1.0, NOT_NEGATIVE)}
+    )  # fmt: skip
+    assert mine.preemptive and mine.is_order and mine.kind == "order"
+    assert mine.with_params({"skipped": 2.0}).params == {"skipped": 2.0}
+    with pytest.raises(UserError, match="skipped=-1 must be a number >= 0"):
+        mine.with_params({"skipped": -1.0})
+    rng = np.random.default_rng(6)
+    for _ in range(20):
+        view = random_view(rng)
+        key = -view.arrival_s
+        key[:1] = np.inf
+        target = np.minimum(view.level, view.limit_level)
+        serve_all(view._replace(running=view.running.copy()), key, target)
+        np.testing.assert_array_equal(mine.levels(view), target)
+
+
+def test_a_rule_with_other_arguments_is_refused() -> None:
+    orders, sizes = list(ORDERS.parts), list(SIZES.parts)
+    with pytest.raises(TypeError, match="newest_first has the signature"):
+        assert Scheduler("mine", newest_first).number
+    assert (ORDERS.parts[: len(orders)], SIZES.parts) == (orders, sizes)
