@@ -252,13 +252,13 @@ class PartTable:
         self.parts.append(part)
         return len(self.parts) - 1
 
-    def caller(self, signature: Any) -> Any:
+    def caller(self, like: Any) -> Any:
         """A function for kernels, `f(number, one, two, three)`, which calls a part by its number.
 
         Args:
-            signature: of the parts, which take three arguments.
+            like: one of the parts, which all take the same three arguments.
         """
-        full = signature.return_type(types.int64, *signature.args)
+        full = like.own_types.return_type(types.int64, *like.own_types.args)
         lower = _call_by_number(self, full)
 
         @intrinsic

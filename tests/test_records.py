@@ -58,7 +58,7 @@ def test_fields_that_disagree_about_the_number_of_jobs_are_a_type_error(name: st
     view = some_view()
     short = np.ascontiguousarray(getattr(view, name)[:-1])
     with pytest.raises(TypeError, match="entries along axis"):
-        REGISTRY["priority"].levels(view._replace(**{name: short}))
+        REGISTRY["priority"].levels(view._replace(**{name: short}))  # type: ignore[arg-type]
 
 
 def test_every_array_of_a_view_has_its_axes_named() -> None:

@@ -10,12 +10,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from marl_sched.errors import UserError, do_you_mean
-from marl_sched.linking import Part
 from marl_sched.records import build_table as check
 from marl_sched.schedulers import dispatch
 from marl_sched.schedulers.afs import afs
@@ -85,7 +84,7 @@ class Scheduler:
     """A named rule with its parameters."""
 
     name: str
-    rule: Part | None = None
+    rule: Callable[..., Any] | None = None
     """Compiled: writes keys or target levels; None for a planner."""
     serving: int = dispatch.LEVELS
     """What becomes of the rule's answer, see `dispatch`."""

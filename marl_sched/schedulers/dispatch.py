@@ -4,10 +4,12 @@ Rules are compiled on their own and called by address, from one table for those 
 and one for those that name a level for each. Adding a rule takes no change here.
 """
 
+from typing import Any
+
 import numpy as np
 
 from marl_sched.jit import kernel, part
-from marl_sched.linking import Part, PartTable
+from marl_sched.linking import PartTable
 from marl_sched.records import record
 from marl_sched.schedulers.elastic_order import NUM_INDEX_PARAMS, share_by_rank
 from marl_sched.schedulers.fcfs import fcfs
@@ -43,12 +45,12 @@ ORDERS = PartTable("marl_sched.schedulers.orders")
 SIZES = PartTable("marl_sched.schedulers.sizes")
 """Rules (view, params, target): they write the level (A,) of every active job."""
 
-_write_keys = ORDERS.caller(fcfs.own_types)
-_write_levels = SIZES.caller(fcfs_backfill.own_types)
+_write_keys = ORDERS.caller(fcfs)
+_write_levels = SIZES.caller(fcfs_backfill)
 
 
-def number_of(rule: Part, serving: int) -> int:
-    """The number of a rule whose answer is served in one of the ways above.
+def number_of(rule: Any, serving: int) -> int:
+    """The number of a rule (a `part`) whose answer is served in one of the ways above.
 
     Raises:
         TypeError: for a rule with other arguments than that way wants.
