@@ -29,6 +29,7 @@ SOURCES = (
     "linking.py",
     "records.py",
     "types.py",
+    "terms.py",
     "order.py",
     "logarithm.py",
     "sim",

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from marl_sched.errors import UserError
 from marl_sched.evaluation.metrics import fallbacks
+from marl_sched.terms import COLUMN, TERMS
 
 out = Console()
 notices = Console(stderr=True)
@@ -43,6 +44,8 @@ _LABELS = {
     "lost_gpu_s": "lost work",
     "gpu_useful_fraction": "GPUs useful",
     "num_deadlines_missed": "deadlines missed",
+    "deadline_missed_fraction": "jobs that miss their deadline",
+    "energy_kwh": "energy of the GPUs",
     "fallback_fraction": "decisions left to the index",
 }
 
@@ -63,6 +66,8 @@ def figure(metric: str, value: float) -> str:
         return f"{value / 3600:,.1f} GPU h"
     if metric.endswith("_s"):
         return duration(value)
+    if metric.endswith("_kwh"):
+        return f"{value:,.1f} kWh"
     if metric.endswith("_fraction"):
         return f"{100 * value:.1f} %"
     if metric.startswith("num_"):
@@ -92,21 +97,13 @@ def print_summary(title: str, summary: dict[str, float]) -> None:
     out.print(table)
 
 
-_OF_TERMS = {
-    "fairness": ("unfair_fraction", "unfair"),
-    "utilisation": ("gpu_useful_fraction", "useful"),
-    "deadline": ("num_deadlines_missed", "missed"),
-}
-"""Term of the reward -> the metric that shows it, where `COMPARED` has none."""
-
-
 def compared(weights: Mapping[str, float]) -> dict[str, str]:
     """Columns that show what was trained for: its weightiest term takes the place of p99."""
     weighty = max((w, term) for term, w in weights.items() if w > 0)[1]
-    if weighty not in _OF_TERMS:
+    term = TERMS[COLUMN[weighty]]
+    if term.metric in COMPARED:
         return COMPARED
-    metric, heading = _OF_TERMS[weighty]
-    return {metric if m == "p99_jct_s" else m: heading if m == "p99_jct_s" else h
+    return {term.metric if m == "p99_jct_s" else m: term.heading if m == "p99_jct_s" else h
             for m, h in COMPARED.items()}  # fmt: skip
 
 

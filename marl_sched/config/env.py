@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import AfterValidator, create_model, field_validator, model_validator
+from typing_extensions import Self
 
+from marl_sched import terms
 from marl_sched.config.section import Count, NonNegative, Positive, Section
 
 ActionSpace = Literal["meta", "edit", "full"]
 AgentBehaviour = Literal["honest", "greedy", "yielding", "learned"]
 Credit = Literal["shadow", "lookahead"]
-RewardTerm = Literal[
-    "completion_time", "slowdown", "fairness", "utilisation", "deadline", "preemption", "energy"
-]
 
 
-class RewardWeights(Section):
+def _known(term: str) -> str:
+    if term not in terms.NAMES:
+        raise ValueError(f"{term!r} is no term; known: {', '.join(terms.NAMES)}")
+    return term
+
+
+RewardTerm = Annotated[str, AfterValidator(_known)]
+"""A name in `terms.TERMS`."""
+
+
+class _Weights(Section):
     """Weights of the reward's terms; normalised to the simplex where they are used."""
 
-    completion_time: NonNegative = 1.0
-    slowdown: NonNegative = 0.0
-    fairness: NonNegative = 0.0
-    utilisation: NonNegative = 0.0
-    deadline: NonNegative = 0.0
-    preemption: NonNegative = 0.0
-    energy: NonNegative = 0.0
-
     @model_validator(mode="after")
-    def _not_all_zero(self) -> RewardWeights:
+    def _not_all_zero(self) -> Self:
         if sum(self.model_dump().values()) <= 0:
             raise ValueError("at least one reward weight must be positive")
         return self
@@ -50,6 +51,24 @@ class RewardWeights(Section):
         if self.only_completion_time:
             return "mean JCT"
         return "cost by " + ", ".join(f"{term} {share:.2f}" for term, share in self.shares.items())
+
+
+if TYPE_CHECKING:
+
+    class RewardWeights(_Weights):
+        """A weight >= 0 for each of `terms.TERMS`, a field each."""
+
+        def __init__(self, **weights: float) -> None: ...
+
+        def __getattr__(self, name: str) -> float: ...
+
+else:
+    RewardWeights = create_model(
+        "RewardWeights",
+        __base__=_Weights,
+        __module__=__name__,
+        **{term.name: (NonNegative, term.default) for term in terms.TERMS},
+    )
 
 
 class EnvConfig(Section):
@@ -111,7 +130,7 @@ class EnvConfig(Section):
 
     @field_validator("train_weights")
     @classmethod
-    def _each_once(cls, terms: tuple[RewardTerm, ...]) -> tuple[RewardTerm, ...]:
-        if len(set(terms)) < len(terms):
+    def _each_once(cls, named: tuple[RewardTerm, ...]) -> tuple[RewardTerm, ...]:
+        if len(set(named)) < len(named):
             raise ValueError("name each term once")
-        return terms
+        return named

@@ -6,6 +6,8 @@ arrivals", and committing the base schedule throughout earns exactly 0.
 
 from __future__ import annotations
 
+import numpy as np
+
 from marl_sched.envs.base import behave, nothing_to_do, write_base
 from marl_sched.envs.game import NUM_TERMS, Game
 from marl_sched.jit import kernel, part
@@ -13,8 +15,13 @@ from marl_sched.sim import columns as c
 from marl_sched.sim.apply import apply, settle
 from marl_sched.sim.kernels import EPOCH, FULL, advance
 from marl_sched.sim.world import World
+from marl_sched.terms import TERMS
 
 PERCENT = 100.0
+
+FLOOR = np.array([term.floor for term in TERMS])
+FLOOR_PER_GPU = np.array([term.floor_per_gpu for term in TERMS])
+"""Least costs of the terms, of the whole cluster and for each GPU."""
 
 
 @part
@@ -96,14 +103,8 @@ def play_shadow(w: World, g: Game, b: int) -> int:
 
 @kernel
 def cost_floor(term: int, num_gpus: float) -> float:
-    """Least cost of a term that costs are divided by.
-
-    Counts may be zero for the shadow: then one event weighs as one job in the episode; restarts
-    weigh as one second of every GPU.
-    """
-    if term == c.COST_PREEMPTION:
-        return num_gpus
-    return 1.0 if term in (c.COST_FAIRNESS, c.COST_DEADLINE) else 1e-9
+    """Least cost of a term that costs are divided by, as `terms.TERMS` says."""
+    return float(max(FLOOR[term], FLOOR_PER_GPU[term] * num_gpus))
 
 
 @kernel

@@ -33,7 +33,9 @@ from marl_sched.config import SimConfig
 from marl_sched.errors import UserError
 from marl_sched.evaluation.metrics import JobResults
 from marl_sched.files import replacing
+from marl_sched.perf.power import node_watts
 from marl_sched.sim import columns as c
+from marl_sched.types import Cluster
 from marl_sched.workload.jobs import Workload
 
 ROW_GROUP = 1 << 17
@@ -115,17 +117,17 @@ def read_events(path: Path) -> np.ndarray:
 def replay_metrics(
     events: np.ndarray,
     workload: Workload,
-    num_gpus: int,
+    cluster: Cluster,
     checkpoint_interval_s: float = SimConfig().checkpoint_interval_s,
 ) -> dict[str, float]:
     """The figures of `JobResults.summary`, from the log alone; see `replay`."""
-    return replay(events, workload, num_gpus, checkpoint_interval_s).summary()
+    return replay(events, workload, cluster, checkpoint_interval_s).summary()
 
 
 def replay(
     events: np.ndarray,
     workload: Workload,
-    num_gpus: int,
+    cluster: Cluster,
     checkpoint_interval_s: float = SimConfig().checkpoint_interval_s,
 ) -> JobResults:
     """What became of each job, from the log and the jobs' own data.
@@ -135,10 +137,9 @@ def replay(
     Args:
         events: (E, 6) float64, of a whole run.
         workload: the J jobs of the run.
-        num_gpus: of the cluster.
         checkpoint_interval_s: of jobs that name none, `sim.checkpoint_interval_s`.
     """
-    jobs = len(workload)
+    jobs, num_gpus = len(workload), cluster.num_gpus
     mine = _own_rows(events)
     job = events[mine, c.LOG_JOB].astype(np.int64)
     kind = events[mine, c.LOG_KIND].astype(np.int64)
@@ -177,6 +178,7 @@ def replay(
         num_retries=total(kind == c.FAIL),
         up_gpu_s=up_gpu_s,
         idle_gpu_s=up_gpu_s - float(attained.sum()),
+        energy_kwh=_energy_kwh(events, mine, gpus * spell_s, cluster),
         events=events,
     )
 
@@ -270,13 +272,42 @@ def _abrupt(events: np.ndarray, mine: np.ndarray) -> np.ndarray:
     return np.asarray(stops)
 
 
-def _up_gpu_s(events: np.ndarray, num_gpus: int) -> float:
-    """GPU-seconds of the nodes that were up, from the first arrival to the last event."""
+def _energy_kwh(
+    events: np.ndarray, mine: np.ndarray, held_gpu_s: np.ndarray, cluster: Cluster
+) -> float:
+    """Energy of all GPUs that are up: idle ones, and what held ones draw beyond that.
+
+    Args:
+        mine: rows of the log that change what a job does.
+        held_gpu_s: GPU-seconds held from each of these on.
+    """
+    watts = node_watts(cluster)
+    extra = watts[:, 1] - watts[:, 0]
+    held = np.flatnonzero(held_gpu_s > 0.0)
+    # A gang lives on one GPU type: that of the node in the first row after its start.
+    node = events[mine[held] + 1, c.LOG_NODE].astype(np.int64)
+    joules = float(np.dot(held_gpu_s[held], extra[node]))
+    for kind in np.unique(watts[:, 0]):
+        of_kind = watts[:, 0] == kind
+        gpus = float(cluster.capacity[of_kind, 0].sum())
+        joules += float(kind) * _up_gpu_s(events, gpus, of_kind)
+    return joules / 3.6e6
+
+
+def _up_gpu_s(events: np.ndarray, num_gpus: float, counts: np.ndarray | None = None) -> float:
+    """GPU-seconds of the nodes that were up, from the first arrival to the last event.
+
+    Args:
+        num_gpus: of these nodes.
+        counts: (N,) bool, which nodes; None: all.
+    """
     kind, time_s = events[:, c.LOG_KIND], events[:, c.LOG_TIME_S]
     change = np.zeros(len(events))
-    down: set[float] = set()
+    down: set[int] = set()
     for row in np.flatnonzero((kind == c.NODE_DOWN) | (kind == c.NODE_UP)).tolist():
-        node, gpus = events[row, c.LOG_NODE], events[row, c.LOG_GPUS]
+        node, gpus = int(events[row, c.LOG_NODE]), events[row, c.LOG_GPUS]
+        if counts is not None and not counts[node]:
+            continue
         if kind[row] == c.NODE_DOWN:
             down.add(node)
             change[row] = -gpus

@@ -56,6 +56,8 @@ class JobResults:
     up_gpu_s: float
     """GPU-seconds of the nodes that were up; equal to the idle ones and those attained."""
     idle_gpu_s: float
+    energy_kwh: float
+    """Of all GPUs of nodes that were up, see `perf.power`."""
     events: np.ndarray | None = None
     """(E, 6) float64, the event log where one was kept; columns `columns.LOG_*`."""
     fallback_fraction: float | None = None
@@ -82,6 +84,8 @@ class JobResults:
             "overhead_gpu_s": float(self.overhead_gpu_s.sum()),
             "lost_gpu_s": float(self.lost_gpu_s.sum()),
             "num_deadlines_missed": int(missed[done].sum()),
+            "deadline_missed_fraction": float(missed[done].sum() / done.size),
+            "energy_kwh": self.energy_kwh,
             **({} if self.fallback_fraction is None else {FALLBACK: self.fallback_fraction}),
         }
 
@@ -168,6 +172,7 @@ def job_results(
         num_retries=rows[c.FINAL_RETRIES],
         up_gpu_s=float(account[c.UP_GPU_S]),
         idle_gpu_s=float(account[c.IDLE_GPU_S]),
+        energy_kwh=float(account[c.ENERGY_KWH]),
         events=events,
     )
 

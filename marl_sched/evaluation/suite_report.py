@@ -16,6 +16,7 @@ COLUMNS: dict[str, tuple[str, float, str]] = {
     "num_restarts": ("restarts", 1.0, ".0f"),
     "makespan_s": ("makespan, h", 3600.0, ".1f"),
     "gpu_useful_fraction": ("useful GPU time, %", 0.01, ".1f"),
+    "energy_kwh": ("energy, kWh", 1.0, ".0f"),
 }
 """Metric: heading, what it is divided by, format."""
 

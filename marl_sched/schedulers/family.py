@@ -15,6 +15,7 @@ import numpy as np
 
 from marl_sched.errors import UserError
 from marl_sched.schedulers.scorer import NUM_INDEX_PARAMS, NUM_WEIGHTS
+from marl_sched.terms import SHORT
 
 SIZE = NUM_INDEX_PARAMS + NUM_WEIGHTS
 """Entries of one theta: shifts of the index's parameters, then the network's weights."""
@@ -26,9 +27,6 @@ by a fifth, as a factor or as log-odds."""
 _ODDS = ("p", "trust")
 _EXTREME = 0.02
 """Shares that begin nearer to 0 or 1 could hardly move."""
-
-SHORT = {"jct": "completion_time"}
-"""Short names of terms."""
 
 
 def shares(weights: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from marl_sched.config import SimConfig
+from marl_sched.perf.power import type_watts
 from marl_sched.perf.profiles import ProfileTable
 from marl_sched.sim import columns as c
 from marl_sched.sim.devices import MILLI
@@ -135,6 +136,7 @@ def _machines(cluster: Cluster) -> dict[str, Any]:
         capacity=capacity,
         total=capacity.sum(axis=0),
         node_type=cluster.node_type,
+        type_watts=type_watts(cluster),
         node_rack=cluster.node_rack,
         node_gpus=capacity[:, 0].astype(np.int64),
         largest=np.where(largest > 0.0, largest, 1.0),

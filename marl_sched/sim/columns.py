@@ -4,6 +4,8 @@ The state is a handful of arrays with a named row axis instead of eighty single 
 kernels then take few arguments, and each row stays contiguous over jobs.
 """
 
+from marl_sched.terms import COLUMN
+
 # job_f (., J): the workload, float64
 JOB_ARRIVAL_S = 0
 JOB_DURATION_S = 1
@@ -37,7 +39,9 @@ NODE_EVENT_S = 8  # next event of a node, +inf without
 UP_GPUS = 9  # of nodes that are not down
 RESTART_SCALE = 10  # factor of restart costs in this episode
 ESTIMATE_POWER = 11  # exponent of the factors by which estimates are off in this episode
-NUM_ENV_F = 12
+UP_WATTS = 12  # of all GPUs that are up, as if idle
+HELD_WATTS = 13  # what GPUs that are held draw beyond that
+NUM_ENV_F = 14
 
 # env_k (B, .): int64
 FIRST_JOB = 0
@@ -106,7 +110,8 @@ GPUS_HELD = 25  # shares count as fractions
 SAFE_REMAINING_S = 26  # what would be left after a failure: work left at the last checkpoint
 SHOWN_GPU_S = 27  # attained service as schedulers see it: up to the last look, not `SYNCED_S`
 EST_FACTOR = 28  # estimate / truth
-NUM_SLOT_F = 29
+WATTS_HELD = 29  # what its GPUs draw beyond idle ones
+NUM_SLOT_F = 30
 
 # slot_k (B, ., S): int64
 JOB = 0
@@ -132,20 +137,21 @@ ENTRY_NEXT = 2
 ENTRY_DEVICES = 3  # bit g: holds (a share of) GPU g of the node; 0 where devices are not tracked
 NUM_ENTRY = 4
 
-# cost (B, 7): running integrals behind the reward's terms, in the order of RewardWeights
-COST_COMPLETION = 0  # integral of active jobs, job-seconds: sums to the sum of JCTs
-COST_SLOWDOWN = 1  # integral of sum 1 / max(duration, SLOWDOWN_FLOOR_S)
-COST_FAIRNESS = 2  # sum of [rho - 1]+ over finished jobs
-COST_UTILISATION = 3  # integral of GPUs not usefully busy while jobs are active, GPU-seconds
-COST_DEADLINE = 4  # number of deadlines missed
-COST_PREEMPTION = 5  # GPU-seconds held without progress because of restarts
-COST_ENERGY = 6  # kWh
-NUM_COST = 7
+# cost (B, .): running integrals behind the terms of the reward, as `terms.TERMS` says
+COST_COMPLETION = COLUMN["completion_time"]
+COST_SLOWDOWN = COLUMN["slowdown"]
+COST_FAIRNESS = COLUMN["fairness"]
+COST_UTILISATION = COLUMN["utilisation"]
+COST_DEADLINE = COLUMN["deadline"]
+COST_PREEMPTION = COLUMN["preemption"]
+COST_ENERGY = COLUMN["energy"]
+NUM_COST = len(COLUMN)
 
-# account (B, .): GPU-seconds of the whole run; up = idle + held, held = sum over jobs of attained
+# account (B, .): of the whole run; GPU-seconds up = idle + held, held = sum over jobs of attained
 UP_GPU_S = 0
 IDLE_GPU_S = 1
-NUM_ACCOUNT = 2
+ENERGY_KWH = 2
+NUM_ACCOUNT = 3
 
 # result (B, ., W): float64, one row a job of the episode's window that has ended
 FINAL_FIRST_START_S = 0
@@ -185,10 +191,6 @@ LOG_KINDS = (
 
 SLOWDOWN_FLOOR_S = 60.0
 """Shorter jobs do not dominate the slowdown term."""
-
-IDLE_WATT = 60.0
-BUSY_WATT = 300.0
-"""Board power of a data-centre GPU idle and training (V100 class, vendor's 300 W limit)."""
 
 STOP_WEIGHT, MAX_SETBACKS = 20, 1_000_000
 """50,000 abrupt stops of jobs, or a million failures and repairs of nodes, without an end or an

@@ -86,6 +86,10 @@ def move_clock(w: World, b: int, until_s: float) -> None:
     held, up = w.env_f[b, c.HELD_GPUS], w.env_f[b, c.UP_GPUS]
     w.account[b, c.UP_GPU_S] += up * dt
     w.account[b, c.IDLE_GPU_S] += (up - held) * dt
+    # Also while no job is there: nodes that wait for the next arrival draw power.
+    energy_kwh = (w.env_f[b, c.UP_WATTS] + w.env_f[b, c.HELD_WATTS]) * dt / 3.6e6
+    w.account[b, c.ENERGY_KWH] += energy_kwh
+    w.cost[b, c.COST_ENERGY] += energy_kwh
     active = w.env_k[b, c.NUM_ACTIVE]
     if active == 0:
         return
@@ -94,8 +98,6 @@ def move_clock(w: World, b: int, until_s: float) -> None:
     w.cost[b, c.COST_COMPLETION] += active * dt
     w.cost[b, c.COST_SLOWDOWN] += w.env_f[b, c.SLOWDOWN_PER_S] * dt
     w.cost[b, c.COST_UTILISATION] += gpus * dt
-    watts = c.IDLE_WATT * (gpus - held) + c.BUSY_WATT * held
-    w.cost[b, c.COST_ENERGY] += watts * dt / 3.6e6
 
 
 @kernel

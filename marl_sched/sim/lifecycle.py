@@ -100,6 +100,7 @@ def take_up(w: World, b: int, job: int) -> None:
     f[c.LOST_GPU_S] = 0.0
     f[c.FULL_RATE] = 0.0
     f[c.GPUS_HELD] = 0.0
+    f[c.WATTS_HELD] = 0.0
     f[c.SAFE_REMAINING_S] = duration
     k = w.slot_k[b, :, i]
     k[c.JOB] = job
@@ -167,6 +168,10 @@ def set_level(w: World, b: int, i: int, level: int) -> None:
     gpus = w.sizes[profile, level] * w.slot_demand[b, i, 0]
     w.env_f[b, c.HELD_GPUS] += gpus - w.slot_f[b, c.GPUS_HELD, i]
     w.slot_f[b, c.GPUS_HELD, i] = gpus
+    idle_and_busy = w.type_watts[w.slot_k[b, c.GPU_TYPE, i]]
+    watts = gpus * (idle_and_busy[1] - idle_and_busy[0])
+    w.env_f[b, c.HELD_WATTS] += watts - w.slot_f[b, c.WATTS_HELD, i]
+    w.slot_f[b, c.WATTS_HELD, i] = watts
     w.slot_k[b, c.LEVEL, i] = level
     w.target[b, i] = level
     if before == 0 and level > 0:
@@ -177,6 +182,7 @@ def set_level(w: World, b: int, i: int, level: int) -> None:
         join_waiting(w, b, i)
         if w.env_k[b, c.NUM_RUNNING] == 0:
             w.env_f[b, c.HELD_GPUS] = 0.0
+            w.env_f[b, c.HELD_WATTS] = 0.0
 
 
 @kernel
@@ -313,8 +319,10 @@ def end_job(w: World, b: int, i: int, status: int) -> None:
         unplace(w, b, i)
         leave_running(w, b, i)
         w.env_f[b, c.HELD_GPUS] -= f[c.GPUS_HELD, i]
+        w.env_f[b, c.HELD_WATTS] -= f[c.WATTS_HELD, i]
         if w.env_k[b, c.NUM_RUNNING] == 0:
             w.env_f[b, c.HELD_GPUS] = 0.0
+            w.env_f[b, c.HELD_WATTS] = 0.0
     else:
         leave_waiting(w, b, i)
     leave_heap(w, b, i)

@@ -56,7 +56,9 @@ def set_state(w: World, b: int, node: int, state: int) -> None:
     if state == c.OPEN:
         flip(w, b, node, True)
     if c.DOWN in (before, state):
-        w.env_f[b, c.UP_GPUS] += w.capacity[node, 0] * (1.0 if before == c.DOWN else -1.0)
+        gpus = w.capacity[node, 0] * (1.0 if before == c.DOWN else -1.0)
+        w.env_f[b, c.UP_GPUS] += gpus
+        w.env_f[b, c.UP_WATTS] += gpus * w.type_watts[w.node_type[node], 0]
 
 
 @kernel
@@ -79,6 +81,8 @@ def open_all(w: World, b: int) -> None:
     copy_into(w.usable[b], w.total)
     copy_into(w.spare[b], w.total)
     w.env_f[b, c.UP_GPUS] = w.total[0]
+    w.env_f[b, c.UP_WATTS] = 0.0
+    w.env_f[b, c.HELD_WATTS] = 0.0
     w.node_k[b] = 0
     w.node_f[b] = 0.0
     w.index_bits[b] = np.uint64(0)
@@ -86,6 +90,7 @@ def open_all(w: World, b: int) -> None:
     w.residents[b] = 0
     w.env_k[b, c.IDLE_NODES] = nodes
     for node in range(nodes):
+        w.env_f[b, c.UP_WATTS] += w.capacity[node, 0] * w.type_watts[w.node_type[node], 0]
         w.node_f[b, c.NODE_OWN_EVENT_S, node] = np.inf
         w.node_f[b, c.NODE_GONE_AT_S, node] = np.inf
         w.node_k[b, c.NODE_WHOLE, node] = int(w.capacity[node, 0])

@@ -49,6 +49,7 @@ class World(NamedTuple):
     capacity: Floats2  # (N, 4) float64
     total: Floats1  # (4,) float64, capacity of the whole cluster
     node_type: Ints1  # (N,) int64 in [0, T)
+    type_watts: Floats2  # (T, 2) float64, of one GPU: idle, busy
     node_rack: Ints1  # (N,) int64 in [0, num_racks)
     node_gpus: Ints1  # (N,) int64
     largest: Floats1  # (4,) float64, of any node; 1 where nobody has any
@@ -96,8 +97,8 @@ class World(NamedTuple):
     running: Ints2  # (B, S) int64, rows that hold GPUs
     waiting: Ints2  # (B, S) int64, rows that hold none, by job
     pool: Ints3  # (B, 4, E) int64
-    cost: Floats2  # (B, 7) float64
-    account: Floats2  # (B, 2) float64
+    cost: Floats2  # (B, K) float64, of the K terms of the reward
+    account: Floats2  # (B, .) float64
     blocked: Ints2  # (B, W) int64, parents that have not ended; (B, 0) without dependencies
     doomed: Flags2  # (B, W) bool: a parent ended without finishing
     ready: Ints2  # (B, W) int64, jobs to take up now

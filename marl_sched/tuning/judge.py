@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from marl_sched.config import Config, RewardWeights, load_config
+from marl_sched.config import Config, load_config
 from marl_sched.envs.batched import Episode
 from marl_sched.evaluation.compare import job_overlap, part_episodes, run_classic
 from marl_sched.evaluation.learned import with_weights
@@ -18,6 +18,7 @@ from marl_sched.evaluation.statistics import bootstrap, resamples
 from marl_sched.schedulers import Scheduler, get_scheduler
 from marl_sched.schedulers.family import parse_weights
 from marl_sched.schedulers.scorer_file import is_scorer, load_record
+from marl_sched.terms import NAMES, TERMS
 from marl_sched.training.records import RunFolder
 from marl_sched.tuning.outcome import Outcome
 from marl_sched.tuning.page import Sweep
@@ -26,17 +27,8 @@ from marl_sched.tuning.run import Run, trial_config
 from marl_sched.tuning.trained import load_network
 from marl_sched.tuning.trial import PARAM, add_fractions
 
-METRICS = {
-    "avg_jct_s": "mean JCT",
-    "avg_slowdown": "slowdown",
-    "unfair_fraction": "unfair",
-    "gpu_useful_fraction": "useful",
-    "deadline_missed_fraction": "missed",
-    "overhead_gpu_s": "restarts",
-}
-"""Raw metrics by which everybody is judged, in the order of the terms of the simplex: `unfair` is
-the share of jobs with finish-time fairness rho > 1, `useful` the useful share of GPU time,
-`restarts` what they cost."""
+METRICS = {term.metric: term.heading for term in TERMS}
+"""Raw metrics by which everybody is judged, with their headings."""
 
 TUNED_HERE = ", tuned here"
 """Behind the name of a classic scheduler with the parameters that the sweep found."""
@@ -190,8 +182,7 @@ def parse_preference(text: str) -> dict[str, float]:
     Raises:
         UserError: when it cannot be read, or names no term.
     """
-    terms = [term for term in RewardWeights.model_fields if term != "energy"]
-    return parse_weights(text, terms, f"--prefer {text!r}")
+    return parse_weights(text, NAMES, f"--prefer {text!r}")
 
 
 def trial_settings(run: Run, row: Mapping[str, Any]) -> Config:

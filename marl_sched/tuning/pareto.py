@@ -9,14 +9,10 @@ import numpy as np
 
 from marl_sched.errors import UserError
 from marl_sched.evaluation.tradeoff import Axis, costs_of, hypervolume, non_dominated
+from marl_sched.terms import TERMS
 
 AXES = {
-    "completion_time": Axis("avg_jct_s", "mean completion time, hours", 1 / 3600),
-    "slowdown": Axis("avg_slowdown", "mean slowdown"),
-    "fairness": Axis("unfair_fraction", "jobs with finish-time fairness rho > 1, %", 100),
-    "utilisation": Axis("gpu_useful_fraction", "useful share of GPU time, %", 100, True),
-    "deadline": Axis("deadline_missed_fraction", "jobs that miss their deadline, %", 100),
-    "preemption": Axis("overhead_gpu_s", "restart cost, GPU hours", 1 / 3600),
+    term.name: Axis(term.metric, term.label, term.scale, term.higher_is_better) for term in TERMS
 }
 """Term of the reward -> the raw metric that stands for it."""
 

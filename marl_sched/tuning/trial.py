@@ -148,13 +148,10 @@ def raw_on_validation(config: Config, play: Play) -> dict[str, float]:
 def add_fractions(
     config: Config, part: str, runs: dict[str, list[dict[str, float]]], episodes: list[Episode]
 ) -> None:
-    """Add `gpu_useful_fraction` and `deadline_missed_fraction` to metrics by scheduler."""
+    """Add `gpu_useful_fraction` to metrics by scheduler."""
     unbounded = config.evaluation.model_copy(update={"bound_episodes": 0})
     config = config.model_copy(update={"evaluation": unbounded})
     limits_of(config, part, episodes).add_useful(runs)
-    for summaries in runs.values():
-        for one in summaries:
-            one["deadline_missed_fraction"] = one["num_deadlines_missed"] / one["num_jobs"]
 
 
 def _inherit(job: Job, folder: Path) -> None:

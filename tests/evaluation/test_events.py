@@ -44,11 +44,12 @@ BY_HAND = log(
     (220, "place", 1, 2, 1, 0),
     (300, "fail", 1, 0, -1, 1),
 )
+TWO_NODES = Cluster.parse("2x2")
 JOBS = make_workload([100.0, 120.0], [130.0, 500.0], num_gpus=[2, 2])
 
 
 def test_every_job_by_hand():
-    found = replay(BY_HAND, JOBS, 4, checkpoint_interval_s=30.0)
+    found = replay(BY_HAND, JOBS, TWO_NODES, checkpoint_interval_s=30.0)
     assert found.arrival_s.tolist() == [0.0, 20.0]
     assert found.first_start_s.tolist() == [0.0, 20.0]
     assert found.finish_s.tolist() == [200.0, 300.0]
@@ -63,6 +64,8 @@ def test_every_job_by_hand():
     assert found.lost_gpu_s.tolist() == [0.0, 2.0 * (15 + 25 + 15)]
     assert found.up_gpu_s == 4 * 300 - 2 * 50
     assert found.idle_gpu_s == found.up_gpu_s - 720
+    # As V100 of 300 W: 45 W idle, 237 W busy.
+    assert found.energy_kwh == pytest.approx((45 * 1100 + (237 - 45) * 720) / 3.6e6)
     # Asked: 2 GPUs to 20 s, 4 to 200 s, 2 to 300 s; of 4, at least one share.
     assert found.finish_time_fairness[0] == pytest.approx(200 / 130)
     assert found.finish_time_fairness[1] == pytest.approx(280 / 500)
@@ -78,13 +81,13 @@ def test_a_crowd_lowers_rho():
         (100, "start", 1, 2, -1, 0),
         (200, "finish", 1, 0, -1, 1),
     )
-    rho = replay(events, crowd, 2).finish_time_fairness
+    rho = replay(events, crowd, Cluster.parse("1x2")).finish_time_fairness
     # Twice as much asked as there is up to 100 s, then as much: a mean of 2 and of 1.5.
     assert rho == pytest.approx([100 / 200, 200 / 150])
 
 
 def test_the_summary_by_hand():
-    found = replay_metrics(BY_HAND, JOBS, 4, checkpoint_interval_s=30.0)
+    found = replay_metrics(BY_HAND, JOBS, TWO_NODES, checkpoint_interval_s=30.0)
     assert found["num_finished"] == 1
     assert found["num_failed"] == 1
     assert found["avg_jct_s"] == 200.0
@@ -96,18 +99,18 @@ def test_the_summary_by_hand():
 def test_notice_and_checkpoints():
     noticed = BY_HAND.copy()
     noticed[8, c.LOG_EXTRA] = 1.0
-    assert replay(noticed, JOBS, 4, 30.0).lost_gpu_s.tolist() == [0.0, 80.0]
-    assert replay(BY_HAND, JOBS, 4, 0.0).lost_gpu_s.tolist() == [0.0, 0.0]
+    assert replay(noticed, JOBS, TWO_NODES, 30.0).lost_gpu_s.tolist() == [0.0, 80.0]
+    assert replay(BY_HAND, JOBS, TWO_NODES, 0.0).lost_gpu_s.tolist() == [0.0, 0.0]
     own = make_workload([100.0, 120.0], [130.0, 500.0], checkpoint_interval_s=np.array([1.0, 50.0]))
     # 75, 55 and 75 s: 25, 5 and 25 s after the last checkpoint.
-    assert replay(BY_HAND, own, 4, 30.0).lost_gpu_s.tolist() == [0.0, 110.0]
+    assert replay(BY_HAND, own, TWO_NODES, 30.0).lost_gpu_s.tolist() == [0.0, 110.0]
 
 
 def test_a_scheduler_that_preempts_as_a_node_fails_loses_nothing():
     events = BY_HAND.copy()
     events[7, c.LOG_TIME_S] = 100.0
     events = events[[0, 1, 2, 3, 4, 5, 6, 8, 9, 7, *range(10, len(BY_HAND))]]
-    assert replay(events, JOBS, 4, 30.0).lost_gpu_s.tolist() == [0.0, 110.0]
+    assert replay(events, JOBS, TWO_NODES, 30.0).lost_gpu_s.tolist() == [0.0, 110.0]
 
 
 def test_cancelled_before_it_ran():
@@ -117,7 +120,7 @@ def test_cancelled_before_it_ran():
         (5, "cancel", 1, 0, -1, 1),
         (9, "finish", 0, 0, -1, 1),
     )
-    found = replay(events, make_workload([0.0, 1.0], [9.0, 9.0]), 4)
+    found = replay(events, make_workload([0.0, 1.0], [9.0, 9.0]), TWO_NODES)
     assert found.status.tolist() == [c.FINISHED_JOB, c.CANCELLED_JOB]
     assert np.isnan(found.first_start_s[1])
     assert np.isnan(found.finish_time_fairness[1])
@@ -126,7 +129,7 @@ def test_cancelled_before_it_ran():
 
 def test_up_of_a_node_that_never_went_down():
     events = np.insert(BY_HAND, 3, log((10, "node_up", -1, 2, 0, 0)), axis=0)
-    assert replay(events, JOBS, 4).up_gpu_s == 4 * 300 - 2 * 50
+    assert replay(events, JOBS, TWO_NODES).up_gpu_s == 4 * 300 - 2 * 50
 
 
 def test_a_file_keeps_every_digit_and_has_the_same_bytes_again(tmp_path):
@@ -166,15 +169,27 @@ def test_files_that_are_no_log(tmp_path):
             read_events(path)
 
 
+def test_energy_by_the_type_of_the_node():
+    # 720 GPU-s held: job 0 on node 0; job 1 on both up to 100 s, then on node 1. T4 of 70 W draw
+    # 10.5 W idle and 55.3 W busy, A100 of 400 W 60 W and 316 W.
+    alone = BY_HAND[[row for row in range(len(BY_HAND)) if row != 5]]
+    alone[5, c.LOG_NODE], alone[5, c.LOG_GPUS] = 1, 2
+    found = replay(alone, JOBS, Cluster.parse("1x2:T4+1x2:A100"))
+    idle = 10.5 * 2 * 300 + 60 * (2 * 300 - 2 * 50)
+    busy = (55.3 - 10.5) * 280 + (316 - 60) * 440
+    assert found.energy_kwh == pytest.approx((idle + busy) / 3.6e6)
+
+
+@pytest.mark.parametrize("machines", ["2x4+1x8", "2x4:T4+1x8:A100"])
 @pytest.mark.parametrize("name", ["fcfs", "las", "elastic_index"])
 @pytest.mark.parametrize("sim", [{}, {"node_mtbf_h": 20.0, "job_mtbf_h": 10.0, "max_retries": 3}])
-def test_the_log_gives_the_figures_of_the_run(name, sim):
+def test_the_log_gives_the_figures_of_the_run(name, sim, machines):
     rules = SimConfig(checkpoint_interval_s=600.0, charge_first_start=True, **sim)
     workload = generate(SyntheticConfig(num_jobs=80, load=1.0), 16, seed=3)
-    cluster = Cluster.parse("2x4+1x8")
+    cluster = Cluster.parse(machines)
     run = simulate(workload, cluster, get_scheduler(name), rules, seed=1, log_events=True)
     assert run.events is not None
-    found = replay(run.events, workload, 16, rules.checkpoint_interval_s)
+    found = replay(run.events, workload, cluster, rules.checkpoint_interval_s)
     assert found.summary() == pytest.approx(run.summary(), rel=1e-9, abs=1e-6)
     for each in ("finish_s", "held_s", "num_restarts", "finish_time_fairness", "lost_gpu_s"):
         expected = getattr(run, each)
