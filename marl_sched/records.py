@@ -161,14 +161,15 @@ def record_type(cls: type) -> RecordType:
 def build_table(values: Any) -> np.ndarray:
     """(words,) int64, the table of an instance's present arrays.
 
-    A class may name the axes of its array fields, a letter each, in a dictionary `axes`: fields
-    that share a letter have as many entries along it.
+    A class may name the axes of its array fields, a letter each, by a method `axes`: fields that
+    share a letter have as many entries along it.
 
     Raises:
         TypeError: for a field of another type or shape than the class says.
     """
     cls = type(values)
     words: list[int] = []
+    axes: dict[str, str] = getattr(cls, "axes", dict)()
     extents: dict[str, tuple[int, str]] = {}
     for name, dtype, ndim in fields_of(cls):  # type: ignore[arg-type]
         value = getattr(values, name)
@@ -181,7 +182,7 @@ def build_table(values: Any) -> np.ndarray:
                 f"{cls.__name__}.{name} must be a contiguous {dtype} array with {ndim} axes, and "
                 f"is {_described(value)}"
             )
-        for axis, extent in zip(getattr(cls, "axes", {}).get(name, ""), value.shape, strict=False):
+        for axis, extent in zip(axes.get(name, ""), value.shape, strict=False):
             first, field = extents.setdefault(axis, (extent, name))
             if extent != first:
                 raise TypeError(

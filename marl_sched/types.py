@@ -272,16 +272,22 @@ class ClusterView(NamedTuple):
     running: Ints1  # (R,) int64, rows that hold GPUs; scratch: compiled rules sort it in place
     tenant_quota: Floats1  # (tenants,) float64 GPUs, +inf without one
 
-    axes = dict.fromkeys(
-        ("job", "profile", "level", "gpus", "request_level", "limit_level", "arrival_s",
-         "attained_gpu_s", "run_since_s", "waiting_since_s", "est_total_s", "est_remaining_s",
-         "restart_s", "priority", "tenant", "deadline_s"),
-        "A",
-    ) | {  # fmt: skip
-        "capacity": "R", "free": "R", "demand": "AR",
-        "sizes": "PL", "rates": "PL", "num_levels": "P",
-    }  # fmt: skip
-    """Axes of the arrays, checked where a view is handed to a compiled rule."""
+    @staticmethod
+    def axes() -> dict[str, str]:
+        """Axes of the arrays, a letter each; checked where a view is handed to a compiled rule."""
+        return _VIEW_AXES
+
+
+_VIEW_AXES = dict.fromkeys(
+    (
+        "job", "profile", "level", "gpus", "request_level", "limit_level", "arrival_s",
+        "attained_gpu_s", "run_since_s", "waiting_since_s", "est_total_s", "est_remaining_s",
+        "restart_s", "priority", "tenant", "deadline_s",
+    ),
+    "A",
+) | {
+    "capacity": "R", "free": "R", "demand": "AR", "sizes": "PL", "rates": "PL", "num_levels": "P",
+}  # fmt: skip
 
 
 class NodeView(NamedTuple):

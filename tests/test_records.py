@@ -53,7 +53,7 @@ def test_a_field_of_the_wrong_type_is_a_type_error(rule: str, name: str) -> None
     np.testing.assert_array_equal(REGISTRY[rule].levels(view), before)
 
 
-@pytest.mark.parametrize("name", sorted(ClusterView.axes))
+@pytest.mark.parametrize("name", sorted(ClusterView.axes()))
 def test_fields_that_disagree_about_the_number_of_jobs_are_a_type_error(name: str) -> None:
     view = some_view()
     short = np.ascontiguousarray(getattr(view, name)[:-1])
@@ -64,5 +64,5 @@ def test_fields_that_disagree_about_the_number_of_jobs_are_a_type_error(name: st
 def test_every_array_of_a_view_has_its_axes_named() -> None:
     view = some_view()
     arrays = {name for name in view._fields if isinstance(getattr(view, name), np.ndarray)}
-    assert arrays - set(ClusterView.axes) == {"waiting", "running", "tenant_quota"}
-    assert all(len(axes) == getattr(view, name).ndim for name, axes in ClusterView.axes.items())
+    assert arrays - set(ClusterView.axes()) == {"waiting", "running", "tenant_quota"}
+    assert all(len(axes) == getattr(view, name).ndim for name, axes in ClusterView.axes().items())
