@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from marl_sched.config import EnvConfig, RewardWeights
+from marl_sched.config import EnvConfig, RewardWeights, load_config
 from marl_sched.envs.credit import cost_floor
 from marl_sched.envs.game import reward_weights
 from marl_sched.errors import UserError
 from marl_sched.evaluation.simulate import simulate
 from marl_sched.schedulers import get_scheduler
 from marl_sched.sim import columns as c
-from marl_sched.terms import COLUMN, NAMES, SHORT, TERMS
+from marl_sched.terms import COLUMN, NAMES, SHORT, TERMS, Term
 from marl_sched.tuning.judge import METRICS
 from marl_sched.tuning.pareto import AXES
 from marl_sched.types import Cluster
@@ -34,7 +34,7 @@ def test_only_completion_time_counts_where_nothing_else_is_said() -> None:
 
 @pytest.mark.parametrize("term", TERMS, ids=NAMES)
 def test_every_metric_of_a_term_is_reported(
-    term: object, small_cluster: Cluster, small_workload: Workload
+    term: Term, small_cluster: Cluster, small_workload: Workload
 ) -> None:
     """All but the useful share of GPU time, which a suite works out from the bound."""
     summary = simulate(small_workload, small_cluster, get_scheduler("fcfs")).summary()
@@ -50,7 +50,7 @@ def test_floors() -> None:
 
 def test_a_term_that_nobody_knows_is_named() -> None:
     with pytest.raises(UserError, match="comfort"):
-        load_config(None, env__reward={"comfort": 1.0})
+        load_config(overrides=["env.reward.comfort=1"])
     with pytest.raises(ValueError, match="no term; known: completion_time, slowdown"):
         EnvConfig(train_weights=("comfort",))
 

@@ -288,7 +288,7 @@ def test_the_event_log_alone_gives_the_summary(
     assert reports[0] == reports[1] == report_of(capsys, *given)  # the log changes nothing
     cluster = Cluster.parse("3x4")
     workload = load_workload(WorkloadConfig(trace=str(path)), cluster, 0)
-    found = replay_metrics(read_events(logs[0]), workload, cluster.num_gpus)
+    found = replay_metrics(read_events(logs[0]), workload, cluster)
     expected = {key: reports[0][key] for key in found}
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-6)
     assert found["num_cancelled"] > 0 and found["num_retries"] > 0

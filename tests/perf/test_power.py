@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from marl_sched.evaluation.simulate import simulate
-from marl_sched.perf.catalogue import catalogue
+from marl_sched.perf.catalogue import Catalogue
 from marl_sched.perf.power import gpu_watts, node_watts, type_watts
 from marl_sched.schedulers import get_scheduler
 from marl_sched.types import ANY_GPU, Cluster
 from tests.sim.worlds import make_workload
 
 
-@pytest.mark.parametrize("kind", [ANY_GPU, *catalogue().gpu_types])
+@pytest.mark.parametrize("kind", [ANY_GPU, *Catalogue.load().gpu_types])
 def test_every_type_of_the_catalogue_has_a_power(kind: str) -> None:
     idle, busy = gpu_watts(kind)
     assert 0.0 < idle < busy < 1000.0

@@ -58,7 +58,7 @@ WRONG = {
     f"{ONE}, simplex=(), points={{'a': (1.0, 0.0)}}, cases={{'b': {{'training.ppo.lr': 1}}}}": (
         "points are of a simplex"
     ),
-    f"{GRID}, simplex=('completion_time', 'energy')": "'energy' is no term; known: completion_time",
+    f"{GRID}, simplex=('completion_time', 'comfort')": "'comfort' is no term; known: completion",
     f"{GRID}, simplex='slowdown'": "simplex='slowdown'",
     f"{GRID}, simplex=('slowdown',)": "name two terms or more",
     f"{GRID}, {TERMS}, points={{'a': (1.0, 0.0, 0.0)}}": "points, a: 3 weights for a simplex of 2",
