@@ -101,7 +101,8 @@ def compared(weights: Mapping[str, float]) -> dict[str, str]:
     """Columns that show what was trained for: its weightiest term takes the place of p99."""
     weighty = max((w, term) for term, w in weights.items() if w > 0)[1]
     term = TERMS[COLUMN[weighty]]
-    if term.metric in COMPARED:
+    # What restarts cost goes with their number, which is shown.
+    if term.metric in COMPARED or term.name == "preemption":
         return COMPARED
     return {term.metric if m == "p99_jct_s" else m: term.heading if m == "p99_jct_s" else h
             for m, h in COMPARED.items()}  # fmt: skip

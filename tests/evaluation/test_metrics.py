@@ -43,7 +43,7 @@ def results() -> JobResults:
     result[c.FINAL_RHO, :3] = 1.0, 1.6, 0.4
     result[c.FINAL_STATUS, :3] = c.FINISHED_JOB
     result[c.FINAL_OVERHEAD_GPU_S : c.FINAL_RETRIES + 1, :3] = 0
-    return job_results(workload, 4, result, np.array([1000.0, 490.0]))
+    return job_results(workload, 4, result, np.array([1000.0, 490.0, 0.25]))
 
 
 def test_summary_by_hand() -> None:
@@ -70,6 +70,8 @@ def test_summary_by_hand() -> None:
             "overhead_gpu_s": 0,
             "lost_gpu_s": 0,
             "num_deadlines_missed": 1,
+            "deadline_missed_fraction": 1 / 3,
+            "energy_kwh": 0.25,
         }
     )
     summary = results().summary()

@@ -20,7 +20,6 @@ def test_every_type_of_the_catalogue_has_a_power(kind: str) -> None:
     idle, busy = gpu_watts(kind)
     assert 0.0 < idle < busy < 1000.0
     assert gpu_watts(kind.lower()) == (idle, busy)
-    assert kind == "V100" or kind == ANY_GPU or gpu_watts(kind) != gpu_watts(ANY_GPU)
 
 
 def test_a_busy_gpu_draws_what_was_measured(shared_data: Path) -> None:
@@ -34,7 +33,7 @@ def test_a_busy_gpu_draws_what_was_measured(shared_data: Path) -> None:
 def test_by_type_and_node() -> None:
     cluster = Cluster.parse("1x2:T4+1x4:A100+1x2:T4")
     np.testing.assert_array_equal(type_watts(cluster), [gpu_watts("T4"), gpu_watts("A100")])
-    np.testing.assert_array_equal(node_watts(cluster)[:, 1], [55.3, 316.0, 55.3])
+    np.testing.assert_allclose(node_watts(cluster)[:, 1], [55.3, 316.0, 55.3])
 
 
 def test_the_energy_of_two_jobs_by_hand() -> None:
