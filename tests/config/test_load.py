@@ -76,11 +76,12 @@ def test_a_file_that_cannot_be_read_is_named(
         load_config(tmp_path)
     with pytest.raises(UserError, match=r"configuration file .*: no such file"):
         load_config(tmp_path / "mine.yaml")
+    (tmp_path / "mine.yaml").write_text("seed: 1\n")
 
-    def refuse(self: Path, encoding: str) -> str:  # an administrator may read every file
+    def refuse(self: Path, mode: str) -> None:  # an administrator may read every file
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(UserError, match=r"mine.yaml: cannot be read: Permission denied"):
         load_config(tmp_path / "mine.yaml")
 
