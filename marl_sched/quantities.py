@@ -10,6 +10,8 @@ import math
 import re
 from typing import Any
 
+import numpy as np
+
 LONGEST_S = 1e10
 """Seconds (317 years): no run time, interval or span of a trace is longer."""
 
@@ -37,6 +39,9 @@ MOST_GPUS = 10_000_000
 MOST_TYPES = 62
 """GPU types of a cluster: the types that a job may use are bits of one number."""
 
+MOST_SEED = 2**63 - 1
+"""A generator of random numbers takes no larger one."""
+
 _DIGITS = 18
 """Of a whole number; as many always fit 64 bits."""
 
@@ -52,11 +57,13 @@ def whole(text: str) -> int | None:
 
 def is_number(value: Any, least: float, most: float) -> bool:
     """Whether `value` is a finite number from `least` to `most`; truth values are none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         return False
     return bool(least <= value <= most and math.isfinite(value))
 
 
 def is_whole(value: Any, least: int, most: int) -> bool:
     """Whether `value` is an int from `least` to `most`; truth values are none."""
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        return False
+    return bool(least <= value <= most)

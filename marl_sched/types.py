@@ -13,7 +13,15 @@ from typing import Annotated, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from marl_sched.errors import UserError, quoted
-from marl_sched.quantities import MOST, MOST_GPUS, MOST_NODES, MOST_TYPES, is_number, is_whole, whole
+from marl_sched.quantities import (
+    MOST,
+    MOST_GPUS,
+    MOST_NODES,
+    MOST_TYPES,
+    is_number,
+    is_whole,
+    whole,
+)
 
 RESOURCES = ("gpu", "cpu", "memory_gb", "network_gbps")
 """The resource axis of every (.., 4) array."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from marl_sched.quantities import LONGEST_S, MOST_COUNT
+from marl_sched.quantities import LONGEST_S, MOST_COUNT, MOST_SEED
 
 
 def between(least: float, most: float, unit: str = "") -> AfterValidator:
@@ -27,7 +27,7 @@ NonNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1, le=MOST_COUNT)]
 Seconds = Annotated[Positive, between(1e-3, LONGEST_S, "s")]
 Hours = Annotated[Positive, between(1e-3, 1e9, "h")]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
 
 
 class Section(BaseModel):

@@ -67,8 +67,7 @@ FOREIGN = (
         "the Acme trace of Kalos",
         ("job_id", "gpu_num", "submit_time", "duration", "queue", "mem_per_pod_GB"),
         "rename submit_time to timestamp and gpu_num to num_gpus, which makes it a philly trace, "
-        "and subtract queue from duration, which counts from the submission here; "
-        + _WITHOUT_GPU,
+        "and subtract queue from duration, which counts from the submission here; " + _WITHOUT_GPU,
     ),
     _Foreign(
         "a Helios or Acme trace",

@@ -33,7 +33,7 @@ MODES = ("static", "accordion", "gns")
 """How a job's batch size changes while it runs."""
 
 MOST_EPOCHS = 1_000_000
-"""Epochs of one run length."""
+"""Of a job."""
 
 _LEFT_OUT = {12: (), 11: ("duration",), 10: ("mode", "duration")}
 _JOB_TYPE = re.compile(r"^(\S+)(?: \(batch size ([1-9][0-9]*)\))?$")
@@ -199,13 +199,16 @@ def _duration_s(path: Path, k: int, record: Any) -> float:
     epochs = record.get("duration_every_epoch") if isinstance(record, dict) else None
     if not isinstance(epochs, list) or not epochs:
         raise UserError(f"{where}: needs a list of seconds, or of [epochs, seconds]")
-    total_s = 0.0
+    total_s, total = 0.0, 0
     for item in epochs:
         pair = item if isinstance(item, list) else [1, item]
         counted = len(pair) == 2 and is_whole(pair[0], 1, MOST_EPOCHS)
         seconds = pair[1] if counted else None
         if not is_number(seconds, 0, LONGEST_S):
             raise UserError(f"{where}: {quoted(item)} is neither seconds nor [epochs, seconds]")
+        total += pair[0]
+        if total > MOST_EPOCHS:
+            raise UserError(f"{where}: has more than {MOST_EPOCHS:,} epochs")
         # Epoch by epoch, as the artifact adds them up.
         for _ in range(pair[0]):
             total_s += seconds

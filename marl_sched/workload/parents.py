@@ -90,7 +90,6 @@ class Parents(NamedTuple):
 
     def _peeled(self) -> np.ndarray:
         """(J,) bool, True for jobs that can end in some order, parents first."""
-        jobs = len(self.indptr) - 1
         missing = np.diff(self.indptr)
         done = missing == 0
         children = self.children()

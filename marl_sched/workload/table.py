@@ -305,7 +305,7 @@ class Table:
             values, blank, _ = cells.numbers(array, 1.0)
             zoned = np.full(len(self), array.type.tz is not None)
         else:
-            values, zoned = cells.moments_s(array)
+            values, zoned = cells.moments_s(self._text(column))
         values[self._other_zone(column, zoned, ~np.isnan(values), refuse)] = np.nan
         return values
 
