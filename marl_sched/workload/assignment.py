@@ -164,8 +164,8 @@ def _stated_models(raw: RawTrace, catalogue: Catalogue) -> np.ndarray:
         where = np.flatnonzero(np.array(bad)[code])
         i = int(where[np.argmin(raw.row[where])])
         raise UserError(
-            f"trace {raw.where}: row {raw.row[i]}, column 'model': {quoted(raw.model[i])} is not in "
-            f"the catalogue; known: {', '.join(catalogue.models)}; an empty cell draws one"
+            f"trace {raw.where}: row {raw.row[i]}, column 'model': {quoted(raw.model[i])} is not "
+            f"in the catalogue; known: {', '.join(catalogue.models)}; an empty cell draws one"
         )
     return np.array([index[name] for name in distinct], dtype=np.int64)[code]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from marl_sched.errors import UserError, listed, quoted
+from marl_sched.quantities import LONGEST_S
 from marl_sched.types import ANY_GPU, DEFAULT_PER_GPU, RESOURCES, Cluster, Job
 from marl_sched.workload.arrays import UNLIMITED, is_constant, shifted
 from marl_sched.workload.parents import Parents
@@ -177,7 +178,8 @@ class Workload:
         Deadlines and cancellations keep their distance from the arrival.
 
         Raises:
-            UserError: where all jobs arrive at once, so no stretch gives the load.
+            UserError: where all jobs arrive at once, so no stretch gives the load; where the
+                stretch is beyond any simulation.
         """
         now = self.offered_load(num_gpus)
         if not np.isfinite(now):
@@ -186,7 +188,14 @@ class Workload:
                 "can be set; leave out the load, or give a trace with arrivals over time"
             )
         first_s = self.arrival_s[0]
-        return self._arriving(first_s + (self.arrival_s - first_s) * (now / load))
+        arrival_s = first_s + (self.arrival_s - first_s) * (now / load)
+        span_s = float(arrival_s[-1] - first_s)
+        if span_s > LONGEST_S:
+            raise UserError(
+                f"workload {self.name!r}: at an offered load of {load:g} its jobs arrive over "
+                f"{span_s:.1e} s, and {LONGEST_S:.0e} s is the most; ask for a higher load"
+            )
+        return self._arriving(arrival_s)
 
     def with_burstiness(self, exponent: float) -> Workload:
         """The same jobs in the same time, the gaps between arrivals to a power.

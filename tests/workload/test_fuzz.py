@@ -106,8 +106,9 @@ def test_texts(folder: Path, name: str, seed: int, skip: bool) -> None:
 def test_columns_of_another_type(folder: Path, name: str, seed: int, skip: bool) -> None:
     """As Parquet, with a column or two of a type that no format is made of."""
     rng = Random(seed)
-    header, *rows = [line.split("|" if "|" in TEXTS[name] else ",") for line in
-                     TEXTS[name].strip().split("\n")]
+    header, *rows = [
+        line.split("|" if "|" in TEXTS[name] else ",") for line in TEXTS[name].strip().split("\n")
+    ]
     columns: dict[str, Any] = {
         column: pa.array([row[i] for row in rows]) for i, column in enumerate(header)
     }
@@ -130,10 +131,17 @@ def some_column(rng: Random, rows: int) -> Any:
         number = rng.choice(extremes)
         if pa.types.is_nested(kind):
             words = [rng.choice("abc7") for _ in range(rng.randint(0, 3))]
-            cells.append([int(word, 16) for word in words] if kind == pa.list_(pa.int64()) else
-                         words if kind == pa.list_(pa.string()) else
-                         [words] if kind == pa.list_(pa.list_(pa.string())) else
-                         {"x": 1} if pa.types.is_struct(kind) else [("x", 1)])
+            cells.append(
+                [int(word, 16) for word in words]
+                if kind == pa.list_(pa.int64())
+                else words
+                if kind == pa.list_(pa.string())
+                else [words]
+                if kind == pa.list_(pa.list_(pa.string()))
+                else {"x": 1}
+                if pa.types.is_struct(kind)
+                else [("x", 1)]
+            )
         elif pa.types.is_binary(kind):
             cells.append(rng.choice([b"a", b"\xff", b"12", b"2024-01-01 00:00:00"]))
         elif pa.types.is_dictionary(kind) or kind in (pa.string(), pa.large_string()):
