@@ -29,7 +29,7 @@ TRACES = {
     "philly.csv": PHILLY + "2017-10-01 00:00:00,abc,1,10,a\n",
     "binary.csv": "\x00\x01\x02",
     "cpus.csv": "arrival_s,duration_s,num_gpus,cpus_per_gpu\n0,5,1,64\n",
-    "tenants.csv": "job_id,arrival_s,duration_s,num_gpus,tenant,elastic\na,0,5,1,x,0\nb,0,5,2,x,0\n",
+    "tenants.csv": "job_id,tenant,elastic," + HEADER + "a,x,0,0,5,1\nb,x,0,0,5,2\n",
     "long.csv": HEADER + f"0,{'x' * 70_000},1\n",
 }
 
