@@ -51,7 +51,7 @@ _GAVEL_CELLS = 10
 _BEGINNING = 65_536
 
 
-class _Foreign(NamedTuple):
+class Foreign(NamedTuple):
     """A table of somebody else's."""
 
     what: str
@@ -63,74 +63,74 @@ class _Foreign(NamedTuple):
 _WITHOUT_GPU = "rows with gpu_num 0 hold no GPU: --skip-bad-rows leaves them out"
 
 FOREIGN = (
-    _Foreign(
+    Foreign(
         "the Acme trace of Kalos",
         ("job_id", "gpu_num", "submit_time", "duration", "queue", "mem_per_pod_GB"),
         "rename submit_time to timestamp and gpu_num to num_gpus, which makes it a philly trace, "
         "and subtract queue from duration, which counts from the submission here; " + _WITHOUT_GPU,
     ),
-    _Foreign(
+    Foreign(
         "a Helios or Acme trace",
         ("job_id", "user", "gpu_num", "cpu_num", "node_num", "state", "submit_time", "duration"),
         "rename submit_time to timestamp, gpu_num to num_gpus and vc (where there is one) to "
         "cluster, which makes it a philly trace; " + _WITHOUT_GPU,
     ),
-    _Foreign(
+    Foreign(
         "a trace of Alibaba PAI's simulator",
         ("num_gpu", "num_inst", "submit_time", "duration"),
         "write the csv format: arrival_s = submit_time, duration_s = duration, num_gpus = num_gpu "
         "x num_inst (a part of a GPU: num_gpus 1 and gpu_milli = 1000 x num_gpu), tenant = user, "
         "gpu_types = gpu_type, without rows that have num_gpu 0",
     ),
-    _Foreign(
+    Foreign(
         "a table of Alibaba PAI 2020",
         ("job_name", "task_name", "status", "start_time", "end_time"),
         "write the csv format from the table of tasks: arrival_s = start_time, duration_s = "
         "end_time - start_time, num_gpus = plan_gpu / 100 x inst_num (a part of a GPU: num_gpus 1 "
         "and gpu_milli = 10 x plan_gpu)",
     ),
-    _Foreign(
+    Foreign(
         "MIT SuperCloud's Slurm log",
         ("id_job", "time_submit", "time_start", "time_end", "tres_alloc"),
         "write the csv format: job_id = id_job, arrival_s = time_submit, duration_s = time_end - "
         "time_start, num_gpus = the numbers behind 1001= and 1002= in tres_alloc, tenant = "
         "id_user, without jobs that have neither",
     ),
-    _Foreign(
+    Foreign(
         "Alibaba's DLRM trace of 2025",
         ("instance_sn", "app_name", "gpu_request", "creation_time", "deletion_time"),
         "write the csv format: job_id = instance_sn, arrival_s = creation_time, duration_s = "
         "deletion_time - scheduled_time, num_gpus = gpu_request, tenant = app_name, without rows "
         "whose times are empty",
     ),
-    _Foreign(
+    Foreign(
         "Alibaba's spot GPU trace of 2026",
         ("job_name", "organization", "gpu_request", "worker_num", "submit_time", "duration"),
         "write the csv format: job_id = job_name, arrival_s = submit_time, duration_s = duration, "
         "num_gpus = gpu_request x worker_num, gpu_types = gpu_model, tenant = organization, "
         "priority = 1 where job_type is HP",
     ),
-    _Foreign(
+    Foreign(
         "a pod list of openb",
         ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli"),
         "`marl-sched reproduce openb --input FILE` reads it",
     ),
-    _Foreign(
+    Foreign(
         "a workload of Pollux",
         ("name", "time", "application", "num_replicas", "batch_size"),
         "`marl-sched reproduce pollux --input FILE` reads it",
     ),
-    _Foreign(
+    Foreign(
         "a list of machines, not of jobs",
         ("sn", "cpu_milli", "memory_mib", "gpu", "model"),
         "write the machines as a cluster file for --cluster",
     ),
-    _Foreign(
+    Foreign(
         "a list of machines, not of jobs",
         ("machineId", "number of GPUs"),
         "write the machines as a cluster file for --cluster",
     ),
-    _Foreign(
+    Foreign(
         "a list of machines, not of jobs",
         ("node_name", "gpu_model", "gpu_capacity_num", "cpu_num"),
         "write the machines as a cluster file for --cluster",

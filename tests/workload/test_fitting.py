@@ -45,10 +45,9 @@ def test_a_job_with_many_cpus_is_told_which_cluster_file_to_write(
     file.write_text(found[1])
     workload = load(trace, str(file))
     assert len(workload) == 3
-    assert str(Cluster.parse(str(file))) == str(Cluster.parse(cluster))
-    assert (
-        Cluster.parse(str(file)).nodes[0].num_cpus == 96 * Cluster.parse(cluster).nodes[0].num_gpus
-    )
+    larger, given = Cluster.parse(str(file)), Cluster.parse(cluster)
+    assert str(larger) == str(given)
+    assert larger.nodes[0].num_cpus == 96 * given.nodes[0].num_gpus
 
 
 def test_the_mend_of_one_job(tmp_path: Path) -> None:
@@ -61,9 +60,8 @@ def test_the_mend_of_one_job(tmp_path: Path) -> None:
 
 def test_a_job_with_too_many_gpus_is_told_to_take_a_larger_cluster(tmp_path: Path) -> None:
     trace = tmp_path / "t.txt"
-    trace.write_text(
-        SLURM.replace("cpu=64", "cpu=8").replace("256G", "64G").replace("gres/gpu=2", "gres/gpu=3")
-    )
+    small = SLURM.replace("cpu=64", "cpu=8").replace("256G", "64G")
+    trace.write_text(small.replace("gres/gpu=2", "gres/gpu=3"))
     with pytest.raises(UserError, match="row 3: job '2' asks for 3 GPUs .*; give a larger --clust"):
         load(trace, "1x2")
 

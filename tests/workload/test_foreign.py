@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from marl_sched.errors import UserError
-from marl_sched.workload.foreign import FOREIGN
+from marl_sched.workload.foreign import FOREIGN, Foreign
 from marl_sched.workload.formats import read_trace
 from tests.workload.test_formats import SLURM
 from tests.workload.test_loaders import PHILLY
@@ -62,9 +62,7 @@ def test_what_a_file_is_and_how_to_mend_it(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("table", FOREIGN, ids=lambda table: table.what)
-def test_tables_of_others_are_named(
-    tmp_path: Path, table: tuple[str, tuple[str, ...], str]
-) -> None:
+def test_tables_of_others_are_named(tmp_path: Path, table: Foreign) -> None:
     what, columns, mend = table
     path = tmp_path / "t.csv"
     path.write_text(",".join((*columns, "other")) + "\n" + "1," * len(columns) + "1\n")
