@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 from itertools import islice
+from reprlib import Repr
 
 LONGEST_MESSAGE = 2000
 """Characters of an error; a longer one loses its middle, as the mend stands at its end."""
@@ -34,13 +35,19 @@ class WriteError(UserError):
     """A file cannot be written: no fault of what was asked for, another try may do."""
 
 
+_SHORT = Repr()
+_SHORT.maxlevel = 4
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 20
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = LONGEST_QUOTE
+
+
 def quoted(value: object) -> str:
     """`value` as Python writes it, a long one without its middle."""
     # Only what can be shown is written out: the text of a value may be millions of characters.
     if isinstance(value, str) and len(value) > 2 * LONGEST_QUOTE:
         value = value[:LONGEST_QUOTE] + value[-LONGEST_QUOTE:]
     try:
-        text = repr(value)
+        text = repr(value) if isinstance(value, str) else _SHORT.repr(value)
     except (ValueError, RecursionError):  # a number of more than 4,300 digits
         text = f"a {type(value).__name__} too large to show"
     return _cut(text, LONGEST_QUOTE)
@@ -53,8 +60,8 @@ def listed(names: Iterable[object], most: int = MOST_NAMES) -> str:
     return ", ".join([*shown, ".."] if len(found) > most else shown)
 
 
-def in_words(error: BaseException) -> str:
-    """What a library's error says, on one line, cut."""
+def in_words(error: BaseException | str) -> str:
+    """What a library says, as an error or as text, on one line, cut."""
     text = str(error)[: 10 * LONGEST_QUOTE]
     return _cut(" ".join(text.split()), 2 * LONGEST_QUOTE) or type(error).__name__
 

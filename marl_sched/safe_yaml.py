@@ -92,7 +92,8 @@ class Loader(Composing, _Base):  # type: ignore[misc]
             return super().construct_object(node, deep)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             kind = str(node.tag).rpartition(":")[2]
-            problem = f"{quoted(node.value)} is no {quoted(kind)[1:-1]}"
+            value = quoted(node.value) if isinstance(node, yaml.ScalarNode) else "what stands here"
+            problem = f"{value} is no {quoted(kind)[1:-1]}"
             raise ConstructorError(None, None, problem, node.start_mark) from None
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
@@ -131,7 +132,7 @@ def explain(error: yaml.YAMLError) -> str:
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     if problem is None:
         return in_words(error)
-    return f"{'' if mark is None else f'line {mark.line + 1}: '}{problem}"
+    return f"{'' if mark is None else f'line {mark.line + 1}: '}{in_words(problem)}"
 
 
 def read(path: Path, what: str, most: int = LARGEST) -> Any:

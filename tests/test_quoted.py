@@ -19,6 +19,8 @@ def test_a_value_is_quoted_as_python_writes_it_or_cut() -> None:
         assert len(quoted(value)) <= LONGEST_QUOTE
     assert quoted("x" * 70_000).startswith("'xxx") and quoted("x" * 70_000).endswith("xxx'")
     assert ".." in quoted("x" * 200)
+    # A thousand times the same million characters are never written out.
+    assert len(quoted({"a": [["x" * 10**6] * 1000] * 1000})) <= LONGEST_QUOTE
 
 
 def test_names_are_listed_up_to_a_number_of_them() -> None:

@@ -41,6 +41,9 @@ MERGES = "a: &a {x: 1}\n" + "".join(
         ("a: 1\n---\na: 2\n", "found another document"),
         ("a: [1\n", "line 2: "),
         ("a: \x00", ""),
+        ("a: *" + "x" * 70_000, "found undefined alias"),
+        ("a: !" + "x" * 70_000 + " 1", "could not determine a constructor"),
+        (f"a: &a {'x' * 1000}\nb: !!float [{'*a, ' * 20_000}]", "line 2: "),
     ],
 )
 def test_what_is_refused(text: str, problem: str) -> None:

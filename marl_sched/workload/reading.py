@@ -23,6 +23,9 @@ PARQUET = b"PAR1"
 
 MOST_COLUMNS = 10_000
 
+MOST_VALUES = 500_000_000
+"""Of a Parquet file: a few bytes there may stand for many that are alike."""
+
 MOST_CELLS = 2 << 30
 """Bytes that the columns of a Parquet file may take once they are unpacked."""
 
@@ -152,9 +155,14 @@ def _read_parquet(path: Path) -> Table:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        rows = file.metadata.num_rows
-        if rows > MOST_JOBS:
-            raise UserError(f"has {rows:,} rows; at most {MOST_JOBS:,} are read")
+        about = file.metadata
+        if about.num_rows > MOST_JOBS:
+            raise UserError(f"has {about.num_rows:,} rows; at most {MOST_JOBS:,} are read")
+        # More than a value for each row and column where cells are lists.
+        groups = [about.row_group(i) for i in range(about.num_row_groups)]
+        values = sum(g.column(i).num_values for g in groups for i in range(g.num_columns))
+        if values > MOST_VALUES:
+            raise UserError(f"has {values:,} values; at most {MOST_VALUES:,} are read")
         # pandas keeps an index that is not 0, 1, .. as a column of this name.
         names = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
         _check_header(names)

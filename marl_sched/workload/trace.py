@@ -229,7 +229,7 @@ def _rare_columns(workload: Workload, part: Workload, lo: int) -> dict[str, list
         table["cancel_s"] = _finite(part.cancel_s)
     if len(workload.parents.indices):
         table["depends_on"] = [
-            " ".join(workload.job_id[workload.parents.of(job)].tolist()) or None
+            workload.job_id[workload.parents.of(job)].tolist() or None
             for job in range(lo, lo + len(part))
         ]
     if (workload.max_retries != UNLIMITED).any():
@@ -253,11 +253,28 @@ def _write_csv(blocks: Iterable[dict[str, list[Any]]], path: Path) -> None:
         for number, table in enumerate(blocks):
             if number == 0:
                 writer.writerow(table)
+            if "depends_on" in table:
+                table["depends_on"] = [_joined(names) for names in table["depends_on"]]
             writer.writerows(zip(*table.values(), strict=True))
 
 
+def _joined(names: list[str] | None) -> str | None:
+    """The names of a cell, separated by blanks.
+
+    Raises:
+        UserError: for a name that would come back as two.
+    """
+    for name in names or ():
+        if len(name.split()) != 1:
+            raise UserError(
+                f"the name of job {quoted(name)}, which others wait for, has a blank; give the "
+                "output the suffix .parquet"
+            )
+    return " ".join(names) if names else None
+
+
 _WHOLE = ("num_gpus", "min_gpus", "max_gpus", "gpu_milli", "max_retries")
-_TEXT = ("job_id", "model", "tenant", "gpu_types", "depends_on")
+_TEXT = ("job_id", "model", "tenant", "gpu_types")
 
 
 def _write_parquet(blocks: Iterable[dict[str, list[Any]]], path: Path) -> None:
@@ -265,7 +282,7 @@ def _write_parquet(blocks: Iterable[dict[str, list[Any]]], path: Path) -> None:
     import pyarrow.parquet as pq
 
     kinds = dict.fromkeys(_WHOLE, pa.int64()) | dict.fromkeys(_TEXT, pa.string())
-    kinds["elastic"] = pa.bool_()
+    kinds["elastic"], kinds["depends_on"] = pa.bool_(), pa.list_(pa.string())
     writer = None
     for table in blocks:
         if writer is None:

@@ -10,8 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from marl_sched.config import WorkloadConfig
 from marl_sched.errors import UserError
 from marl_sched.quantities import LONGEST_S
+from marl_sched.types import Cluster
+from marl_sched.workload import load_workload, write_trace
 from marl_sched.workload.formats import read_trace
 
 UNITS = ("s", "ms", "us", "ns")
@@ -129,9 +132,16 @@ def test_names_in_lists(tmp_path: Path, kind: Any) -> None:
         "num_gpus": [1, 1, 1], "depends_on": pa.array([[], ["a"], ["a", "b c"]], kind),
         "gpu_types": pa.array([None, ["T4"], ["T4", "A100"]], kind),
     }  # fmt: skip
-    raw = read_trace(written(tmp_path, **columns))
+    path = written(tmp_path, **columns)
+    raw = read_trace(path)
     assert [raw.parents.of(job).tolist() for job in range(3)] == [[], [0], [0, 1]]
     assert raw.gpu_types.tolist() == ["", "T4", "T4 A100"]
+    workload = load_workload(WorkloadConfig(trace=str(path)), Cluster.parse("2x2:T4+1x2:A100"), 0)
+    write_trace(workload, tmp_path / "again.parquet")
+    again = read_trace(tmp_path / "again.parquet")
+    assert [again.parents.of(job).tolist() for job in range(3)] == [[], [0], [0, 1]]
+    with pytest.raises(UserError, match="the name of job 'b c', .* give the output the suffix"):
+        write_trace(workload, tmp_path / "again.csv")
     columns["depends_on"] = pa.array([[], ["a"], ["a b"]], kind)
     with pytest.raises(UserError, match="column 'depends_on': 'a b' is not the job_id of any job"):
         read_trace(written(tmp_path, **columns))
