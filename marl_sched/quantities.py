@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -55,14 +55,14 @@ def whole(text: str) -> int | None:
     return int(text.lstrip("0") or "0") if _WHOLE.fullmatch(text) else None
 
 
-def is_number(value: Any, least: float, most: float) -> bool:
+def is_number(value: Any, least: float, most: float) -> TypeGuard[float]:
     """Whether `value` is a finite number from `least` to `most`; truth values are none."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         return False
     return bool(least <= value <= most and math.isfinite(value))
 
 
-def is_whole(value: Any, least: int, most: int) -> bool:
+def is_whole(value: Any, least: int, most: int) -> TypeGuard[int]:
     """Whether `value` is an int from `least` to `most`; truth values are none."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         return False

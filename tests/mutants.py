@@ -35,7 +35,7 @@ def damaged(data: bytes, rng: Random, separators: bytes = b",|\n :{}[]") -> byte
     return data
 
 
-def _flip(data: bytes, rng: Random, _: bytes) -> bytes:
+def _flip(data: bytes, rng: Random, __: bytes) -> bytes:
     found = bytearray(data)
     for _ in range(rng.randint(1, 8)):
         if found:
@@ -43,12 +43,12 @@ def _flip(data: bytes, rng: Random, _: bytes) -> bytes:
     return bytes(found)
 
 
-def _cut(data: bytes, rng: Random, _: bytes) -> bytes:
+def _cut(data: bytes, rng: Random, __: bytes) -> bytes:
     first, last = sorted((rng.randint(0, len(data)), rng.randint(0, len(data))))
     return data[:first] + data[last:] if rng.random() < 0.5 else data[:first]
 
 
-def _repeat(data: bytes, rng: Random, _: bytes) -> bytes:
+def _repeat(data: bytes, rng: Random, __: bytes) -> bytes:
     first = rng.randint(0, len(data))
     last = min(first + rng.randint(0, 60), len(data))
     return data[:last] + data[first:last] * rng.randint(1, 3) + data[last:]
@@ -64,7 +64,7 @@ def _cell(data: bytes, rng: Random, separators: bytes) -> bytes:
     return data[:first] + rng.choice(EXTREMES).encode() + data[last:]
 
 
-def _lines(data: bytes, rng: Random, _: bytes) -> bytes:
+def _lines(data: bytes, rng: Random, __: bytes) -> bytes:
     """A line goes, or is there twice, or somewhere else."""
     lines = data.split(b"\n")
     line = lines.pop(rng.randrange(len(lines)))

@@ -22,10 +22,14 @@ SLURM = """JobID|User|Account|Submit|ElapsedRaw|ReqTRES|State
 """
 
 
-def load(path: Path, cluster: str, **settings: object) -> Workload:
-    quotas = settings.pop("quotas", None)
-    config = WorkloadConfig(trace=str(path), **settings)
-    return load_workload(config, Cluster.parse(cluster), 0, quotas)  # type: ignore[arg-type]
+def load(
+    path: Path,
+    cluster: str,
+    quotas: dict[str, float] | None = None,
+    skip_bad_rows: bool = False,
+) -> Workload:
+    config = WorkloadConfig(trace=str(path), skip_bad_rows=skip_bad_rows)
+    return load_workload(config, Cluster.parse(cluster), 0, quotas)
 
 
 @pytest.mark.parametrize("cluster", ["1x2", "3x1:T4+1x2:A100"])

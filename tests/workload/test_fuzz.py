@@ -65,7 +65,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check_trace(path: Path, skip_bad_rows: bool) -> None:
     """Read it in every way that commands do."""
-    changes = {"load": 0.9, "burstiness": 2.0, "elastic_fraction": 0.5} if skip_bad_rows else {}
+    changes: dict[str, Any] = {"load": 0.9, "burstiness": 2.0, "elastic_fraction": 0.5}
+    changes = changes if skip_bad_rows else {}
     config = WorkloadConfig(trace=str(path), skip_bad_rows=skip_bad_rows, **changes)
     workload = read_or_refused(lambda: load_workload(config, CLUSTER, 0, {"x": 3.0}))
     if workload is not None:
