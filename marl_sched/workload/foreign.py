@@ -26,6 +26,32 @@ _PACKED = {
 }
 """First bytes of packed files: the program, and the command that unpacks."""
 
+_OTHER = {
+    b"\xd0\xcf\x11\xe0": "a spreadsheet; save it as CSV",
+    b"ARROW1": "an Arrow (Feather) file; write it as Parquet",
+    b"ORC": "an ORC file; write it as Parquet",
+    b"SQLite format 3": "an SQLite database; write the table of jobs as CSV",
+    b"\x89HDF": "an HDF5 file; write the table of jobs as Parquet",
+    b"\x80\x04": "a pickle, which is never read as it can run any code; write it as Parquet",
+    b"\x80\x05": "a pickle, which is never read as it can run any code; write it as Parquet",
+    b"%PDF": "a PDF document; give the table in it as CSV",
+    b"version https://git-lfs": "a pointer of Git LFS and not the file; get that: git lfs pull",
+    b"<": "a web page or XML; download the raw file",
+}
+"""First bytes of other files: what they are, and the mend."""
+
+_SPREADSHEET = b"[Content_Types].xml"
+"""Is in the first lines of an .xlsx file, which is a zip."""
+
+_TAR = (257, b"ustar")
+"""Where a tar archive says that it is one."""
+
+_KUBERNETES = (
+    "a list of Kubernetes' objects; write a CSV file with a row a finished Workload: arrival_s = "
+    "seconds from the first creationTimestamp to its own, duration_s = seconds from Admitted to "
+    "Finished, num_gpus = count x the GPUs that its pods request, tenant = queueName"
+)
+
 _JSON = (
     (
         (b'"attempts"', b'"submitted_time"'),
@@ -37,12 +63,7 @@ _JSON = (
         (b'"tres"', b'"jobs"'),
         f"Slurm's JSON; let Slurm write text instead: {SACCT}",
     ),
-    (
-        (b'"apiVersion"', b'"kind"'),
-        "objects of Kubernetes; write a CSV file with a row a finished Workload: arrival_s = "
-        "seconds from the first creationTimestamp to its own, duration_s = seconds from Admitted "
-        "to Finished, num_gpus = count x the GPUs that its pods request, tenant = queueName",
-    ),
+    ((b'"apiVersion"', b'"kind"'), _KUBERNETES),
 )
 """Words that a JSON file holds in its beginning: what it is, and the mend."""
 
@@ -147,6 +168,13 @@ _ALIKE = {
 
 def content_problem(data: bytes) -> str | None:
     """What is wrong with a file of such bytes, and the mend; None where it may be a table."""
+    if data.startswith(b"PK") and _SPREADSHEET in data[:_BEGINNING]:
+        return "is a spreadsheet; save it as CSV"
+    if data[_TAR[0] :].startswith(_TAR[1]):
+        return "is a tar archive; unpack it first: tar xf FILE"
+    for first, mend in _OTHER.items():
+        if data.startswith(first):
+            return f"is {mend}"
     for first, (program, command) in _PACKED.items():
         if data.startswith(first):
             return f"is packed by {program}; unpack it first: {command} FILE"
@@ -158,6 +186,8 @@ def content_problem(data: bytes) -> str | None:
             if all(word in data[: 16 * _BEGINNING] for word in words):
                 return f"is {mend}"
         return f"is JSON; write a CSV or Parquet file that has the columns {OWN}"
+    if beginning.startswith(b"apiVersion:"):
+        return f"is {_KUBERNETES}"
     return _headless(beginning)
 
 
@@ -189,7 +219,9 @@ def header_problem(columns: Iterable[str]) -> str | None:
             "it has no header line, as its first line holds values; put the columns' names before "
             "it (Alibaba's traces have them in a file beside: .header)"
         )
-    if len(names) == 1 and re.search(r"[;\t ]", names[0]):
+    if len(names) == 1 and "JobID" in names[0]:
+        return f"let Slurm separate the cells: {SACCT}"
+    if len(names) == 1 and re.search(r"[;\t]", names[0]):
         return "separate its cells by commas"
     found = {ours: _alike(pattern, names) for ours, pattern in _ALIKE.items()}
     if all(found.values()):
