@@ -116,6 +116,9 @@ CASES = {
     "NaN load": (["simulate", "--load", "nan"], ["load"]),
     "negative noise": (["simulate", "--estimate-noise", "-1"], ["estimate_noise"]),
     "negative seed": (["simulate", "--seed", "-1"], ["seed"]),
+    "long text for a seed": (["simulate", "--seed", "x" * 70_000], ["--seed", "integer"]),
+    "long cluster": (["simulate", "--cluster", "x" * 70_000], ["cluster 'xxx", "16x8"]),
+    "long setting": (["simulate", "--set", "x" * 70_000 + "=1"], ["unknown setting 'xxx"]),
     "text for a seed": (["simulate", "--seed", "one"], ["--seed", "integer"]),
     "unwritable": (
         ["simulate", "--trace", "@ok.csv", "--cluster", "2x4", "--jobs-out", "@ok.csv/jobs.csv"],
