@@ -1,14 +1,23 @@
-"""Files that are either whole or absent: written under a temporary name, then renamed."""
+"""Files: written whole or not at all, under a temporary name; read only where they have an end."""
 
 from __future__ import annotations
 
+import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from marl_sched.errors import UserError, WriteError
+from marl_sched.errors import UserError, WriteError, in_words
+
+LARGEST = 2 << 30
+"""Bytes of a file that is read whole."""
+
+LARGEST_TEXT = 64 << 20
+"""Bytes of a file of settings, of a table of measurements, and the like."""
 
 
 @contextmanager
@@ -94,3 +103,73 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path`, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def check_readable(path: Path, what: str, most: int = LARGEST) -> None:
+    """See that `path` is a file that can be read whole.
+
+    Devices and pipes are none: some have no end.
+
+    Args:
+        what: the file is to be, for messages: "trace", "cluster file".
+        most: bytes.
+
+    Raises:
+        UserError: when it is not.
+    """
+    where = f"{what} {path}"
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{where}: no such file") from None
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise UserError(f"{where}: cannot be read: {in_words(error)}") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise UserError(f"{where}: is a folder; give a file in it")
+    if not stat.S_ISREG(found.st_mode):
+        raise UserError(
+            f"{where}: is no regular file but a device or a pipe; write what it gives to a file, "
+            "and give that"
+        )
+    size = found.st_size
+    if size > most:
+        raise UserError(
+            f"{where}: has {size / 2**20:,.0f} MiB, and at most {most >> 20:,} are read; split it"
+        )
+
+
+def read_bytes(path: Path, what: str, most: int = LARGEST) -> bytes:
+    """The bytes of a file; arguments and errors as of `check_readable`."""
+    check_readable(path, what, most)
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)  # files of /proc say that they are empty
+    except OSError as error:
+        raise UserError(f"{what} {path}: cannot be read: {error.strerror or error}") from None
+    if len(data) > most:
+        raise UserError(f"{what} {path}: has more than the {most >> 20:,} MiB that are read")
+    return data
+
+
+def read_text(path: Path, what: str, most: int = LARGEST_TEXT) -> str:
+    """The text of a UTF-8 file; arguments and errors as of `check_readable`."""
+    try:
+        return read_bytes(path, what, most).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what} {path}: is no UTF-8 text: {in_words(error)}") from None
+
+
+def read_json(path: Path, what: str, most: int = LARGEST_TEXT) -> Any:
+    """The value in a JSON file; arguments and errors as of `check_readable`.
+
+    Python's json also takes NaN and Infinity, which its callers must not let through as numbers.
+    """
+    text = read_text(path, what, most)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{what} {path}: not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None
+    except (ValueError, RecursionError) as error:  # a number of more than 4,300 digits
+        raise UserError(f"{what} {path}: cannot be read as JSON: {in_words(error)}") from None

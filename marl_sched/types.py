@@ -6,13 +6,22 @@ Axes: J jobs of a workload, A active jobs, N nodes, P job profiles, L levels, 4 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from marl_sched.errors import UserError
+from marl_sched.errors import UserError, quoted
+from marl_sched.quantities import (
+    MOST,
+    MOST_GPUS,
+    MOST_NODES,
+    MOST_TYPES,
+    is_number,
+    is_whole,
+    whole,
+)
 
 RESOURCES = ("gpu", "cpu", "memory_gb", "network_gbps")
 """The resource axis of every (.., 4) array."""
@@ -33,21 +42,24 @@ Singles2: TypeAlias = Annotated[np.ndarray, "float32", 2]
 Singles3: TypeAlias = Annotated[np.ndarray, "float32", 3]
 """Arrays that kernels read as fields of a record: their element type and number of axes."""
 
-MOST_NODES = 1_000_000
-"""In one group of a cluster's text."""
-
 ANY_GPU = "any"
 """GPU type of a cluster that names none: every model runs as on the GPU it was measured on."""
 
-_GROUP = re.compile(r"^(\d+)x(\d+)(?::([A-Za-z0-9_.-]+))?$")
+DEFAULT_PER_GPU = {"cpus": 16.0, "memory_gb": 128.0, "network_gbps": 25.0}
+"""What a node has for each of its GPUs where nothing is said, by key of a cluster file."""
+
+_GROUP = re.compile(r"([0-9]+)x([0-9]+)(?::([A-Za-z0-9_.-]{1,100}))?")
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_GROUP_KEYS = ("count", "gpus", "type", *DEFAULT_PER_GPU, "rack")
 
 
 @dataclass(frozen=True)
 class Node:
     """One machine.
 
-    The defaults give every GPU a generous share of the rest (16 CPUs, 128 GB, 25 Gbit/s), so
-    that only workloads which state CPU, memory or network demands are bound by them.
+    Where a cluster says nothing of the rest, every GPU has a generous share of it
+    (`DEFAULT_PER_GPU`), so that only workloads which state CPU, memory or network demands are
+    bound by them.
     """
 
     name: str
@@ -67,14 +79,14 @@ class Node:
 def make_node(
     name: str, num_gpus: int, gpu_type: str = ANY_GPU, rack: str = "", **given: float
 ) -> Node:
-    """A node whose unnamed resources follow from its GPUs (16 CPUs, 128 GB, 25 Gbit/s each)."""
+    """A node whose unnamed resources follow from its GPUs, by `DEFAULT_PER_GPU`."""
     return Node(
         name,
         num_gpus,
         gpu_type,
-        num_cpus=given.get("num_cpus", 16.0 * num_gpus),
-        memory_gb=given.get("memory_gb", 128.0 * num_gpus),
-        network_gbps=given.get("network_gbps", 25.0 * num_gpus),
+        num_cpus=given.get("num_cpus", DEFAULT_PER_GPU["cpus"] * num_gpus),
+        memory_gb=given.get("memory_gb", DEFAULT_PER_GPU["memory_gb"] * num_gpus),
+        network_gbps=given.get("network_gbps", DEFAULT_PER_GPU["network_gbps"] * num_gpus),
         rack=rack,
     )
 
@@ -98,22 +110,8 @@ class Cluster:
         """
         if text.endswith((".yaml", ".yml")):
             return cls.from_yaml(Path(text))
-        nodes: list[Node] = []
-        for group in text.split("+"):
-            match = _GROUP.match(group.strip())
-            if match is None:
-                raise UserError(
-                    f"cluster {text!r}: {group!r} is not NODESxGPUS[:TYPE]; write for example "
-                    "16x8, 6x4:T4+2x8:A100, or the path of a YAML file"
-                )
-            count, gpus, gpu_type = int(match[1]), int(match[2]), match[3] or ANY_GPU
-            if count > MOST_NODES:
-                raise UserError(f"cluster {text!r}: {group!r} has more than {MOST_NODES:,} nodes")
-            if count < 1 or gpus < 1:
-                raise UserError(f"cluster {text!r}: {group!r} needs at least one node and one GPU")
-            first = len(nodes)
-            nodes += [make_node(f"node-{first + i}", gpus, gpu_type) for i in range(count)]
-        return cls(tuple(nodes))
+        groups = [_parse_group(text, group) for group in text.split("+")]
+        return cls(_nodes_of(f"cluster {quoted(text)}", groups))
 
     @classmethod
     def from_yaml(cls, path: Path) -> Cluster:
@@ -121,23 +119,15 @@ class Cluster:
 
         A group has `gpus` and, if need be, count, type, cpus, memory_gb, network_gbps, rack.
         """
-        import yaml
+        from marl_sched import safe_yaml
 
-        if not path.is_file():
-            raise UserError(f"cluster file {path}: no such file")
-        try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"cluster file {path}: not YAML: {' '.join(str(error).split())}"
-            ) from None
+        where = f"cluster file {path}"
+        data = safe_yaml.read(path, "cluster file")
         groups = data.get("nodes") if isinstance(data, dict) else None
         if not isinstance(groups, list) or not groups or set(data) != {"nodes"}:
-            raise UserError(f"cluster file {path}: needs one key 'nodes' with a list of groups")
-        nodes: list[Node] = []
-        for index, group in enumerate(groups):
-            nodes += _read_group(path, index, group, first=len(nodes))
-        return cls(tuple(nodes))
+            raise UserError(f"{where}: needs one key 'nodes' with a list of groups")
+        read = [_read_group(f"{where}: nodes[{i}]", group) for i, group in enumerate(groups)]
+        return cls(_nodes_of(where, read))
 
     @property
     def num_gpus(self) -> int:
@@ -184,33 +174,101 @@ class Cluster:
         )
 
 
-def _read_group(path: Path, index: int, group: Any, first: int) -> list[Node]:
-    names = {"count": 1, "gpus": None, "type": ANY_GPU, "cpus": None, "memory_gb": None}
-    names |= {"network_gbps": None, "rack": ""}
-    where = f"cluster file {path}: nodes[{index}]"
+@dataclass(frozen=True)
+class _Group:
+    """Nodes that are alike."""
+
+    count: int
+    gpus: int
+    kind: str = ANY_GPU
+    rack: str = ""
+    given: dict[str, float] = field(default_factory=dict)
+    """Resources that are not as by default, by field of `Node`."""
+
+
+def _parse_group(text: str, group: str) -> _Group:
+    where = f"cluster {quoted(text)}: {quoted(group)}"
+    match = _GROUP.fullmatch(group.strip())
+    if match is None:
+        raise UserError(
+            f"{where} is not NODESxGPUS[:TYPE]; write for example 16x8, 6x4:T4+2x8:A100, or the "
+            "path of a YAML file"
+        )
+    count, gpus = whole(match[1]), whole(match[2])
+    if count is None or count > MOST_NODES:
+        raise UserError(f"{where} has more than {MOST_NODES:,} nodes")
+    if gpus is None or gpus > MOST_GPUS:
+        raise UserError(f"{where} has more than {MOST_GPUS:,} GPUs a node")
+    if count < 1 or gpus < 1:
+        raise UserError(f"{where} needs at least one node and one GPU")
+    return _Group(count, gpus, match[3] or ANY_GPU)
+
+
+def _read_group(where: str, group: Any) -> _Group:
     if not isinstance(group, dict) or "gpus" not in group:
         raise UserError(f"{where}: needs at least 'gpus', for example {{count: 4, gpus: 8}}")
-    unknown = sorted(set(group) - set(names))
+    unknown = sorted(set(group) - set(_GROUP_KEYS))
     if unknown:
-        raise UserError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(names)}")
+        known = ", ".join(_GROUP_KEYS)
+        raise UserError(f"{where}: unknown key {quoted(unknown[0])}; known: {known}")
+    limits = {"count": (1, MOST_NODES), "gpus": (0, MOST_GPUS)}
+    for key, (least, most) in limits.items():
+        if not is_whole(group.get(key, 1), least, most):
+            raise UserError(
+                f"{where}: {key} must be a whole number from {least} to {most:,}, not "
+                f"{quoted(group[key])}"
+            )
     given: dict[str, float] = {}
-    for key, field in (
-        ("cpus", "num_cpus"),
-        ("memory_gb", "memory_gb"),
-        ("network_gbps", "network_gbps"),
-    ):
+    for key in DEFAULT_PER_GPU:
         if key in group:
-            value = group[key]
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-                raise UserError(f"{where}: {key} must be a number >= 0, not {value!r}")
-            given[field] = float(value)
-    count, gpus = group.get("count", 1), group["gpus"]
-    for key, value in (("count", count), ("gpus", gpus)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < (key == "count"):
-            raise UserError(f"{where}: {key} must be a whole number, not {value!r}")
-    kind = str(group.get("type", ANY_GPU))
-    rack = str(group.get("rack", ""))
-    return [make_node(f"node-{first + i}", gpus, kind, rack, **given) for i in range(count)]
+            if not is_number(group[key], 0, MOST):
+                raise UserError(
+                    f"{where}: {key} must be a number >= 0 and at most {MOST:.0e}, not "
+                    f"{quoted(group[key])}"
+                )
+            given["num_cpus" if key == "cpus" else key] = float(group[key])
+    kind, rack = _name(where, "type", group, ANY_GPU), _name(where, "rack", group, "")
+    return _Group(group.get("count", 1), group["gpus"], kind, rack, given)
+
+
+def _name(where: str, key: str, group: dict[str, Any], default: str) -> str:
+    value = group.get(key, default)
+    # 4090 is a number to YAML, and the name of a GPU.
+    text = str(value) if is_whole(value, 0, MOST_NODES) else value
+    known = isinstance(text, str) and (_NAME.fullmatch(text) or key == "rack" and len(text) <= 100)
+    if not known:
+        raise UserError(
+            f"{where}: {key} must be a name such as A100, not {quoted(value)}; write it in quotes "
+            "where YAML takes it for something else"
+        )
+    return str(text)
+
+
+def _nodes_of(where: str, groups: list[_Group]) -> tuple[Node, ...]:
+    """The nodes of the groups, numbered through.
+
+    Raises:
+        UserError: for more than any cluster has.
+    """
+    types = dict.fromkeys(group.kind for group in groups)
+    if len(types) > MOST_TYPES:
+        raise UserError(f"{where}: has {len(types)} GPU types; at most {MOST_TYPES} work")
+    for what, most, total in (
+        ("nodes", MOST_NODES, sum(group.count for group in groups)),
+        ("GPUs", MOST_GPUS, sum(group.count * group.gpus for group in groups)),
+    ):
+        if total > most:
+            raise UserError(f"{where}: has {total:,} {what}, more than {most:,}")
+    if not any(group.gpus for group in groups):
+        raise UserError(f"{where}: a cluster needs at least one node with a GPU")
+    nodes: list[Node] = []
+    for group in groups:
+        first = len(nodes)
+        nodes += [
+            make_node(f"node-{first + i}", group.gpus, group.kind, group.rack, **group.given)
+            for i in range(group.count)
+        ]
+    return tuple(nodes)
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,21 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "marl_sched"
 
-_BASE = {"errors", "files", "types", "config", "artefact", "terms"}
+_BASE = {
+    "errors", "files", "quantities", "safe_yaml", "types", "config", "artefact", "terms",
+}  # fmt: skip
 _KERNELS = {"jit", "linking", "records"}
 _RULES = {"perf", "workload", "sim", "schedulers"}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
+    "quantities": set(),
     "terms": set(),
+    "safe_yaml": {"errors", "files"},
     "artefact": {"errors", "files"},
-    "types": {"errors"},
-    "config": {"errors", "files", "terms"},
+    "types": {"errors", "quantities", "safe_yaml"},
+    "config": {"errors", "files", "quantities", "safe_yaml", "terms"},
     "presets": {"errors"},
     "projection": {"types"},
     "sharing": {"errors"},

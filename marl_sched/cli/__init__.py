@@ -32,7 +32,7 @@ def run(app: Any, name: str, arguments: list[str] | None = None) -> None:
         _fail(str(error))
     except usage_error as error:
         hint = f" (see `{error.ctx.command_path} --help`)" if error.ctx is not None else ""
-        _fail(error.format_message() + hint)
+        _fail(str(UserError(error.format_message() + hint)))  # cut, as it quotes what was typed
     except typer.Exit as done:
         sys.exit(done.exit_code)
     except (typer.Abort, KeyboardInterrupt):

@@ -97,7 +97,8 @@ def _run(rule: Scheduler, settings: Config, log_events: bool) -> tuple[Workload,
     from marl_sched.workload import load_workload
 
     machines = Cluster.parse(settings.cluster)
-    workload = load_workload(settings.workload, machines, settings.seed)
+    quotas = settings.sim.tenant_quota
+    workload = load_workload(settings.workload, machines, settings.seed, quotas)
     tables.report_skipped(workload.skipped)
     if len(workload) == 0:
         tables.fail_empty(workload.name)

@@ -18,7 +18,7 @@ class Config(Section):
 
     seed: Seed = 0
     cluster: str = "8x8"
-    """`NODESxGPUS[:TYPE]` joined with `+`, or the path of a YAML file."""
+    """`NODESxGPUS[:TYPE]` joined with `+`, or the path of a YAML file (docs/inputs.md)."""
     workload: WorkloadConfig = WorkloadConfig()
     sim: SimConfig = SimConfig()
     env: EnvConfig = EnvConfig()

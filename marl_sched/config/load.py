@@ -10,13 +10,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from marl_sched import safe_yaml
 from marl_sched.config.experiment import Config
-from marl_sched.errors import UserError
-from marl_sched.files import write_text
-
-_UNREADABLE = (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
-"""What PyYAML raises: the others than its own for values that their type does not have (a 99th
-month, `!!bool 3`) and for what is nested too deeply."""
+from marl_sched.errors import UserError, quoted
+from marl_sched.files import read_text, write_text
 
 
 def load_config(
@@ -81,11 +78,11 @@ def _first_problem(found: ErrorDetails) -> str:
         section = found["loc"][:-1]
         parent = ".".join(str(part) for part in section) or "the configuration"
         known = ", ".join(_known_keys(section))
-        return f"unknown setting {key!r}; known in {parent}: {known}"
+        return f"unknown setting {quoted(key)}; known in {parent}: {known}"
     message = found["msg"].removeprefix("Value error, ")
     if not key:  # settings that do not go together
         return message
-    return f"setting {key}={found.get('input')!r}: {message}"
+    return f"setting {key}={quoted(found.get('input'))}: {message}"
 
 
 def save_config(config: Config, path: Path) -> None:
@@ -104,7 +101,9 @@ def merge(into: dict[str, Any], new: dict[str, Any]) -> None:
             merge(into[key], value)
         elif isinstance(value, dict):
             if into.get(key) is not None:
-                raise UserError(f"setting {key!r} is a section of settings, not {into[key]!r}")
+                raise UserError(
+                    f"setting {quoted(key)} is a section of settings, not {quoted(into[key])}"
+                )
             into[key] = {}
             merge(into[key], value)
         else:
@@ -122,41 +121,47 @@ def flat(data: Mapping[str, Any], separator: str = ".", prefix: str = "") -> dic
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
-    where = f"configuration file {file}"
-    if file.is_dir():
-        raise UserError(f"{where}: is a folder; name the file in it")
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{where}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{where}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where}: not YAML: {error}") from None
-    return _parse_settings(text, where)
+    text = read_text(file, "configuration file", safe_yaml.LARGEST)
+    return _parse_settings(text, f"configuration file {file}")
 
 
 def _parse_settings(text: str, where: str) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(text)
-    except _UNREADABLE as error:
-        raise UserError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
+        data = safe_yaml.load(text)
+    except safe_yaml.WithinItself:
+        raise UserError(f"{where}: {_WITHIN_ITSELF}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: not YAML: {safe_yaml.explain(error)}") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
         raise UserError(f"{where}: needs settings as 'key: value' lines")
+    safe_yaml.check_keys(data, where)
     return data
+
+
+_WITHIN_ITSELF = "a section of settings is within itself"
 
 
 def _parse_override(text: str) -> dict[str, Any]:
     key, found, value = text.partition("=")
     if not found or not key.strip():
-        raise UserError(f"--set {text!r}: write it as key=value, for example --set sim.round_s=300")
+        raise UserError(
+            f"--set {quoted(text)}: write it as key=value, for example --set sim.round_s=300"
+        )
     try:
-        parsed: Any = yaml.safe_load(value)
-    except _UNREADABLE:
+        parsed = safe_yaml.load(value)
+    except safe_yaml.WithinItself:
+        raise UserError(f"configuration: {_WITHIN_ITSELF}: --set {quoted(text)}") from None
+    except safe_yaml.Forbidden as error:
+        raise UserError(f"--set {quoted(text)}: {error.problem}") from None
+    except yaml.YAMLError:
         parsed = value
-    for part in reversed(key.strip().split(".")):
+    safe_yaml.check_keys(parsed, f"--set {quoted(text)}")
+    parts = key.strip().split(".")
+    if len(parts) > safe_yaml.DEEPEST:
+        raise UserError(f"--set {quoted(text)}: no setting is within so many others")
+    for part in reversed(parts):
         parsed = {part: parsed}
     return dict(parsed)
 

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from marl_sched.config.section import NonNegative, Positive, Section
+from marl_sched.config.section import Hours, NonNegative, Positive, Section, between
+from marl_sched.quantities import LONGEST_S, MOST_COUNT
 
 Placement = Literal[
     "consolidate",
@@ -24,9 +25,9 @@ Placement = Literal[
 class SimConfig(Section):
     """Rules of the simulated cluster."""
 
-    round_s: Positive = 600.0
+    round_s: Annotated[Positive, between(1e-3, 1e18, "s")] = 600.0
     """A decision epoch comes at the latest this long after the last one."""
-    restart_scale: NonNegative = 1.0
+    restart_scale: Annotated[NonNegative, between(0.0, 1e6)] = 1.0
     """Multiplies every model's restart cost."""
     charge_first_start: bool = False
     """Charge the restart cost at a job's first start too. Off by default: a recorded run
@@ -46,23 +47,23 @@ class SimConfig(Section):
     or each by the number of them."""
     network_contention: bool = False
     """Gangs that span nodes share their nodes' network."""
-    node_mtbf_h: Positive | None = None
+    node_mtbf_h: Hours | None = None
     """Mean time between failures of a node, hours; None: nodes do not fail."""
-    node_mttr_h: Positive = 1.0
+    node_mttr_h: Hours = 1.0
     """Mean time to repair of a node, hours."""
-    job_mtbf_h: Positive | None = None
+    job_mtbf_h: Hours | None = None
     """Mean held time between failures of a job that names no rate of its own, hours."""
-    checkpoint_interval_s: NonNegative = 1800.0
+    checkpoint_interval_s: Annotated[NonNegative, between(0.0, LONGEST_S, "s")] = 1800.0
     """Working time between checkpoints of a job that names none; a failure loses what came
     after the last one. 0: nothing is ever lost."""
-    max_retries: Annotated[int, Field(ge=0)] | None = None
+    max_retries: Annotated[int, Field(ge=0, le=MOST_COUNT)] | None = None
     """A job that fails more often ends as failed; None: as often as its trace allows."""
     node_events: str | None = None
     """CSV file of times at which nodes go down, come up or are reclaimed: columns time_s (from the
     first arrival), node, event (down, up, reclaim) and optionally notice_s."""
     tenant_quota: dict[str, NonNegative] = {}
     """Most GPUs that a tenant may hold; others have no limit."""
-    cross_rack_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    cross_rack_rate: Annotated[float, Field(gt=0.0, le=1.0), between(1e-6, 1.0)] = 1.0
     """Speed of a gang that spans racks, relative to one that spans nodes of a rack."""
     overhead_each_epoch: bool = False
     """At every epoch each running job is charged its restart cost anew, though its predicted end

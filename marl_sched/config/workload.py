@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from marl_sched.config.section import Count, Fraction, NonNegative, Positive, Section
+from marl_sched.config.section import (
+    Count,
+    Fraction,
+    NonNegative,
+    Positive,
+    Seconds,
+    Section,
+    between,
+)
+from marl_sched.quantities import MOST_JOBS
 
 TraceFormat = Literal["philly", "itp", "muri", "chronus", "slurm", "csv"]
 
@@ -14,14 +23,14 @@ TraceFormat = Literal["philly", "itp", "muri", "chronus", "slurm", "csv"]
 class SyntheticConfig(Section):
     """The seeded generator that stands in where no trace is given."""
 
-    num_jobs: Count = 6000
-    load: Positive = 0.9
+    num_jobs: Annotated[Count, Field(le=MOST_JOBS)] = 6000
+    load: Annotated[Positive, between(1e-4, 1e4)] = 0.9
     """Offered load: GPU-seconds asked per GPU-second that the cluster has."""
-    median_duration_s: Positive = 1800.0
+    median_duration_s: Seconds = 1800.0
     """Median isolated run time, as in the Philly trace (1,634 s)."""
-    sigma: NonNegative = 1.6
+    sigma: Annotated[NonNegative, between(0.0, 20.0)] = 1.6
     """Log-normal spread of run times; Philly's 5-95 % range fits about 1.7."""
-    max_duration_s: Positive = 5 * 86400.0
+    max_duration_s: Seconds = 5 * 86400.0
     daily_cycle: Fraction = 0.5
     """Relative swing of the arrival rate over a day; 0 is a plain Poisson process."""
 
@@ -37,7 +46,7 @@ class WorkloadConfig(Section):
     """Only the jobs of these tenants (Philly: virtual clusters); none named: all jobs."""
     load: Annotated[float, Field(ge=1e-4, le=1e4)] | None = None
     """Rescale arrivals to this offered load; None keeps the trace's own times."""
-    burstiness: Positive = 1.0
+    burstiness: Annotated[Positive, between(1e-3, 1e3)] = 1.0
     """Exponent of the gaps between arrivals, whose sum is kept: above 1 jobs come in bursts,
     below 1 evenly."""
     estimate_noise: Annotated[float, Field(ge=0.0, le=20.0)] = 1.0

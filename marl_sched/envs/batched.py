@@ -26,7 +26,7 @@ from marl_sched.envs.game import (
     with_curve_of,
 )
 from marl_sched.envs.game import PER_ENV as GAME_PER_ENV
-from marl_sched.errors import UserError
+from marl_sched.errors import UserError, do_you_mean, quoted
 from marl_sched.perf.profiles import build_profiles
 from marl_sched.sim import columns as c
 from marl_sched.sim.build import build_world
@@ -56,17 +56,21 @@ class Episode:
     """Exponent of the factors by which the world's size estimates are off."""
 
 
+Quotas = tuple[tuple[str, float], ...]
+"""`sim.tenant_quota`, as what a cache can compare."""
+
+
 @lru_cache(maxsize=4)
-def _load_whole(settings: WorkloadConfig, cluster: str, seed: int) -> Workload:
-    return load_workload(settings, Cluster.parse(cluster), seed)
+def _load_whole(settings: WorkloadConfig, cluster: str, seed: int, quotas: Quotas) -> Workload:
+    return load_workload(settings, Cluster.parse(cluster), seed, dict(quotas))
 
 
 @lru_cache(maxsize=64)
 def _load_parts(
-    settings: WorkloadConfig, cluster: str, seed: int
+    settings: WorkloadConfig, cluster: str, seed: int, quotas: Quotas
 ) -> tuple[Workload, Workload, Workload]:
     machines = Cluster.parse(cluster)
-    workload = _load_whole(settings, cluster, seed)
+    workload = _load_whole(settings, cluster, seed, quotas)
     parts = workload.split(settings.split)
     for part, name in zip(parts, PARTS, strict=True):
         if len(part) == 0:
@@ -85,10 +89,18 @@ def _load_parts(
 
 def load_part(config: Config, part: str) -> Workload:
     """A chronological part of the configured workload, `train`, `validation` or `test`, or all
-    of it, `whole`."""
-    if part == WHOLE:
-        return _load_whole(config.workload, config.cluster, config.seed)
-    return _load_parts(config.workload, config.cluster, config.seed)[PARTS.index(part)]
+    of it, `whole`.
+
+    Raises:
+        UserError: for another part, or a workload that cannot be loaded.
+    """
+    if part not in (*PARTS, WHOLE):
+        known = ", ".join((*PARTS, WHOLE))
+        hint = do_you_mean(str(part), (*PARTS, WHOLE))
+        raise UserError(f"part {quoted(part)} of the workload is none of {known}{hint}")
+    quotas = tuple(sorted(config.sim.tenant_quota.items()))
+    wanted = config.workload, config.cluster, config.seed, quotas
+    return _load_whole(*wanted) if part == WHOLE else _load_parts(*wanted)[PARTS.index(part)]
 
 
 MIN_EPISODE_JOBS, MAX_EPISODE_JOBS = 256, 1024

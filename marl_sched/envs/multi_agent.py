@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -19,6 +20,8 @@ from marl_sched.envs.agents import (
     reward_since,
 )
 from marl_sched.envs.batched import BatchedSchedulingEnv
+from marl_sched.errors import UserError, do_you_mean, quoted
+from marl_sched.quantities import MOST_SEED, is_whole
 
 SCHEDULER = "scheduler"
 ENV_NAME = "marl_sched.SchedulingEnv"
@@ -46,19 +49,18 @@ class SchedulingEnv(MultiAgentEnv):
 
     Args:
         config: {"config": `Config` or its nested dictionary, "seed": int, "part": one of
-            train, validation, test}; every key may be left out.
+            train, validation, test, whole}; every key may be left out.
+
+    Raises:
+        UserError: for another key, or a value that its key cannot have.
     """
 
     def __init__(self, config: Any = None) -> None:
         super().__init__()
-        settings = dict(config or {})
-        experiment = settings.get("config") or {}
-        if not isinstance(experiment, Config):
-            experiment = validate_config(dict(experiment))
+        experiment, seed, part = _settings(config)
         self.config = experiment
         worker = getattr(config, "worker_index", 0) * 1000 + getattr(config, "vector_index", 0)
-        seed = int(settings.get("seed", experiment.seed)) + worker
-        self.core = BatchedSchedulingEnv(experiment, 1, seed, settings.get("part", "train"))
+        self.core = BatchedSchedulingEnv(experiment, 1, seed + worker, part)
         self._learned = experiment.env.agents == "learned"
         slots = experiment.env.job_slots if self._learned else 0
         self.possible_agents = [SCHEDULER, *(job_agent(k) for k in range(slots))]
@@ -152,6 +154,34 @@ class SchedulingEnv(MultiAgentEnv):
     @override(MultiAgentEnv)
     def get_action_space(self, agent_id: str) -> gym.Space:
         return self.action_spaces[agent_id]
+
+
+_KEYS = ("config", "seed", "part")
+"""Of what a `SchedulingEnv` is made with."""
+
+
+def _settings(given: Any) -> tuple[Config, int, Any]:
+    """The experiment, the seed and the part that `given` names, or their defaults."""
+    where = "SchedulingEnv's config"
+    if given is not None and not isinstance(given, Mapping):
+        raise UserError(f"{where}: needs a dictionary with {', '.join(_KEYS)}, not {quoted(given)}")
+    settings = dict(given or {})
+    for key in settings:
+        if key not in _KEYS:
+            hint = do_you_mean(str(key), _KEYS)
+            raise UserError(f"{where}: unknown key {quoted(key)}; known: {', '.join(_KEYS)}{hint}")
+    experiment = settings.get("config")
+    if not isinstance(experiment, Config):
+        if experiment is not None and not isinstance(experiment, Mapping):
+            raise UserError(
+                f"{where}: key 'config' needs a Config or its nested dictionary, not "
+                f"{quoted(experiment)}"
+            )
+        experiment = validate_config(dict(experiment or {}))
+    seed = settings.get("seed", experiment.seed)
+    if not is_whole(seed, 0, MOST_SEED):
+        raise UserError(f"{where}: key 'seed' needs a whole number >= 0, not {quoted(seed)}")
+    return experiment, seed, settings.get("part", "train")
 
 
 register_env(ENV_NAME, SchedulingEnv)

@@ -26,14 +26,16 @@ Jobs that a node takes down with it have their `preempt` rows right after `node_
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from marl_sched.config import SimConfig
-from marl_sched.errors import UserError
+from marl_sched.errors import UserError, in_words
 from marl_sched.evaluation.metrics import JobResults
-from marl_sched.files import replacing
+from marl_sched.files import check_readable, replacing
 from marl_sched.perf.power import node_watts
+from marl_sched.quantities import MOST, MOST_JOBS
 from marl_sched.sim import columns as c
 from marl_sched.types import Cluster
 from marl_sched.workload.jobs import Workload
@@ -49,6 +51,20 @@ ENDS = {
     (c.CANCEL, 1): c.CANCELLED_JOB,
 }
 """(kind, extra) to how a job has ended by it."""
+
+
+MOST_ROWS = 100_000_000
+"""Of a log that is read: 4.8 GB."""
+
+_COLUMNS = {
+    "t_s": c.LOG_TIME_S,
+    "kind": c.LOG_KIND,
+    "job": c.LOG_JOB,
+    "gpus": c.LOG_GPUS,
+    "node": c.LOG_NODE,
+    "extra": c.LOG_EXTRA,
+}
+"""Columns of the file that are read, and of the log."""
 
 
 def write_events(path: Path, events: np.ndarray, job_id: np.ndarray) -> None:
@@ -90,27 +106,51 @@ def read_events(path: Path) -> np.ndarray:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not path.is_file():
-        raise UserError(f"event log {path}: no such file")
+    check_readable(path, "event log")
     try:
-        table = pq.read_table(path)
-        numbers = {
-            c.LOG_TIME_S: "t_s",
-            c.LOG_JOB: "job",
-            c.LOG_GPUS: "gpus",
-            c.LOG_NODE: "node",
-            c.LOG_EXTRA: "extra",
-        }
-        events = np.empty((table.num_rows, c.NUM_LOG))
-        for row, name in numbers.items():
-            events[:, row] = table.column(name).to_numpy()
-        kinds = table.column("kind").cast(pa.string()).to_pylist()
-        events[:, c.LOG_KIND] = [c.LOG_KINDS.index(kind) for kind in kinds]
-    except (OSError, KeyError, ValueError, TypeError, NotImplementedError) as error:
+        with pq.ParquetFile(path) as file:
+            if file.metadata.num_rows > MOST_ROWS:
+                raise ValueError(f"has more than {MOST_ROWS:,} rows")
+        table = pq.read_table(path, partitioning=None, columns=list(_COLUMNS))
+        table.validate(full=True)
+        events = _events_of(table)
+    except (OSError, LookupError, ValueError, TypeError, pa.ArrowException, MemoryError) as error:
         raise UserError(
-            f"event log {path}: not one ({' '.join(str(error).split())[:200]}); write it with "
+            f"event log {path}: not one ({in_words(error)}); write it with "
             "marl-sched simulate --events"
         ) from None
+    return events
+
+
+def _events_of(table: Any) -> np.ndarray:
+    """(E, 6) float64 of a table.
+
+    Raises:
+        ValueError, LookupError, pa.ArrowException: for one that no simulation can have written.
+    """
+    import pyarrow as pa
+
+    events = np.empty((table.num_rows, c.NUM_LOG))
+    for name, place in _COLUMNS.items():
+        column = table.column(name)
+        if name == "kind":
+            kinds = {kind: number for number, kind in enumerate(c.LOG_KINDS)}
+            events[:, place] = [kinds[kind] for kind in column.cast(pa.string()).to_pylist()]
+            continue
+        if not (pa.types.is_integer(column.type) or pa.types.is_float64(column.type)):
+            raise ValueError(f"column {name!r} is of type {column.type}")
+        if column.null_count:
+            raise ValueError(f"column {name!r} has empty cells")
+        events[:, place] = column.to_numpy()
+    time_s, numbers = events[:, c.LOG_TIME_S], events[:, [c.LOG_GPUS, c.LOG_EXTRA]]
+    if not (np.isfinite(events).all() and (np.diff(time_s) >= 0).all() and (time_s >= 0).all()):
+        raise ValueError("rows are not in order of time from 0 on, or hold no finite numbers")
+    for name in ("job", "node"):
+        values = events[:, _COLUMNS[name]]
+        if not ((values >= -1) & (values == np.floor(values)) & (values < MOST_JOBS)).all():
+            raise ValueError(f"column {name!r} is to hold -1 or positions")
+    if not ((numbers >= 0) & (numbers <= MOST)).all():
+        raise ValueError("columns 'gpus' and 'extra' are to hold numbers from 0 on")
     return events
 
 
@@ -138,8 +178,23 @@ def replay(
         events: (E, 6) float64, of a whole run.
         workload: the J jobs of the run.
         checkpoint_interval_s: of jobs that name none, `sim.checkpoint_interval_s`.
+
+    Raises:
+        UserError: for a log of another workload or cluster.
     """
     jobs, num_gpus = len(workload), cluster.num_gpus
+    last = int(events[:, c.LOG_JOB].max(initial=-1))
+    if not len(events) or last >= jobs:
+        raise UserError(
+            f"the event log has {'no rows' if last < 0 else f'a job {last}'}, and workload "
+            f"{workload.name!r} has {jobs} jobs; give the trace and the log of one run"
+        )
+    last = int(events[:, c.LOG_NODE].max())
+    if last >= len(cluster.nodes):
+        raise UserError(
+            f"the event log has a node {last}, and the cluster has {len(cluster.nodes)} nodes; give "
+            "the cluster and the log of one run"
+        )
     mine = _own_rows(events)
     job = events[mine, c.LOG_JOB].astype(np.int64)
     kind = events[mine, c.LOG_KIND].astype(np.int64)
@@ -285,7 +340,8 @@ def _energy_kwh(
     extra = watts[:, 1] - watts[:, 0]
     held = np.flatnonzero(held_gpu_s > 0.0)
     # A gang lives on one GPU type: that of the node in the first row after its start.
-    node = events[mine[held] + 1, c.LOG_NODE].astype(np.int64)
+    place = np.minimum(mine[held] + 1, len(events) - 1)
+    node = np.maximum(events[place, c.LOG_NODE], 0).astype(np.int64)
     joules = float(np.dot(held_gpu_s[held], extra[node]))
     for kind in np.unique(watts[:, 0]):
         of_kind = watts[:, 0] == kind

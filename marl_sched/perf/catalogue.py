@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from marl_sched.errors import UserError
+from marl_sched.errors import UserError, in_words
 from marl_sched.perf.throughput import BatchRange, Throughput, best_goodput
 from marl_sched.types import ANY_GPU
 
@@ -119,10 +119,12 @@ class Catalogue:
 def _load(path: Path) -> Catalogue:
     import yaml
 
+    from marl_sched import safe_yaml
+
     if not path.is_file():
         raise UserError(f"catalogue {path}: no such file")
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_yaml_loader())
+        data = safe_yaml.load(path.read_text(encoding="utf-8"))
         kinds = list(data["gpu_types"])
         models = {name: _model(name, kinds, entry) for name, entry in data["models"].items()}
         if not models or not kinds:
@@ -130,16 +132,9 @@ def _load(path: Path) -> Catalogue:
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"catalogue {path}: not a catalogue ({type(error).__name__}: "
-            f"{' '.join(str(error).split())}); write it with python -m marl_sched.perf.fit"
+            f"{in_words(error)}); write it with python -m marl_sched.perf.fit"
         ) from None
     return Catalogue(models)
-
-
-def _yaml_loader() -> Any:
-    import yaml
-
-    # The C loader is ten times faster where PyYAML was built with it.
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _model(name: str, kinds: list[str], entry: dict[str, Any]) -> Model:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from marl_sched.errors import UserError
+from marl_sched.errors import UserError, in_words
 
 SHIPPED = Path(__file__).with_name("interference.yaml")
 
@@ -55,10 +55,12 @@ def _tables(models: tuple[str, ...], path: Path | None) -> tuple[np.ndarray, np.
 def _load(path: Path) -> dict[str, Any]:
     import yaml
 
+    from marl_sched import safe_yaml
+
     if not path.is_file():
         raise UserError(f"interference table {path}: no such file")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = safe_yaml.load(path.read_text(encoding="utf-8"))
         speed = np.array(list(data["speed"].values()), dtype=float)
         if speed.shape != (len(speed), len(speed)) or not ((speed > 0) & (speed <= 1)).all():
             raise ValueError("speed is not a square of numbers in (0, 1]")
@@ -66,6 +68,6 @@ def _load(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"interference table {path}: not one ({type(error).__name__}: "
-            f"{' '.join(str(error).split())}); write it with "
+            f"{in_words(error)}); write it with "
             "python -m marl_sched.perf.interference_fit"
         ) from None

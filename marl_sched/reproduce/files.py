@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from marl_sched.errors import UserError
+from marl_sched.errors import UserError, in_words
+from marl_sched.files import read_bytes
 from marl_sched.types import ANY_GPU, Cluster
 
 THROUGHPUTS = "*throughputs*.json"
@@ -65,15 +66,13 @@ def gavel_files(
 
 def _json_kind(path: Path) -> str | None:
     """throughputs (an object), profile (a list), or None for a file that is not JSON."""
-    if not path.is_file():
-        raise UserError(f"--input {path}: no such file")
-    text = path.read_text(encoding="utf-8", errors="replace").lstrip()
+    text = read_bytes(path, "--input").decode("utf-8", errors="replace").lstrip()
     if path.suffix.lower() != ".json" and text[:1] not in ("{", "["):
         return None
     try:
         data = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"--input {path}: cannot be read as JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"--input {path}: cannot be read as JSON: {in_words(error)}") from None
     if isinstance(data, list):
         return "profile"
     if isinstance(data, dict):

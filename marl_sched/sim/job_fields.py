@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from marl_sched.config import SimConfig
-from marl_sched.errors import UserError
+from marl_sched.errors import UserError, listed, quoted
 from marl_sched.perf import interference
 from marl_sched.perf.profiles import ProfileTable
 from marl_sched.sim import columns as c
@@ -133,12 +133,17 @@ def interference_of(workload: Workload, profiles: ProfileTable) -> np.ndarray:
 
 
 def quotas_of(workload: Workload, sim: SimConfig) -> np.ndarray:
-    """(tenants,) float64, most GPUs that each may hold."""
+    """(tenants,) float64, most GPUs that each may hold.
+
+    Raises:
+        UserError: for a quota of nobody, or one that a job cannot start within.
+    """
     unknown = sorted(set(sim.tenant_quota) - set(workload.tenants))
     if unknown:
-        known = ", ".join(repr(name) for name in workload.tenants[:8])
+        known = listed(repr(name) for name in workload.tenants)
         raise UserError(
-            f"setting sim.tenant_quota: {workload.name!r} has no tenant {unknown[0]!r}; it has "
-            f"{known}"
+            f"setting sim.tenant_quota: {workload.name!r} has no tenant {quoted(unknown[0])}; it "
+            f"has {known}"
         )
+    workload.check_quotas(sim.tenant_quota)
     return np.array([float(sim.tenant_quota.get(name, np.inf)) for name in workload.tenants])

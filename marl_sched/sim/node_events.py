@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from marl_sched.errors import UserError
+from marl_sched.errors import UserError, listed
+from marl_sched.quantities import LONGEST_S, whole
 from marl_sched.types import Cluster
+from marl_sched.workload.reading import read_table
 
 KINDS = ("down", "up", "reclaim")
 """By number, as `outages` reads them."""
@@ -24,45 +26,34 @@ def read_node_events(path: str | None, cluster: Cluster) -> np.ndarray:
     """
     if path is None:
         return np.empty((0, 4))
-    import pandas as pd
-
-    where = f"node events {path}"
-    if not Path(path).is_file():
-        raise UserError(f"{where}: no such file")
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: cannot be read as CSV: {error}") from None
-    missing = [name for name in ("time_s", "node", "event") if name not in frame.columns]
-    if missing:
-        raise UserError(f"{where}: row 1: no column {missing[0]!r}")
-    names = {node.name: i for i, node in enumerate(cluster.nodes)}
-    rows = []
-    for index, row in enumerate(frame.to_dict("records")):
-        at = f"{where}: row {index + 2}"
-        if row["event"] not in KINDS:
-            raise UserError(f"{at}, column 'event': {row['event']!r} is not {', '.join(KINDS)}")
-        node = names.get(row["node"], -1)
-        if node < 0 and row["node"].isdigit() and int(row["node"]) < len(names):
-            node = int(row["node"])
-        if node < 0:
+    table = read_table(Path(path), "node events")
+    for name in ("time_s", "node", "event"):
+        if name not in table.columns:
             raise UserError(
-                f"{at}, column 'node': cluster {cluster} has no node {row['node']!r}; it has "
-                f"{cluster.nodes[0].name} to {cluster.nodes[-1].name}"
+                f"{table.where}: row 1: no column {name!r}; it has {listed(table.columns)}"
             )
-        notice_s = _seconds(at, "notice_s", row.get("notice_s") or "0")
-        rows.append(
-            (_seconds(at, "time_s", row["time_s"]), node, KINDS.index(row["event"]), notice_s)
-        )
-    table = np.array(rows, dtype=np.float64).reshape(-1, 4)
-    return table[np.lexsort((table[:, 1], table[:, 0]))]
+    time_s = table.not_negative("time_s", empty=np.nan, most=LONGEST_S, unit="s")
+    table.refuse(np.isnan(time_s), "time_s", "not a number of seconds >= 0")
+    notice_s = np.zeros(len(table))
+    if "notice_s" in table.columns:
+        notice_s = table.not_negative("notice_s", empty=0.0, most=LONGEST_S, unit="s")
+    kinds = {kind: number for number, kind in enumerate(KINDS)}
+    kind = np.array([kinds.get(text, -1) for text in table.texts("event").tolist()], np.int64)
+    table.refuse(kind < 0, "event", f"not {', '.join(KINDS)}")
+    names = {node.name: number for number, node in enumerate(cluster.nodes)}
+    node = np.array([_node(text, names) for text in table.texts("node").tolist()], np.int64)
+    table.refuse(
+        node < 0,
+        "node",
+        f"no node of cluster {cluster}, which has {cluster.nodes[0].name} to "
+        f"{cluster.nodes[-1].name}",
+    )
+    table.check()
+    events = np.stack([time_s, node, kind, notice_s], axis=1)
+    return events[np.lexsort((events[:, 1], events[:, 0]))]
 
 
-def _seconds(at: str, column: str, cell: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value < np.inf:
-        raise UserError(f"{at}, column {column!r}: {cell!r} is not a number of seconds >= 0")
-    return value
+def _node(text: str, names: dict[str, int]) -> int:
+    """The node of a name or a number; -1 for neither."""
+    number = whole(text)
+    return names.get(text, number if number is not None and number < len(names) else -1)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.errors import UserError
+from marl_sched.errors import UserError, quoted
 from marl_sched.perf.catalogue import Catalogue
 from marl_sched.types import Cluster
 from marl_sched.workload.arrays import constant, is_constant
@@ -82,10 +82,10 @@ def assign(
     model = _stated_models(raw, catalogue)
     if (model < 0).any():
         model = np.where(model < 0, draw_models(raw, cluster, seed, catalogue), model)
-    elastic = _elastic(raw, seed, elastic_fraction)
+    elastic = draw_elastic(raw, seed, elastic_fraction)
     pool = max(cluster.gpus_of_type(kind) for kind in cluster.gpu_types)
     most = np.maximum(np.minimum(elastic_max_factor * raw.num_gpus, pool), raw.num_gpus)
-    low = np.where(raw.min_gpus > 0, raw.min_gpus, 1)
+    low = lowest_gpus(raw, elastic)
     high = np.where(raw.max_gpus > 0, raw.max_gpus, most)
     tenant, tenants = codes(raw.tenant)
     return Workload(
@@ -96,7 +96,7 @@ def assign(
         model=model,
         models=catalogue.models,
         elastic=elastic,
-        min_gpus=np.where(elastic, low, raw.num_gpus),
+        min_gpus=low,
         max_gpus=np.where(elastic, high, raw.num_gpus),
         demand=raw.demand,
         priority=raw.priority,
@@ -114,6 +114,11 @@ def assign(
         name=raw.name,
         skipped=dict(raw.skipped),
     )
+
+
+def lowest_gpus(raw: RawTrace, elastic: np.ndarray) -> np.ndarray:
+    """(J,) int64, the smallest size of each job, of which `elastic` (J,) bool may shrink."""
+    return np.where(elastic, np.where(raw.min_gpus > 0, raw.min_gpus, 1), raw.num_gpus)
 
 
 def codes(texts: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -159,13 +164,13 @@ def _stated_models(raw: RawTrace, catalogue: Catalogue) -> np.ndarray:
         where = np.flatnonzero(np.array(bad)[code])
         i = int(where[np.argmin(raw.row[where])])
         raise UserError(
-            f"trace {raw.where}: row {raw.row[i]}, column 'model': {raw.model[i]!r} is not in the "
-            f"catalogue; known: {', '.join(catalogue.models)}; an empty cell draws one"
+            f"trace {raw.where}: row {raw.row[i]}, column 'model': {quoted(raw.model[i])} is not "
+            f"in the catalogue; known: {', '.join(catalogue.models)}; an empty cell draws one"
         )
     return np.array([index[name] for name in distinct], dtype=np.int64)[code]
 
 
-def _elastic(raw: RawTrace, seed: int, fraction: float) -> np.ndarray:
+def draw_elastic(raw: RawTrace, seed: int, fraction: float) -> np.ndarray:
     """(J,) bool. A stated range of sizes makes a job elastic unless the trace says otherwise."""
     drawn = _uniform(seed, _ELASTIC_STREAM, len(raw)) < fraction
     stated_range = (raw.min_gpus > 0) | (raw.max_gpus > 0)

@@ -11,7 +11,7 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import quote
 
-from marl_sched.errors import UserError
+from marl_sched.errors import UserError, do_you_mean, quoted
 from marl_sched.files import replacing
 from marl_sched.workload.sources import FILES, PublicFile
 
@@ -33,7 +33,8 @@ def fetch(name: str, out: Path | None = None) -> tuple[Path, bool]:
         UserError: for an unknown name, a different file in the way, no network, a wrong digest.
     """
     if name not in FILES:
-        raise UserError(f"trace {name!r} is not known; known: {', '.join(FILES)}")
+        known = ", ".join(FILES) + do_you_mean(name, FILES)
+        raise UserError(f"trace {quoted(name)} is not known; known: {known}")
     file = FILES[name]
     path = Path(name + file.suffix) if out is None else out
     wanted = file.member_sha256 or file.sha256

@@ -13,7 +13,6 @@ Sources: Narayanan et al., Gavel, OSDI 2020; Zheng et al., Shockwave, NSDI 2023;
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -22,7 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from marl_sched.errors import UserError
+from marl_sched.errors import UserError, quoted
+from marl_sched.files import read_json, read_text
+from marl_sched.quantities import LONGEST_S, MOST, MOST_COUNT, is_number, is_whole, whole
 
 COLUMNS = (
     "job_type", "command", "working_directory", "num_steps_arg", "needs_data_dir", "total_steps",
@@ -31,9 +32,12 @@ COLUMNS = (
 MODES = ("static", "accordion", "gns")
 """How a job's batch size changes while it runs."""
 
+MOST_EPOCHS = 1_000_000
+"""Of a job."""
+
 _LEFT_OUT = {12: (), 11: ("duration",), 10: ("mode", "duration")}
-_JOB_TYPE = re.compile(r"^(\S+)(?: \(batch size ([1-9]\d*)\))?$")
-_KEY = re.compile(r"^\('([^']*)', (\d+)\)$")
+_JOB_TYPE = re.compile(r"^(\S+)(?: \(batch size ([1-9][0-9]*)\))?$")
+_KEY = re.compile(r"^\('([^']*)', ([0-9]+)\)$")
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +75,7 @@ def load_trace(path: Path) -> GavelTrace:
     """
     rows = [
         _row(path, number, line)
-        for number, line in enumerate(_text(path).splitlines(), start=1)
+        for number, line in enumerate(read_text(path, "trace").splitlines(), start=1)
         if line.strip()
     ]
     if not rows:
@@ -106,22 +110,28 @@ def _row(path: Path, number: int, line: str) -> dict[str, Any]:
     kind = _JOB_TYPE.match(row["job_type"])
     if kind is None:
         raise UserError(
-            f"{where}, column job_type: {row['job_type']!r} is not MODEL (batch size N)"
+            f"{where}, column job_type: {quoted(row['job_type'])} is not MODEL (batch size N)"
         )
-    row["model"], row["batch_size"] = kind[1], int(kind[2] or 0)
+    row["model"] = kind[1]
+    row["batch_size"] = _whole(where, "job_type", kind[2]) if kind[2] else 0
     for name in ("total_steps", "scale_factor"):
         row[name] = _whole(where, name, row[name])
-    row["priority_weight"] = _number(where, "priority_weight", row["priority_weight"], math.ulp(0))
+    row["priority_weight"] = _number(where, "priority_weight", row["priority_weight"], 1e-6)
     row["arrival_time"] = _number(where, "arrival_time", row["arrival_time"], 0.0)
     if row["mode"] not in MODES:
-        raise UserError(f"{where}, column mode: {row['mode']!r} is none of {', '.join(MODES)}")
+        raise UserError(
+            f"{where}, column mode: {quoted(row['mode'])} is none of {', '.join(MODES)}"
+        )
     return row
 
 
 def _whole(where: str, column: str, text: str) -> int:
-    value = int(text) if text.strip().isdecimal() else 0
-    if value < 1:
-        raise UserError(f"{where}, column {column}: {text!r} must be a whole number >= 1")
+    value = whole(text)
+    if value is None or not 1 <= value <= MOST_COUNT:
+        raise UserError(
+            f"{where}, column {column}: {quoted(text)} must be a whole number >= 1 and at most "
+            f"{MOST_COUNT:,}"
+        )
     return value
 
 
@@ -130,9 +140,12 @@ def _number(where: str, column: str, text: str, least: float) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value >= least):
+    if not is_number(value, least, LONGEST_S):
         legal = "> 0" if least > 0.0 else ">= 0"
-        raise UserError(f"{where}, column {column}: {text.strip()!r} must be a number {legal}")
+        raise UserError(
+            f"{where}, column {column}: {quoted(text.strip())} must be a number {legal} and at "
+            f"most {LONGEST_S:.0e}"
+        )
     return value
 
 
@@ -142,26 +155,29 @@ def load_throughputs(path: Path) -> Throughputs:
     Raises:
         UserError: naming the GPU type and the key.
     """
-    data = _json(path, "throughputs")
+    data = read_json(path, "throughputs")
     if not isinstance(data, dict) or not data:
         raise UserError(f"throughputs {path}: needs an object of GPU types")
     return {kind: _of_type(path, kind, entries) for kind, entries in data.items()}
 
 
 def _of_type(path: Path, kind: str, entries: Any) -> dict[tuple[str, int, int], float]:
-    where = f"throughputs {path}, GPU type {kind!r}"
+    where = f"throughputs {path}, GPU type {quoted(kind)}"
     if not isinstance(entries, dict):
         raise UserError(f"{where}: needs an object of job types")
     table = {}
     for key, entry in entries.items():
         match = _KEY.match(key)
         job = None if match is None else _JOB_TYPE.match(match[1])
-        if match is None or job is None:
-            raise UserError(f"{where}, key {key!r}: write ('MODEL (batch size N)', GPUS)")
+        batch, gpus = whole(job[2] or "0") if job else None, whole(match[2]) if match else None
+        if job is None or batch is None or gpus is None:
+            raise UserError(f"{where}, key {quoted(key)}: write ('MODEL (batch size N)', GPUS)")
         rate = entry.get("null") if isinstance(entry, dict) else None
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < math.inf:
-            raise UserError(f"{where}, key {key!r}: 'null' must be steps/s >= 0, not {rate!r}")
-        table[job[1], int(job[2] or 0), int(match[2])] = float(rate)
+        if not is_number(rate, 0, MOST):
+            raise UserError(
+                f"{where}, key {quoted(key)}: 'null' must be steps/s >= 0, not {quoted(rate)}"
+            )
+        table[job[1], batch, gpus] = float(rate)
     return table
 
 
@@ -171,7 +187,7 @@ def load_profile(path: Path, num_jobs: int) -> np.ndarray:
     Raises:
         UserError: naming the record and the key.
     """
-    data = _json(path, "profile")
+    data = read_json(path, "profile")
     if not isinstance(data, list) or len(data) != num_jobs:
         found = f"{len(data)} records" if isinstance(data, list) else "no list"
         raise UserError(f"profile {path}: {found}; the trace has {num_jobs} jobs, one record each")
@@ -183,13 +199,16 @@ def _duration_s(path: Path, k: int, record: Any) -> float:
     epochs = record.get("duration_every_epoch") if isinstance(record, dict) else None
     if not isinstance(epochs, list) or not epochs:
         raise UserError(f"{where}: needs a list of seconds, or of [epochs, seconds]")
-    total_s = 0.0
+    total_s, total = 0.0, 0
     for item in epochs:
         pair = item if isinstance(item, list) else [1, item]
-        whole = len(pair) == 2 and isinstance(pair[0], int) and not isinstance(pair[0], bool)
-        seconds = pair[1] if whole and pair[0] > 0 else None
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
-            raise UserError(f"{where}: {item!r} is neither seconds nor [epochs, seconds]")
+        counted = len(pair) == 2 and is_whole(pair[0], 1, MOST_EPOCHS)
+        seconds = pair[1] if counted else None
+        if not is_number(seconds, 0, LONGEST_S):
+            raise UserError(f"{where}: {quoted(item)} is neither seconds nor [epochs, seconds]")
+        total += pair[0]
+        if total > MOST_EPOCHS:
+            raise UserError(f"{where}: has more than {MOST_EPOCHS:,} epochs")
         # Epoch by epoch, as the artifact adds them up.
         for _ in range(pair[0]):
             total_s += seconds
@@ -202,28 +221,10 @@ def load_overheads(path: Path) -> np.ndarray:
     Raises:
         UserError: for a file without one.
     """
-    match = re.search(r"\[([^\[\]]*)\]", _text(path))
+    match = re.search(r"\[([^\[\]]*)\]", read_text(path, "overheads"))
     cells = [] if match is None else [cell for cell in match[1].split(",") if cell.strip()]
     if not cells:
         raise UserError(f"overheads {path}: needs a list of seconds in brackets, as in [2.0, 4.0]")
     return np.array(
         [_number(f"overheads {path}", f"entry {k}", cell, 0.0) for k, cell in enumerate(cells)]
     )
-
-
-def _text(path: Path) -> str:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        return path.read_text(encoding="utf-8")
-    except (UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as text: {error}") from None
-
-
-def _json(path: Path, what: str) -> Any:
-    try:
-        return json.loads(_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{what} {path}: not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from None

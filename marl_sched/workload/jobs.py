@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
-from marl_sched.errors import UserError
-from marl_sched.types import RESOURCES, Cluster, Job
+from marl_sched.errors import UserError, listed, quoted
+from marl_sched.quantities import LONGEST_S
+from marl_sched.types import ANY_GPU, DEFAULT_PER_GPU, RESOURCES, Cluster, Job
 from marl_sched.workload.arrays import UNLIMITED, is_constant, shifted
 from marl_sched.workload.parents import Parents
 
@@ -175,7 +178,8 @@ class Workload:
         Deadlines and cancellations keep their distance from the arrival.
 
         Raises:
-            UserError: where all jobs arrive at once, so no stretch gives the load.
+            UserError: where all jobs arrive at once, so no stretch gives the load; where the
+                stretch is beyond any simulation.
         """
         now = self.offered_load(num_gpus)
         if not np.isfinite(now):
@@ -184,7 +188,14 @@ class Workload:
                 "can be set; leave out the load, or give a trace with arrivals over time"
             )
         first_s = self.arrival_s[0]
-        return self._arriving(first_s + (self.arrival_s - first_s) * (now / load))
+        arrival_s = first_s + (self.arrival_s - first_s) * (now / load)
+        span_s = float(arrival_s[-1] - first_s)
+        if span_s > LONGEST_S:
+            raise UserError(
+                f"workload {self.name!r}: at an offered load of {load:g} its jobs arrive over "
+                f"{span_s:.1e} s, and {LONGEST_S:.0e} s is the most; ask for a higher load"
+            )
+        return self._arriving(arrival_s)
 
     def with_burstiness(self, exponent: float) -> Workload:
         """The same jobs in the same time, the gaps between arrivals to a power.
@@ -240,8 +251,24 @@ class Workload:
         bad = np.flatnonzero(~fits(self.num_gpus, self.demand, cluster, allowed))
         if len(bad):
             i = int(bad[0])
-            reason = misfit(int(self.num_gpus[i]), self.demand[i], cluster, allowed[i])
-            raise UserError(f"workload {self.name!r}: job {str(self.job_id[i])!r} {reason}")
+            most = self.demand[bad].max(axis=0)
+            reason = misfit(int(self.num_gpus[i]), self.demand[i], cluster, allowed[i], most)
+            raise UserError(f"workload {self.name!r}: job {quoted(str(self.job_id[i]))} {reason}")
+
+    def check_quotas(self, quotas: Mapping[str, float]) -> None:
+        """Refuse jobs that can never start, as their smallest size is above their tenant's quota.
+
+        Raises:
+            UserError: naming the first such job and the mend.
+        """
+        if not quotas:
+            return
+        smallest = smallest_gpus(self.num_gpus, self.min_gpus, self.demand[:, 0])
+        bad = np.flatnonzero(over_quota(smallest, self.tenant, self.tenants, quotas))
+        if len(bad):
+            i = int(bad[0])
+            reason = quota_problem(smallest[i], self.tenants[self.tenant[i]], quotas)
+            raise UserError(f"workload {self.name!r}: job {quoted(str(self.job_id[i]))} {reason}")
 
 
 def pool_limit(cluster: Cluster, demand: np.ndarray, allowed: np.ndarray | None = None) -> int:
@@ -282,18 +309,94 @@ def fits(
 
 
 def misfit(
-    num_gpus: int, demand: np.ndarray, cluster: Cluster, allowed: np.ndarray | None = None
+    num_gpus: int,
+    demand: np.ndarray,
+    cluster: Cluster,
+    allowed: np.ndarray | None = None,
+    most: np.ndarray | None = None,
 ) -> str:
-    """Why a job does not fit, and the mend."""
+    """Why a job does not fit, and the mend.
+
+    Args:
+        demand: (4,) float64, per GPU.
+        allowed: (T,) bool, GPU types that it may use; None: all.
+        most: (4,) float64, per GPU, what every job of the workload would find room with; None:
+            `demand`.
+    """
     stated = ", ".join(
         f"{value:g} {name}"
         for name, value in zip(RESOURCES[1:], demand[1:], strict=True)
         if value > 0
     )
     types = [] if allowed is None or allowed.all() else np.array(cluster.gpu_types)[allowed]
-    only = f" that it may use ({', '.join(types)})" if len(types) else ""
-    return (
+    only = f" that it may use ({listed(types)})" if len(types) else ""
+    reason = (
         f"asks for {num_gpus} GPUs{f' with {stated} each' if stated else ''}, and no pool of one "
         f"GPU type{only} of cluster {cluster} can give more than "
-        f"{pool_limit(cluster, demand, allowed)}; give a larger --cluster"
+        f"{pool_limit(cluster, demand, allowed)}; "
+    )
+    alone = np.array([demand[0], 0.0, 0.0, 0.0])
+    if num_gpus > pool_limit(cluster, alone, allowed):
+        return f"{reason}give a larger --cluster"
+    return reason + _larger_nodes(cluster, demand if most is None else most)
+
+
+_SHOWN_GROUPS = 6
+
+
+def _larger_nodes(cluster: Cluster, demand: np.ndarray) -> str:
+    """The cluster file whose nodes have at least `demand` (4,) for each of their GPUs."""
+    usual = ", ".join(f"{key} {value:g}" for key, value in DEFAULT_PER_GPU.items())
+    groups: dict[str, int] = {}
+    for node in cluster.nodes:
+        has = dict(zip(DEFAULT_PER_GPU, node.capacity[1:].tolist(), strict=True))
+        cells = [f"gpus: {node.num_gpus}"]
+        cells += [f"type: {node.gpu_type}"] if node.gpu_type != ANY_GPU else []
+        for key, each in zip(DEFAULT_PER_GPU, demand[1:].tolist(), strict=True):
+            wanted = max(has[key], math.ceil(each * node.num_gpus))
+            if wanted != DEFAULT_PER_GPU[key] * node.num_gpus:
+                cells.append(f"{key}: {wanted:.15g}")
+        cells += [f"rack: {node.rack!r}"] if node.rack else []
+        group = ", ".join(cells)
+        groups[group] = groups.get(group, 0) + 1
+    if len(groups) > _SHOWN_GROUPS:
+        wanted_each = ", ".join(
+            f"{key} {each:g}"
+            for key, each in zip(DEFAULT_PER_GPU, demand[1:].tolist(), strict=True)
+            if each > 0
+        )
+        how = f"write a cluster file whose nodes have at least {wanted_each} a GPU"
+    else:
+        text = ", ".join(f"{{count: {count}, {group}}}" for group, count in groups.items())
+        how = f"write `nodes: [{text}]` to a file cluster.yaml"
+    return (
+        f"a node has {usual} for each of its GPUs unless a cluster file says otherwise: {how} and "
+        "pass it as --cluster (docs/inputs.md)"
+    )
+
+
+def smallest_gpus(num_gpus: np.ndarray, min_gpus: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """(J,) float64, GPUs that a job holds at least while it runs; a share of one counts as such."""
+    return np.asarray(np.minimum(num_gpus, min_gpus) * share)
+
+
+def over_quota(
+    smallest: np.ndarray, tenant: np.ndarray, tenants: tuple[str, ...], quotas: Mapping[str, float]
+) -> np.ndarray:
+    """(J,) bool, jobs that no schedule may ever start: their smallest size is above their quota.
+
+    Args:
+        smallest: (J,) float64, of `smallest_gpus`.
+        tenant: (J,) int64, index into `tenants`.
+        quotas: most GPUs that a tenant may hold; the others have no limit.
+    """
+    limits = np.array([float(quotas.get(name, np.inf)) for name in tenants])
+    return np.asarray(smallest > limits[tenant] + 1e-9)
+
+
+def quota_problem(smallest: float, tenant: str, quotas: Mapping[str, float]) -> str:
+    """Why a job that is `over_quota` cannot run, and the mend."""
+    return (
+        f"holds at least {smallest:g} GPUs, and its tenant {quoted(tenant)} may hold "
+        f"{quotas[tenant]:g}; raise the tenant's quota in sim.tenant_quota"
     )

@@ -100,8 +100,8 @@ def load_nodes(path: Path) -> NodeList:
         UserError: naming the row and column of the first cell that cannot be used.
     """
     table = _open(path, "node", NODE_COLUMNS)
-    cpu, memory = _whole(table, "cpu_milli", 1), _whole(table, "memory_mib", 1)
-    num_gpu, model = _whole(table, "gpu", 0, MAX_DEVICES), table.texts("model")
+    cpu, memory = table.counts("cpu_milli"), table.counts("memory_mib")
+    num_gpu, model = table.counts("gpu", least=0, most=MAX_DEVICES), table.texts("model")
     table.refuse((num_gpu > 0) & (model == ""), "model", "no GPU type for a node with GPUs")
     _finish(table, "sn")
     types = tuple(dict.fromkeys(model[num_gpu > 0].tolist()))
@@ -121,9 +121,9 @@ def load_pods(path: Path) -> PodList:
         UserError: naming the row and column of the first cell that cannot be used.
     """
     table = _open(path, "pod", POD_COLUMNS)
-    cpu, memory = _whole(table, "cpu_milli", 0), _whole(table, "memory_mib", 0)
-    num_gpu = _whole(table, "num_gpu", 0, MAX_DEVICES)
-    milli = _whole(table, "gpu_milli", 0, WHOLE)
+    cpu, memory = table.counts("cpu_milli", least=0), table.counts("memory_mib", least=0)
+    num_gpu = table.counts("num_gpu", least=0, most=MAX_DEVICES)
+    milli = table.counts("gpu_milli", least=0, most=WHOLE)
     table.refuse((num_gpu == 0) & (milli > 0), "gpu_milli", "a share of no GPU; num_gpu is 0")
     table.refuse((num_gpu > 0) & (milli == 0), "gpu_milli", "nothing of the GPUs in num_gpu")
     table.refuse(
@@ -138,7 +138,7 @@ def load_pods(path: Path) -> PodList:
 
 
 def _open(path: Path, kind: str, needed: tuple[str, ...]) -> Table:
-    table = read_table(path)
+    table = read_table(path, f"{kind} list")
     missing = [name for name in needed if name not in table.columns]
     if missing:
         raise UserError(
@@ -147,16 +147,6 @@ def _open(path: Path, kind: str, needed: tuple[str, ...]) -> Table:
     if len(table) == 0 and not table.ragged:
         raise UserError(f"{kind} list {path}: has no rows; give one {kind} a row")
     return table
-
-
-def _whole(table: Table, column: str, least: int, most: int = 10**12) -> np.ndarray:
-    """(R,) int64 of a column, refusing all but whole numbers in [least, most]; least there."""
-    values = table.numbers(column)
-    given = np.isfinite(values)
-    bad = given & ((values != np.floor(values)) | (values < least) | (values > most))
-    limits = f"from {least} to {most}" if most < 10**12 else f"of at least {least}"
-    table.refuse(bad, column, f"not a whole number {limits}")
-    return np.asarray(np.where(bad | ~given, least, values).astype(np.int64))
 
 
 def _empty(size: int) -> np.ndarray:
@@ -172,8 +162,4 @@ def _finish(table: Table, key: str) -> None:
     first = {name: i for i, name in reversed(list(enumerate(names.tolist())))}
     again = np.array([first[name] != i for i, name in enumerate(names.tolist())], dtype=bool)
     table.refuse(again & (names != ""), key, "there already in an earlier row")
-    found = [(row, "", text) for row, text in table.ragged]
-    found += [(int(table.row[i]), f", column {name!r}", t) for i, name, _, t in table.problems]
-    if found:
-        row, column, text = min(found, key=lambda problem: problem[0])
-        raise UserError(f"{table.path}: row {row}{column}: {text}; correct the file")
+    table.check()

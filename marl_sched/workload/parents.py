@@ -54,16 +54,26 @@ class Parents(NamedTuple):
     def descendants(self, of: np.ndarray) -> np.ndarray:
         """(J,) bool, the jobs of the mask `of` (J,) and all that wait for one of them."""
         found = of.copy()
-        while True:
-            more = self.child[found[self.indices] & ~found[self.child]]
-            if not len(more):
-                return found
-            found[more] = True
+        if not len(self.indices):
+            return found
+        # From job to job, so that a chain costs its length and not its square.
+        waits_on = self.children()
+        todo = np.flatnonzero(of).tolist()
+        while todo:
+            for child in waits_on.of(todo.pop()).tolist():
+                if not found[child]:
+                    found[child] = True
+                    todo.append(child)
+        return found
+
+    def children(self) -> Parents:
+        """The same edges the other way round: of each job those that wait for it."""
+        return Parents.from_edges(self.indices, self.child, len(self.indptr) - 1)
 
     def in_cycles(self) -> np.ndarray:
         """Jobs on a cycle, or between two; ascending, empty where the dependencies are sound."""
         left = np.ones(len(self.indptr) - 1, dtype=bool)
-        for edges in (self, Parents.from_edges(self.indices, self.child, len(left))):
+        for edges in (self, self.children()):
             left &= ~edges._peeled()
         return np.flatnonzero(left)
 
@@ -80,10 +90,9 @@ class Parents(NamedTuple):
 
     def _peeled(self) -> np.ndarray:
         """(J,) bool, True for jobs that can end in some order, parents first."""
-        jobs = len(self.indptr) - 1
         missing = np.diff(self.indptr)
         done = missing == 0
-        children = Parents.from_edges(self.indices, self.child, jobs)
+        children = self.children()
         todo = np.flatnonzero(done & (np.diff(children.indptr) > 0)).tolist()
         count = missing.tolist()
         while todo:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,14 +12,27 @@ from typing import Any, NoReturn
 import numpy as np
 
 from marl_sched.config import WorkloadConfig
-from marl_sched.errors import UserError
+from marl_sched.errors import UserError, listed, quoted
 from marl_sched.files import replacing
 from marl_sched.types import Cluster
 from marl_sched.workload.arrays import UNLIMITED
-from marl_sched.workload.assignment import allowed_by_cluster, assign
+from marl_sched.workload.assignment import (
+    allowed_by_cluster,
+    assign,
+    codes,
+    draw_elastic,
+    lowest_gpus,
+)
 from marl_sched.workload.formats import RawTrace, read_trace
 from marl_sched.workload.formats.own import WHOLE_MILLI
-from marl_sched.workload.jobs import Workload, fits, misfit
+from marl_sched.workload.jobs import (
+    Workload,
+    fits,
+    misfit,
+    over_quota,
+    quota_problem,
+    smallest_gpus,
+)
 from marl_sched.workload.synthetic import synthetic_trace
 
 __all__ = ["Workload", "load_workload", "write_trace"]
@@ -27,15 +41,23 @@ BLOCK = 65_536
 """Jobs that are turned into text at a time."""
 
 
-def load_workload(config: WorkloadConfig, cluster: Cluster, seed: int) -> Workload:
+def load_workload(
+    config: WorkloadConfig,
+    cluster: Cluster,
+    seed: int,
+    quotas: Mapping[str, float] | None = None,
+) -> Workload:
     """The workload that `config` describes: a trace or the synthetic generator.
 
     Reads, drops what cannot be used where allowed, assigns models and elasticity by the rule of
     `assignment`, and rescales arrivals to the offered load where one is given.
 
+    Args:
+        quotas: GPUs that a tenant may hold at most, `sim.tenant_quota`.
+
     Raises:
         UserError: for a trace that cannot be read, its first bad row, or a job that fits no pool
-            of one GPU type of `cluster`.
+            of one GPU type of `cluster`, or not its tenant's quota.
     """
     load = config.load
     if config.trace is None:
@@ -45,6 +67,8 @@ def load_workload(config: WorkloadConfig, cluster: Cluster, seed: int) -> Worklo
         raw = read_trace(Path(config.trace), config.format, config.skip_bad_rows)
         raw = _of_tenants(raw, config.tenants)
         raw = _fitting(raw, cluster, config.skip_bad_rows)
+    if quotas:
+        raw = _within_quotas(raw, config, seed, quotas)
     workload = assign(raw, cluster, seed, config.elastic_fraction, config.elastic_max_factor)
     if config.burstiness != 1.0:
         workload = workload.with_burstiness(config.burstiness)
@@ -60,8 +84,10 @@ def _of_tenants(raw: RawTrace, tenants: tuple[str, ...]) -> RawTrace:
     known = set(raw.tenant.tolist())
     for name in tenants:
         if name not in known:
-            some = ", ".join(sorted(known)[:20])
-            raise UserError(f"trace {raw.where}: no job of tenant {name!r}; it has: {some}")
+            raise UserError(
+                f"trace {raw.where}: no job of tenant {quoted(name)}; it has: "
+                f"{listed(sorted(known))}"
+            )
     return raw.take(np.isin(raw.tenant.astype(str), tenants))
 
 
@@ -80,11 +106,9 @@ def _fitting(raw: RawTrace, cluster: Cluster, skip_bad_rows: bool) -> RawTrace:
     if not skip_bad_rows:
         bad = np.flatnonzero(~held)
         i = int(bad[np.argmin(raw.row[bad])])
-        reason = misfit(int(raw.num_gpus[i]), raw.demand[i], cluster, allowed[i])
-        name = str(raw.job_id[i])
-        raise UserError(
-            f"trace {raw.where}: row {raw.row[i]}: job {name!r} {reason}, or pass --skip-bad-rows "
-            "to drop such jobs and count them"
+        most = raw.demand[bad].max(axis=0)
+        raise _refused(
+            raw, i, misfit(int(raw.num_gpus[i]), raw.demand[i], cluster, allowed[i], most)
         )
     left = raw.skip(held, "does not fit the cluster")
     if not len(left):
@@ -95,14 +119,46 @@ def _fitting(raw: RawTrace, cluster: Cluster, skip_bad_rows: bool) -> RawTrace:
     return left.sorted()
 
 
+def _within_quotas(
+    raw: RawTrace, config: WorkloadConfig, seed: int, quotas: Mapping[str, float]
+) -> RawTrace:
+    """Without the jobs whose smallest size is above their tenant's quota, if they may be skipped.
+
+    Who is elastic is drawn by position, so that it is settled here where jobs go.
+    """
+    elastic = draw_elastic(raw, seed, config.elastic_fraction)
+    smallest = smallest_gpus(raw.num_gpus, lowest_gpus(raw, elastic), raw.demand[:, 0])
+    bad = over_quota(smallest, *codes(raw.tenant), quotas)
+    if not bad.any():
+        return raw
+    which = np.flatnonzero(bad)
+    i = int(which[np.argmin(raw.row[which])])
+    problem = quota_problem(float(smallest[i]), str(raw.tenant[i]), quotas)
+    if not config.skip_bad_rows:
+        raise _refused(raw, i, problem)
+    settled = replace(raw, elastic=elastic.astype(np.int64))
+    left = settled.skip(~bad, "above its tenant's quota")
+    if not len(left):
+        raise UserError(f"trace {raw.where}: no job is left; the first {problem}")
+    return left.sorted()
+
+
+def _refused(raw: RawTrace, i: int, problem: str) -> UserError:
+    """The error of the i-th job, by its row and id."""
+    return UserError(
+        f"trace {raw.where}: row {raw.row[i]}: job {quoted(str(raw.job_id[i]))} {problem}, or pass "
+        "--skip-bad-rows to drop such jobs and count them"
+    )
+
+
 def _refuse_type(raw: RawTrace, unknown: np.ndarray, cluster: Cluster) -> NoReturn:
     bad = np.flatnonzero(unknown)
     i = int(bad[np.argmin(raw.row[bad])])
     there = [name.lower() for name in cluster.gpu_types]
     first = next(name for name in raw.gpu_types[i].split() if name.lower() not in there)
     raise UserError(
-        f"trace {raw.where}: row {raw.row[i]}, column 'gpu_types': {first!r} is not a GPU type of "
-        f"cluster {cluster}, which has {', '.join(cluster.gpu_types)}; correct it, give a "
+        f"trace {raw.where}: row {raw.row[i]}, column 'gpu_types': {quoted(first)} is not a GPU "
+        f"type of cluster {cluster}, which has {listed(cluster.gpu_types)}; correct it, give a "
         "--cluster with that type, or pass --skip-bad-rows to drop such rows and count them"
     )
 
@@ -173,7 +229,7 @@ def _rare_columns(workload: Workload, part: Workload, lo: int) -> dict[str, list
         table["cancel_s"] = _finite(part.cancel_s)
     if len(workload.parents.indices):
         table["depends_on"] = [
-            " ".join(workload.job_id[workload.parents.of(job)].tolist()) or None
+            workload.job_id[workload.parents.of(job)].tolist() or None
             for job in range(lo, lo + len(part))
         ]
     if (workload.max_retries != UNLIMITED).any():
@@ -197,11 +253,28 @@ def _write_csv(blocks: Iterable[dict[str, list[Any]]], path: Path) -> None:
         for number, table in enumerate(blocks):
             if number == 0:
                 writer.writerow(table)
+            if "depends_on" in table:
+                table["depends_on"] = [_joined(names) for names in table["depends_on"]]
             writer.writerows(zip(*table.values(), strict=True))
 
 
+def _joined(names: list[str] | None) -> str | None:
+    """The names of a cell, separated by blanks.
+
+    Raises:
+        UserError: for a name that would come back as two.
+    """
+    for name in names or ():
+        if len(name.split()) != 1:
+            raise UserError(
+                f"the name of job {quoted(name)}, which others wait for, has a blank; give the "
+                "output the suffix .parquet"
+            )
+    return " ".join(names) if names else None
+
+
 _WHOLE = ("num_gpus", "min_gpus", "max_gpus", "gpu_milli", "max_retries")
-_TEXT = ("job_id", "model", "tenant", "gpu_types", "depends_on")
+_TEXT = ("job_id", "model", "tenant", "gpu_types")
 
 
 def _write_parquet(blocks: Iterable[dict[str, list[Any]]], path: Path) -> None:
@@ -209,7 +282,7 @@ def _write_parquet(blocks: Iterable[dict[str, list[Any]]], path: Path) -> None:
     import pyarrow.parquet as pq
 
     kinds = dict.fromkeys(_WHOLE, pa.int64()) | dict.fromkeys(_TEXT, pa.string())
-    kinds["elastic"] = pa.bool_()
+    kinds["elastic"], kinds["depends_on"] = pa.bool_(), pa.list_(pa.string())
     writer = None
     for table in blocks:
         if writer is None:

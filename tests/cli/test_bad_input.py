@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from pathlib import Path
 
@@ -27,6 +28,9 @@ TRACES = {
     "large.csv": HEADER + "0,100,1\n5,100,99\n",
     "philly.csv": PHILLY + "2017-10-01 00:00:00,abc,1,10,a\n",
     "binary.csv": "\x00\x01\x02",
+    "cpus.csv": "arrival_s,duration_s,num_gpus,cpus_per_gpu\n0,5,1,64\n",
+    "tenants.csv": "job_id,tenant,elastic," + HEADER + "a,x,0,0,5,1\nb,x,0,0,5,2\n",
+    "long.csv": HEADER + f"0,{'x' * 70_000},1\n",
 }
 
 CASES = {
@@ -88,6 +92,22 @@ CASES = {
     "config not YAML": (["simulate", "--config", "@broken.yaml"], ["broken.yaml", "YAML"]),
     "config a list": (["simulate", "--config", "@list.yaml"], ["list.yaml", "key: value"]),
     "config unknown key": (["simulate", "--config", "@key.yaml"], ["key.yaml", "clusterr"]),
+    "endless trace": (["simulate", "--trace", "/dev/zero"], ["/dev/zero", "no regular file"]),
+    "packed trace": (["simulate", "--trace", "@packed.csv.gz"], ["packed.csv.gz", "gunzip"]),
+    "many CPUs": (
+        ["simulate", "--trace", "@cpus.csv", "--cluster", "1x2"],
+        ["cpus.csv", "row 2", "nodes: [{count: 1, gpus: 2, cpus: 128}]", "docs/inputs.md"],
+    ),
+    "above a quota": (
+        ["simulate", "--trace", "@tenants.csv", "--set", "sim.tenant_quota={x: 1}"],
+        ["tenants.csv", "row 3", "'b'", "'x' may hold 1", "--skip-bad-rows"],
+    ),
+    "long cell": (["simulate", "--trace", "@long.csv"], ["long.csv", "row 2", "duration_s"]),
+    "endless rounds": (["simulate", "--set", "sim.round_s=1.0e-300"], ["sim.round_s", "0.001"]),
+    "key twice": (["simulate", "--config", "@twice.yaml"], ["twice.yaml", "line 2", "'seed'"]),
+    "huge cluster file": (
+        ["simulate", "--cluster", "@huge.yaml"], ["huge.yaml", "count", "1,000,000"],
+    ),
     "bad cluster": (["simulate", "--cluster", "16y8"], ["16y8", "16x8"]),
     "empty cluster": (["simulate", "--cluster", "0x8"], ["0x8"]),
     "missing cluster": (["simulate", "--cluster", "@none.yaml"], ["none.yaml", "no such file"]),
@@ -96,6 +116,9 @@ CASES = {
     "NaN load": (["simulate", "--load", "nan"], ["load"]),
     "negative noise": (["simulate", "--estimate-noise", "-1"], ["estimate_noise"]),
     "negative seed": (["simulate", "--seed", "-1"], ["seed"]),
+    "long text for a seed": (["simulate", "--seed", "x" * 70_000], ["--seed", "integer"]),
+    "long cluster": (["simulate", "--cluster", "x" * 70_000], ["cluster 'xxx", "16x8"]),
+    "long setting": (["simulate", "--set", "x" * 70_000 + "=1"], ["unknown setting 'xxx"]),
     "text for a seed": (["simulate", "--seed", "one"], ["--seed", "integer"]),
     "unwritable": (
         ["simulate", "--trace", "@ok.csv", "--cluster", "2x4", "--jobs-out", "@ok.csv/jobs.csv"],
@@ -167,6 +190,9 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "broken.yaml").write_text("a: [1\n")
     (tmp_path / "list.yaml").write_text("- 1\n- 2\n")
     (tmp_path / "key.yaml").write_text("clusterr: 2x4\n")
+    (tmp_path / "twice.yaml").write_text("seed: 1\nseed: 2\n")
+    (tmp_path / "huge.yaml").write_text("nodes: [{count: 99999999999, gpus: 8}]\n")
+    (tmp_path / "packed.csv.gz").write_bytes(gzip.compress(HEADER.encode()))
     (tmp_path / "folder").mkdir()
     save_policy(make_policy("ppo"), tmp_path / "other")
     save_policy(make_policy("ppo"), tmp_path / "damaged")
@@ -190,6 +216,7 @@ def test_one_line_and_exit_code_2(
     assert len(lines) == 1, seen.err
     assert lines[0].startswith("error: ")
     assert "Traceback" not in seen.err
+    assert len(lines[0]) < 2100
     for word in words:
         assert word in lines[0], (word, lines[0])
     assert files_in(folder) == before, "something was written"

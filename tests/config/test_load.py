@@ -76,13 +76,80 @@ def test_a_file_that_cannot_be_read_is_named(
         load_config(tmp_path)
     with pytest.raises(UserError, match=r"configuration file .*: no such file"):
         load_config(tmp_path / "mine.yaml")
+    (tmp_path / "mine.yaml").write_text("seed: 1\n")
 
-    def refuse(self: Path, encoding: str) -> str:  # an administrator may read every file
+    def refuse(self: Path, mode: str) -> None:  # an administrator may read every file
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(UserError, match=r"mine.yaml: cannot be read: Permission denied"):
         load_config(tmp_path / "mine.yaml")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "sim.round_s=1.0e-300",
+        "sim.round_s=1.0e+300",
+        "sim.node_mtbf_h=1.0e-300",
+        "sim.node_mttr_h=1.0e+300",
+        "sim.job_mtbf_h=1.0e-300",
+        "sim.restart_scale=1.0e+300",
+        "sim.checkpoint_interval_s=1.0e+300",
+        "sim.cross_rack_rate=1.0e-300",
+        "sim.max_retries=99999999999999999999",
+        "workload.elastic_max_factor=99999999999999999999",
+        "workload.burstiness=1.0e-300",
+        "workload.synthetic.num_jobs=99999999999",
+        "workload.synthetic.load=1.0e-300",
+        "workload.synthetic.sigma=1.0e+300",
+        "workload.synthetic.median_duration_s=1.0e+300",
+        "workload.synthetic.max_duration_s=1.0e-300",
+        "seed=99999999999999999999",
+        f"seed={'9' * 5000}",
+    ],
+)
+def test_numbers_that_nothing_would_come_to_an_end_with(setting: str) -> None:
+    with pytest.raises(UserError, match=rf"setting {setting.partition('=')[0]}=") as caught:
+        load_config(overrides=[setting])
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("sim.tenant_quota={a: 1, a: 2}", "--set .*: key 'a' is there twice"),
+        ("sim.tenant_quota={7: 1}", "--set .*: the key 7 is no text; write it in quotes, as '7'"),
+        ("seed=" + "x" * 70_000, "setting seed='xxx"),
+        ("x" * 70_000, "--set 'xxx.*: write it as key=value"),
+        ("x" * 70_000 + "=1", "unknown setting 'xxx"),
+        (".".join("a" * 200) + "=1", "no setting is within so many others"),
+    ],
+)
+def test_options_that_are_refused_in_few_words(value: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        load_config(overrides=[value])
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 1\nsim: {round_s: 2}\nseed: 3\n", "not YAML: line 3: key 'seed' is there twice"),
+        ("sim:\n  tenant_quota:\n    1: 2\n", "the key 1 is no text"),
+        ("a: &a [1,1,1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,"
+         "*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d"
+         ",*d]\n", "not YAML: line 5: stands for more than 100,000 values"),
+        ("sim: &a {x: *a}\n", "a section of settings is within itself"),
+    ],
+)  # fmt: skip
+def test_files_whose_mistakes_would_go_unseen(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=f"configuration file {file}: {message}"):
+        load_config(file)
+    with pytest.raises(UserError, match="/dev/zero: is no regular file"):
+        load_config(Path("/dev/zero"))
 
 
 def test_an_error_names_where_it_comes_from() -> None:

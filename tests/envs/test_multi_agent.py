@@ -14,6 +14,7 @@ from ray.tune.registry import ENV_CREATOR, _global_registry
 from marl_sched.envs import SchedulingEnv
 from marl_sched.envs.batched import BatchedSchedulingEnv
 from marl_sched.envs.multi_agent import ENV_NAME, SCHEDULER
+from marl_sched.errors import UserError
 from tests.envs.games import UP, config, masked_action
 
 LEARNED: dict[str, Any] = {"agents": "learned", "demand_period_s": 1500.0}
@@ -28,6 +29,30 @@ def assert_same_observation(mine: dict[str, Any], theirs: dict[str, Any]) -> Non
 
 def row(batch: dict[str, np.ndarray], b: int = 0) -> dict[str, np.ndarray]:
     return {key: value[b] for key, value in batch.items()}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"part": "foo"}, "part 'foo' of the workload is none of train, validation, test, whole"),
+        ({"part": "tets"}, "is none of .*; do you mean test"),
+        ({"part": None}, "part None of the workload"),
+        ({"parts": "test"}, "unknown key 'parts'; known: config, seed, part; do you mean part"),
+        ({"cluster": "4x4"}, "unknown key 'cluster'; known: config, seed, part"),
+        ({1: 2}, "unknown key 1"),
+        ({"seed": "one"}, "key 'seed' needs a whole number >= 0, not 'one'"),
+        ({"seed": -1}, "key 'seed' needs a whole number"),
+        ({"seed": 1.5}, "key 'seed' needs a whole number"),
+        ({"config": "4x4"}, "key 'config' needs a Config or its nested dictionary"),
+        ({"config": {"clustr": "4x4"}}, "unknown setting 'clustr'"),
+        ([("part", "test")], "needs a dictionary with config, seed, part"),
+        ("x" * 70_000, "needs a dictionary"),
+    ],
+)
+def test_what_an_environment_is_not_made_with(given: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        SchedulingEnv(given)
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize("credit", ["shadow", "lookahead"])

@@ -1,7 +1,11 @@
 """The event log: bytes, reading back, and the figures that follow from it."""
 
+from random import Random
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from marl_sched.config import SimConfig, SyntheticConfig
 from marl_sched.errors import UserError
@@ -11,6 +15,7 @@ from marl_sched.schedulers import get_scheduler
 from marl_sched.sim import columns as c
 from marl_sched.types import Cluster
 from marl_sched.workload import generate
+from tests.mutants import EXAMPLES, damaged, read_or_refused
 from tests.sim.worlds import make_workload
 
 
@@ -178,6 +183,62 @@ def test_energy_by_the_type_of_the_node():
     idle = 10.5 * 2 * 300 + 60 * (2 * 300 - 2 * 50)
     busy = (55.3 - 10.5) * 280 + (316 - 60) * 440
     assert found.energy_kwh == pytest.approx((idle + busy) / 3.6e6)
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "message"),
+    [
+        ("t_s", np.nan, "no finite numbers"),
+        ("t_s", -1.0, "not in order of time"),
+        ("t_s", "soon", "column 't_s' is of type string"),
+        ("t_s", None, "column 't_s' has empty cells"),
+        ("kind", "explode", "'explode'"),
+        ("job", 2**31, "column 'job' is to hold -1 or positions"),
+        ("job", -2, "column 'job' is to hold -1 or positions"),
+        ("job", 0.5, "column 'job' is to hold -1 or positions"),
+        ("node", 1e18, "column 'node' is to hold -1 or positions"),
+        ("gpus", -1.0, "columns 'gpus' and 'extra'"),
+        ("gpus", 1e300, "columns 'gpus' and 'extra'"),
+        ("extra", np.inf, "no finite numbers"),
+        ("gpus", [1.0], "column 'gpus' is of type list"),
+    ],
+)
+def test_logs_that_no_simulation_has_written(tmp_path, column, cell, message):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "events.parquet"
+    write_events(path, BY_HAND, JOBS.job_id)
+    table = pq.read_table(path).drop(["job_id"])
+    cells = table.column(column).to_pylist()
+    if isinstance(cell, str | list) and column != "kind":
+        cells = [cell] * len(cells)
+    cells[1] = cell
+    place = table.column_names.index(column)
+    pq.write_table(table.set_column(place, column, pa.array(cells)), path)
+    with pytest.raises(UserError, match=rf"event log {path}: not one \(.*{message}.*--events"):
+        read_events(path)
+
+
+def test_a_log_of_another_workload():
+    with pytest.raises(UserError, match="has a job 1, and workload .* has 1 jobs"):
+        replay(BY_HAND, JOBS.slice(0, 1), TWO_NODES)
+    with pytest.raises(UserError, match="has no rows"):
+        replay(BY_HAND[:0], JOBS, TWO_NODES)
+    with pytest.raises(UserError, match="has a node 1, and the cluster has 1 nodes"):
+        replay(BY_HAND, JOBS, Cluster.parse("1x4"))
+
+
+@settings(max_examples=EXAMPLES)
+@given(seed=st.integers(0, 2**32))
+def test_damaged_logs(tmp_path_factory, seed):
+    path = tmp_path_factory.getbasetemp() / "damaged.parquet"
+    write_events(path, BY_HAND, JOBS.job_id)
+    path.write_bytes(damaged(path.read_bytes(), Random(seed)))
+    events = read_or_refused(lambda: read_events(path))
+    if events is not None:
+        assert np.isfinite(events).all()
+        read_or_refused(lambda: replay(events, JOBS, TWO_NODES))
 
 
 @pytest.mark.parametrize("machines", ["2x4+1x8", "2x4:T4+1x8:A100"])

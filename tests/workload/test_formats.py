@@ -116,6 +116,70 @@ def test_slurm_run_times_of_other_columns(tmp_path, columns, elapsed):
     assert read_trace(path).tenant.tolist() == [""]
 
 
+def attempts(*rows: tuple[str, str, str, int, str]) -> str:
+    """Records of sacct -D by (id, submitted, started, run time, state); times of one day."""
+    lines = ["JobID|Submit|Start|ElapsedRaw|ReqTRES|State"]
+    for name, submit, start, elapsed, state in rows:
+        begun = f"2024-03-01T{start}:00" if ":" in start else start
+        lines.append(f"{name}|2024-03-01T{submit}:00|{begun}|{elapsed}|gres/gpu=1|{state}")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_last_attempt_of_a_requeued_job_counts(tmp_path):
+    """It was submitted at 00:00 and ran for an hour in the end, whatever its first state."""
+    for state in ("NODE_FAIL", "REQUEUED", "PREEMPTED", "FAILED", "COMPLETED"):
+        rows = [
+            ("700", "00:00", "00:01", 1800, state),
+            ("701", "00:10", "00:11", 60, "COMPLETED"),
+            ("700", "00:31", "00:35", 600, "NODE_FAIL"),
+            ("700", "00:45", "00:50", 3600, "COMPLETED"),
+        ]
+        for order in (rows, rows[::-1]):
+            workload = load(written(tmp_path, attempts(*order)))
+            assert workload.job_id.tolist() == ["700", "701"]
+            assert workload.arrival_s.tolist() == [0.0, 600.0]
+            assert workload.duration_s.tolist() == [3600.0, 60.0]
+            assert workload.skipped == {"earlier attempt of a requeued job": 2}
+
+
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [
+        (("7", "00:31", "Unknown", 0, "PENDING"), "job that has not ended"),
+        (("7", "00:31", "00:35", 60, "RUNNING"), "job that has not ended"),
+        (("7", "00:31", "None", 0, "CANCELLED by 9"), "job that never ran"),
+    ],
+)
+def test_a_job_whose_last_attempt_does_not_count(tmp_path, last, reason):
+    first = ("7", "00:00", "00:01", 1800, "REQUEUED")
+    other = ("8", "00:00", "00:01", 5, "FAILED")
+    workload = load(written(tmp_path, attempts(first, last, other)))
+    assert workload.job_id.tolist() == ["8"]
+    assert workload.skipped == {"earlier attempt of a requeued job": 1, reason: 1}
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        ("7", "00:00", "00:01", 1800, "COMPLETED"),  # the same record twice
+        ("7", "00:05", "00:10", 60, "COMPLETED"),  # runs while the first still does
+    ],
+)
+def test_records_of_one_id_that_overlap_are_refused(tmp_path, again):
+    path = written(tmp_path, attempts(("7", "00:00", "00:01", 1800, "COMPLETED"), again))
+    with pytest.raises(UserError, match="row 3, column 'JobID': '7' is repeated, first in row 2"):
+        load(path)
+
+
+def test_requeues_without_a_start(tmp_path):
+    """The submission of an attempt is then its earliest start."""
+    text = attempts(("7", "00:00", "", 60, "NODE_FAIL"), ("7", "00:31", "", 600, "FAILED"))
+    lines = [line.split("|") for line in text.split("\n")[:-1]]
+    path = written(tmp_path, "\n".join("|".join([*c[:2], *c[3:]]) for c in lines) + "\n")
+    workload = load(path)
+    assert workload.duration_s.tolist() == [600.0] and len(workload) == 1
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

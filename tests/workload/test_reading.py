@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from marl_sched.errors import UserError
 from marl_sched.workload import reading
 from marl_sched.workload.reading import read_table
 
@@ -73,6 +74,29 @@ def test_parquet_keeps_its_types(tmp_path):
     assert table.numbers("f", empty=-1.0).tolist() == [0.1, -1.0]
     assert table.texts("s").tolist() == ["x", ""]
     assert table.truth("t").tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "message"),
+    [
+        ("MOST_JOBS", 99, "has 100 rows; at most 99 are read"),
+        ("MOST_VALUES", 400, "has 500 values; at most 400 are read"),
+        ("MOST_CELLS", 1 << 20, "column 's' unpacks to 95 MiB of text; at most 1 are read"),
+        ("MOST_COLUMNS", 2, "has 3 columns; at most 2 are read"),
+    ],
+)
+def test_a_small_file_that_unpacks_to_much(tmp_path, monkeypatch, limit, value, message):
+    """Parquet keeps what is alike once: 100 rows, a list of three in each, a million letters."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "t.parquet"
+    columns = {"i": [1] * 100, "l": [[1, 2, 3]] * 100, "s": ["x" * 1_000_000] * 100}
+    pq.write_table(pa.table(columns), path, compression="zstd")
+    assert path.stat().st_size < 10_000
+    monkeypatch.setattr(reading, limit, value)
+    with pytest.raises(UserError, match=f"^trace {path}: {message}"):
+        read_table(path)
 
 
 def test_times_of_the_clock(tmp_path):

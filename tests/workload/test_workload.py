@@ -75,6 +75,14 @@ def test_load_of_simultaneous_jobs_cannot_be_set():
         one.with_load(0.5, 64)
 
 
+def test_a_load_that_no_simulation_gets_through():
+    jobs = np.array(["a", "b"]), np.array([0.0, 1.0]), np.array([1e10, 1e10]), np.array([1, 1])
+    workload = Workload.rigid("long", *jobs)
+    assert workload.with_load(2.0, 1).arrival_s.tolist() == [0.0, 1e10]
+    with pytest.raises(UserError, match=r"at an offered load of 1 its jobs arrive over 2.0e\+10 s"):
+        workload.with_load(1.0, 1)
+
+
 @given(jobs=st.integers(1, 60), cut=st.floats(0, 1), second=st.floats(0, 1))
 @settings(max_examples=30)
 def test_split_is_chronological_and_loses_nothing(jobs, cut, second):

@@ -20,7 +20,7 @@ def tuned_params(name: str) -> dict[str, float]:
     Raises:
         UserError: where nobody has tuned it, naming those that are.
     """
-    import yaml
+    from marl_sched import safe_yaml
 
     path = FOLDER / f"{name}.yaml"
     if not path.is_file():
@@ -28,5 +28,5 @@ def tuned_params(name: str) -> dict[str, float]:
             f"scheduler {name!r} has no tuned parameters; {', '.join(tuned_names())} have. "
             "`marl-sched tune-baseline` finds some"
         )
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))["params"]
+    found = safe_yaml.load(path.read_text(encoding="utf-8"))["params"]
     return {key: float(value) for key, value in found.items()}

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from marl_sched.errors import UserError
+from marl_sched.errors import UserError, listed
+from marl_sched.workload.foreign import header_problem
 from marl_sched.workload.formats import own, public, slurm
 from marl_sched.workload.formats.raw import RawTrace, plain
 from marl_sched.workload.reading import read_table
@@ -57,7 +58,7 @@ def read_trace(path: Path, form: str | None = None, skip_bad_rows: bool = False)
     if missing:
         raise UserError(
             f"trace {path}: row 1: no column {missing[0]!r}, which the {form} format needs; it has "
-            f"{', '.join(table.columns)}"
+            f"{listed(table.columns)}{_hint(table)}"
         )
     raw = FORMATS[form].read(table)
     keep, skipped = table.usable(skip_bad_rows)
@@ -80,8 +81,15 @@ def recognise(table: Table) -> str:
     for form, kind in FORMATS.items():
         if set(kind.columns) <= set(table.columns):
             return form
+    has = f"trace {table.path}: row 1: unknown format, its columns are {listed(table.columns)}"
+    hint = _hint(table)
+    if hint:
+        raise UserError(f"{has}{hint} (docs/inputs.md)")
     known = "; ".join(f"{form} has {', '.join(kind.columns)}" for form, kind in FORMATS.items())
-    raise UserError(
-        f"trace {table.path}: row 1: unknown format, its columns are "
-        f"{', '.join(list(table.columns)[:12])}; {known}; rename the columns to one of these"
-    )
+    raise UserError(f"{has}; {known}; rename the columns to one of these (docs/inputs.md)")
+
+
+def _hint(table: Table) -> str:
+    """What the table is, and the mend, where that is known."""
+    problem = header_problem(table.columns)
+    return "" if problem is None else f"; {problem}"

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from marl_sched.errors import quoted
+from marl_sched.quantities import LONGEST_S, SHORTEST_S
 from marl_sched.workload.arrays import numbered
 from marl_sched.workload.formats.raw import RawTrace, plain
 from marl_sched.workload.table import Table
@@ -24,15 +26,26 @@ def job_names(table: Table, column: str = "job_id") -> np.ndarray:
 
 def plain_trace(
     table: Table,
-    arrival_s: np.ndarray,
-    duration_s: np.ndarray,
+    arrival: tuple[str, np.ndarray],
+    duration: tuple[str, np.ndarray],
     gpus: str | np.ndarray,
     job_id: str = "job_id",
 ) -> RawTrace:
-    """The trace of a table by its arrivals, run times and GPUs: a column, or numbers."""
+    """The trace of a table by its arrivals, run times and GPUs: a column, or numbers.
+
+    Args:
+        arrival, duration: the column that an error names, and (R,) float64 seconds.
+    """
+    (clock, arrival_s), (lasts, duration_s) = arrival, duration
     num_gpus = table.counts(gpus) if isinstance(gpus, str) else gpus
     where, names = str(table.path), job_names(table, job_id)
     raw = plain(table.path.stem, where, table.row, names, arrival_s, duration_s, num_gpus)
+    table.refuse(duration_s > LONGEST_S, lasts, f"a run time beyond {LONGEST_S:.0e} s")
+    short = (duration_s > 0) & (duration_s < SHORTEST_S)
+    table.refuse(short, lasts, f"a run time below {SHORTEST_S:.0e} s")
+    known = arrival_s[np.isfinite(arrival_s)]
+    late = arrival_s - known.min(initial=np.inf) > LONGEST_S
+    table.refuse(late, clock, f"more than {LONGEST_S:.0e} s after the first arrival")
     _refuse_repeats(table, raw.job_id, job_id)
     return raw
 
@@ -62,5 +75,5 @@ def _refuse_repeats(table: Table, job_id: np.ndarray, column: str) -> None:
     first: dict[str, int] = {}
     for index, name in enumerate(job_id.tolist()):
         if first.setdefault(name, index) != index:
-            text = f"{name!r} is repeated, first in row {table.row[first[name]]}"
+            text = f"{quoted(name)} is repeated, first in row {table.row[first[name]]}"
             table.problems.append((index, column, "repeated", text))

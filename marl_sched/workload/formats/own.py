@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from marl_sched.errors import UserError
+from marl_sched.errors import UserError, do_you_mean, quoted
+from marl_sched.quantities import LONGEST_S
+from marl_sched.workload import cells
 from marl_sched.workload.arrays import UNLIMITED
 from marl_sched.workload.formats.common import plain_trace
 from marl_sched.workload.formats.raw import RawTrace
@@ -41,6 +43,9 @@ OPTIONAL = (
 
 WHOLE_MILLI = 1000
 
+MOST_RATE = 1e6
+"""Failures per hour, CPUs per GPU."""
+
 _SHOWN = 10
 """Jobs of a cycle that a message names."""
 
@@ -51,15 +56,18 @@ def read(table: Table) -> RawTrace:
     unknown = [name for name in table.columns if name not in known]
     if unknown:
         raise UserError(
-            f"trace {table.path}: row 1: unknown column {unknown[0]!r}; known: {', '.join(known)}; "
-            "rename or remove it"
+            f"trace {table.path}: row 1: unknown column {quoted(unknown[0])}; known: "
+            f"{', '.join(known)}; rename or remove it{do_you_mean(unknown[0], known)}"
         )
-    arrival_s = table.times("arrival_s")
-    raw = plain_trace(table, arrival_s, table.positive("duration_s"), "num_gpus")
+    _refuse_two_clocks(table)
+    duration = "duration_s", table.positive("duration_s", "s")
+    raw = plain_trace(table, ("arrival_s", table.times("arrival_s")), duration, "num_gpus")
     changes: dict[str, Any] = {"demand": _demand(table, raw)}
-    for name in ("model", "tenant", "gpu_types"):
+    for name in ("model", "tenant"):
         if name in table.columns:
             changes[name] = table.texts(name)
+    if "gpu_types" in table.columns:
+        changes["gpu_types"] = table.words("gpu_types")
     if "elastic" in table.columns:
         changes["elastic"] = table.truth("elastic")
     for name in ("min_gpus", "max_gpus"):
@@ -69,13 +77,32 @@ def read(table: Table) -> RawTrace:
         changes["priority"] = table.numbers("priority", empty=0.0)
     for name in ("deadline_s", "cancel_s"):
         if name in table.columns:
-            changes[name] = table.numbers(name, empty=np.inf)
+            changes[name] = table.times(name, empty=np.inf)
     changes |= _failures(table)
     if "depends_on" in table.columns:
         changes["parents"] = _parents(table, raw.job_id)
     raw = replace(raw, **changes)
     _check(table, raw)
     return raw
+
+
+def _refuse_two_clocks(table: Table) -> None:
+    """Refuse a table some of whose times count from 1970 and others from anywhere.
+
+    Raises:
+        UserError: naming both columns.
+    """
+    kinds = {
+        name: cells.kind_of(table.array(name)) == "point in time"
+        for name in ("arrival_s", "deadline_s", "cancel_s")
+        if name in table.columns and table.array(name).null_count < len(table)
+    }
+    for name, dated in kinds.items():
+        if dated != kinds.get("arrival_s", dated):
+            raise UserError(
+                f"trace {table.path}: column {name!r} and column 'arrival_s' are on different "
+                "clocks, as only one of them holds dates; write both in one way"
+            )
 
 
 def _check(table: Table, raw: RawTrace) -> None:
@@ -114,26 +141,27 @@ def _failures(table: Table) -> dict[str, np.ndarray]:
     found = {}
     if "max_retries" in table.columns:
         found["max_retries"] = table.counts("max_retries", empty=UNLIMITED, least=0)
-    defaults = {"failure_rate_per_h": 0.0, "loader_cpus_per_gpu": 0.0}
-    for name, empty in (defaults | {"checkpoint_interval_s": np.nan}).items():
+    for name in ("failure_rate_per_h", "loader_cpus_per_gpu"):
         if name in table.columns:
-            found[name] = table.not_negative(name, empty)
+            found[name] = table.not_negative(name, 0.0, MOST_RATE)
+    name = "checkpoint_interval_s"
+    if name in table.columns:
+        found[name] = table.not_negative(name, np.nan, LONGEST_S, "s")
     return found
 
 
 def _parents(table: Table, job_id: np.ndarray) -> Parents:
     """Dependencies by position; unknown jobs, the job itself and cycles are refused."""
-    cells = table.texts("depends_on")
     place = {name: index for index, name in reversed(list(enumerate(job_id.tolist())))}
     edges: list[tuple[int, int]] = []
-    for child in np.flatnonzero(cells != "").tolist():
-        for name in cells[child].split():
+    for child, names in enumerate(table.lists("depends_on")):
+        for name in names:
             parent = place.get(name)
             if parent is None:
-                text = f"{name!r} is not the job_id of any job in the file"
+                text = f"{quoted(name)} is not the job_id of any job in the file"
                 table.problems.append((child, "depends_on", "an unknown job", text))
             elif parent == child:
-                text = f"{name!r} is the job itself"
+                text = f"{quoted(name)} is the job itself"
                 table.problems.append((child, "depends_on", "the job itself", text))
             else:
                 edges.append((child, parent))
@@ -141,7 +169,7 @@ def _parents(table: Table, job_id: np.ndarray) -> Parents:
     parents = Parents.from_edges(pairs[:, 0], pairs[:, 1], len(table))
     stuck = parents.in_cycles().tolist()
     if stuck:
-        loop = [str(job_id[job]) for job in parents.cycle_from(stuck[0])]
+        loop = [quoted(str(job_id[job]))[1:-1] for job in parents.cycle_from(stuck[0])]
         if len(loop) > _SHOWN:
             loop = [*loop[: _SHOWN - 1], "..", loop[-1]]
         text = f"a cycle of jobs that wait for each other: {' -> '.join(loop)}"

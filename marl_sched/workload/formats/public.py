@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from marl_sched.quantities import LONGEST_S
 from marl_sched.workload.formats.common import known_models, plain_trace, tenants
 from marl_sched.workload.formats.raw import RawTrace
 from marl_sched.workload.table import Table
@@ -29,22 +30,22 @@ MINUTE_S = 60.0
 
 def philly(table: Table) -> RawTrace:
     """Wall-clock times; `cluster`, the virtual cluster, is the tenant."""
-    arrival_s = table.clock_s("timestamp")
-    raw = plain_trace(table, arrival_s, table.positive("duration"), "num_gpus")
+    arrival = "timestamp", table.clock_s("timestamp")
+    raw = plain_trace(table, arrival, ("duration", table.positive("duration", "s")), "num_gpus")
     return tenants(raw, table, "cluster")
 
 
 def itp(table: Table) -> RawTrace:
     """Seconds."""
-    arrival_s = table.times("submission_time")
-    return plain_trace(table, arrival_s, table.positive("duration"), "num_gpu")
+    arrival = "submission_time", table.times("submission_time")
+    return plain_trace(table, arrival, ("duration", table.positive("duration", "s")), "num_gpu")
 
 
 def muri(table: Table) -> RawTrace:
     """Milliseconds; the run time is iterations x iteration_time."""
-    arrival_s = table.times("submit_time") / 1e3
-    duration_s = table.positive("iterations") * table.positive("iteration_time") / 1e3
-    raw = plain_trace(table, arrival_s, duration_s, "num_gpu")
+    arrival = "submit_time", table.times("submit_time", "ms") / 1e3
+    duration_s = table.positive("iterations") * table.positive("iteration_time", "ms") / 1e3
+    raw = plain_trace(table, arrival, ("iterations", duration_s), "num_gpu")
     return replace(raw, model=known_models(table.texts("model_name"), MURI_MODELS))
 
 
@@ -56,8 +57,9 @@ def chronus(table: Table) -> RawTrace:
     out and counted.
     """
     table.keep(table.values("num_gpu") != 0, "asks for no GPU")
-    arrival_s = table.times("submit_time") * MINUTE_S
-    raw = plain_trace(table, arrival_s, table.positive("duration") * MINUTE_S, "num_gpu")
+    arrival_s = table.times("submit_time", "min") * MINUTE_S
+    duration_s = table.positive("duration", "min") * MINUTE_S
+    raw = plain_trace(table, ("submit_time", arrival_s), ("duration", duration_s), "num_gpu")
     deadline_s = arrival_s + _first_times(table) * MINUTE_S
     raw = tenants(raw, table, "user")
     if "model_name" in table.columns:
@@ -76,7 +78,7 @@ def _first_times(table: Table) -> np.ndarray:
                 values[index] = float(cell.split("-")[0])
             except ValueError:
                 bad[index] = True
-    bad |= ~(values > 0)
+    bad |= ~((values > 0) & (values <= LONGEST_S / MINUTE_S) | (cells == ""))
     table.refuse(bad, "expect_time_list", "not a list of times after the arrival, like 102-142")
     if "best_effort" in table.columns:
         values[table.truth("best_effort") == 1] = np.inf
