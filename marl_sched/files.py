@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,9 +40,53 @@ def replacing(path: Path) -> Iterator[Path]:
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
+        try:
+            sync(temporary)
+            temporary.replace(path)
+            sync(path.parent)
+        except OSError as error:
+            raise _unwritable(path, error) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold a file, or which files a folder has, also after a loss of power."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        # Some file systems cannot, above all for folders: they keep what they keep.
+        if error.errno not in (
+            errno.EINVAL,
+            errno.ENOTSUP,
+            errno.EBADF,
+            errno.ENOSYS,
+            errno.EACCES,
+        ):
+            raise
+
+
+def move_folder(source: Path, target: Path) -> None:
+    """Give a folder that is written another name beside it, in place of one that has that name.
+
+    What is in it is on the disk before it has the name.
+
+    Raises:
+        WriteError: when that cannot be done.
+    """
+    try:
+        for path in (*source.rglob("*"), source):
+            if not path.is_symlink():
+                sync(path)
+        shutil.rmtree(target, ignore_errors=True)
+        source.rename(target)
+        sync(target.parent)
+    except OSError as error:
+        raise _unwritable(target, error) from None
 
 
 def check_writable(path: Path) -> Path:

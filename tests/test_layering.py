@@ -12,14 +12,16 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "marl_sched"
 
-_BASE = {"errors", "files", "types", "config", "artefact"}
+_BASE = {"errors", "files", "locks", "types", "config", "artefact", "checkpoints"}
 _KERNELS = {"jit", "linking", "records"}
 _RULES = {"perf", "workload", "sim", "schedulers"}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
+    "locks": {"errors"},
     "artefact": {"errors", "files"},
+    "checkpoints": {"files", "artefact"},
     "types": {"errors"},
     "config": {"errors", "files"},
     "presets": {"errors"},
