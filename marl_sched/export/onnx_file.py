@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Mapping
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,11 @@ def write_onnx(
     with replacing(out) as temporary:
         temporary.write_bytes(data)
         found = check(session_of(data))
+        if isnan(found.max_difference):
+            raise UserError(
+                f"{out}: not written, some scores of this network are no numbers: its training has "
+                "diverged or its file is damaged; train again"
+            )
         if not found.passed:
             raise UserError(
                 f"{out}: not written, the exported network differs from its module ({found}); "

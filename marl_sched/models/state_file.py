@@ -71,10 +71,10 @@ class _Writer:
         """`value` for JSON."""
         if value is None or type(value) in (bool, int, float, str):
             return value
-        if isinstance(value, np.ndarray | torch.Tensor):
-            return {
-                "tensor" if isinstance(value, torch.Tensor) else "array": self._add(value, where)
-            }
+        if isinstance(value, np.ndarray):
+            return {"array": self._add(value, where)}
+        if isinstance(value, torch.Tensor):
+            return {"tensor": self._add(value.detach().cpu().numpy(), where)}
         if isinstance(value, np.generic):
             return {"scalar": [value.dtype.name, value.item()]}
         if isinstance(value, Mapping):
@@ -91,7 +91,7 @@ class _Writer:
             return {_RECORD + type(value).__name__: self.plain(given, where)}
         raise TypeError(f"{where}: a {type(value).__name__} in the state of a checkpoint")
 
-    def _add(self, value: Any, where: str) -> str:
+    def _add(self, value: np.ndarray, where: str) -> str:
         # safetensors writes an array's memory as it lies there.
         array = np.array(value, order="C")
         if array.dtype.kind not in "biuf":
