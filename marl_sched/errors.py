@@ -9,7 +9,7 @@ from difflib import get_close_matches
 _SECRETS = (
     # The last @ of a word: a password may hold one. A bucket's own path may too, after a slash.
     (re.compile(r"(?<=://)[^\s/@:]+(?::\S*)?@"), "***@"),
-    (re.compile(r"(?i)(?<=[?&])(\w*(?:key|secret|token|password|signature)\w*)=[^&\s'\"]+"),
+    (re.compile(r"(?i)(?<=[?&])([\w-]*(?:key|secret|token|password|signature)[\w-]*)=[^&\s'\"]+"),
      r"\1=***"),
 )  # fmt: skip
 
