@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from marl_sched.errors import UserError
 from marl_sched.files import replacing, write_text
@@ -65,8 +66,7 @@ def find(path: Path, what: str, command: str) -> Path:
         raise UserError(
             f"{path}: holds a pickle ({pickles[0].relative_to(path)}), and reading one runs "
             f"whatever code is in it; give the folder that `{command} --out` wrote, or its {BEST} "
-            "folder, which hold none (`marl-sched export --trust` reads RLlib's checkpoints of "
-            "your own runs)"
+            "folder, which hold none"
         )
     if folder is not None:
         return folder
@@ -176,7 +176,7 @@ def readable(folder: Path, what: str) -> Iterator[None]:
         raise
     except (
         OSError, ValueError, AttributeError, TypeError, LookupError, ArithmeticError,
-        RuntimeError, MemoryError, SafetensorError,
+        RuntimeError, MemoryError, EOFError, BadZipFile, SafetensorError,
     ) as error:  # fmt: skip
         reason = " ".join(str(error).split())[:120]
         raise UserError(

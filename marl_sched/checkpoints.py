@@ -6,8 +6,10 @@ SHA-256 of every other file, and one of itself. A checkpoint counts where all of
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,7 @@ class Damaged(ValueError):
 
 def seal(folder: Path, progress: Mapping[str, Any]) -> None:
     """Write `progress.json`, from which on the files in `folder` are a checkpoint."""
-    digests = {
-        path.relative_to(folder).as_posix(): sha256(path.read_bytes()) for path in _files(folder)
-    }
+    digests = {path.relative_to(folder).as_posix(): _sha256(path) for path in _files(folder)}
     record = {**progress, _FILES: digests}
     write_text(folder / PROGRESS, json.dumps({**record, _DIGEST: _digest(record)}) + "\n")
 
@@ -62,22 +62,26 @@ def read_progress(folder: Path) -> dict[str, Any]:
             f"{pickles[0]}: a pickle, and reading one runs whatever code is in it; no checkpoint "
             "of this version holds any"
         )
-    path = folder / PROGRESS
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError:
-        raise Damaged(f"{path}: cut short, damaged or of an earlier version") from None
-    except OSError as error:
-        raise Damaged(f"{path}: {error.strerror}") from None
+    with _reading(folder / PROGRESS) as path:
+        text = path.read_bytes().decode("utf-8", errors="replace")
     record = parse_progress(text, str(path))
     for name, digest in record.pop(_FILES).items():
-        try:
-            data = (folder / name).read_bytes()
-        except OSError as error:
-            raise Damaged(f"{folder / name}: {error.strerror}") from None
-        if sha256(data) != digest:
-            raise Damaged(f"{folder / name}: does not match the SHA-256 in {PROGRESS}")
+        with _reading(folder / name) as path:
+            found = _sha256(path)
+        if found != digest:
+            raise Damaged(f"{path}: does not match the SHA-256 in {PROGRESS}")
     return record
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Path]:
+    """Turn what keeps `path` from being read into `Damaged`."""
+    if not path.is_file():
+        raise Damaged(f"{path}: is missing" if not path.exists() else f"{path}: is no file")
+    try:
+        yield path
+    except OSError as error:
+        raise Damaged(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def problem_of(folder: Path) -> str | None:
@@ -107,6 +111,14 @@ def folders_in(checkpoints: Path) -> list[Path]:
 def _files(folder: Path) -> Iterator[Path]:
     found = (path for path in folder.rglob("*") if path.is_file())
     return (path for path in sorted(found) if path != folder / PROGRESS)
+
+
+def _sha256(path: Path) -> str:
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while data := file.read(2**20):
+            found.update(data)
+    return found.hexdigest()
 
 
 def _digest(record: Mapping[str, Any]) -> str:

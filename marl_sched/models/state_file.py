@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from marl_sched.files import writing
+
 STATE_FILE = "state.safetensors"
 
 _TREE = "tree"
@@ -32,13 +34,16 @@ def save_state(state: Mapping[str, Any], folder: Path, records: Iterable[type] =
 
     Raises:
         TypeError: for anything else, naming where it is.
+        WriteError: where the file cannot be written.
     """
     from safetensors.numpy import save
 
     arrays: dict[str, np.ndarray] = {}
     tree = json.dumps(_Writer(arrays, tuple(records)).plain(state, "state"))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / STATE_FILE).write_bytes(save(arrays, {_TREE: tree}))
+    data = save(arrays, {_TREE: tree})
+    with writing(folder / STATE_FILE):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / STATE_FILE).write_bytes(data)
 
 
 def load_state(folder: Path, records: Iterable[type] = ()) -> dict[str, Any]:

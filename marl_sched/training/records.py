@@ -11,7 +11,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -29,7 +29,7 @@ from marl_sched.checkpoints import (
 )
 from marl_sched.config import Config, flat, load_config, parse_config, save_config
 from marl_sched.errors import UserError
-from marl_sched.files import check_folder, move_folder, write_text
+from marl_sched.files import check_folder, move_folder, write_text, writing
 from marl_sched.locks import alone, check_free
 from marl_sched.schedulers.scorer_file import is_scorer, load_scorer
 from marl_sched.training.storage import Storage
@@ -162,8 +162,8 @@ class RunFolder:
         found = folders_in(self.checkpoints)
         if found and self.latest_checkpoint() is None:
             raise UserError(
-                f"{problem_of(found[-1])}; no other checkpoint is whole: put the file back from a "
-                "copy, or begin another run in another --out"
+                f"{problem_of(found[-1])}; no other checkpoint is whole: put a whole copy of "
+                "it back, or begin another run in another --out"
             )
 
     def check(self, config: Config, resume: bool, overwrite: bool) -> None:
@@ -179,6 +179,7 @@ class RunFolder:
             self.check_whole()
 
     def _check_places(self, config: Config, resume: bool, overwrite: bool) -> None:
+        """`check`, within the lock."""
         saved = self.out / "config.yaml"
         if resume:
             if saved.is_file():
@@ -232,10 +233,9 @@ class RunFolder:
                 if local is not None and newest <= local:
                     break
                 name = f"checkpoints/iter_{newest}/{PROGRESS}"
-                try:
-                    return self.storage.uri, parse_progress(self.storage.read(name) or "", name)
-                except (Damaged, UnicodeDecodeError):
-                    continue
+                text = self.storage.read(name, errors="replace") or ""
+                with suppress(Damaged):  # fetched it will be left with a word
+                    return self.storage.uri, parse_progress(text, name)
         return None if checkpoint is None else (str(self.out), read_progress(checkpoint))
 
     def save_checkpoint(self, algorithm: Any, progress: Mapping[str, Any]) -> Path:
@@ -243,9 +243,9 @@ class RunFolder:
         name = f"iter_{progress['iteration']}"
         temporary = self.checkpoints / f".{name}"
         shutil.rmtree(temporary, ignore_errors=True)
+        final = self.checkpoints / name
         algorithm.save_to_path(str(temporary.resolve()))
         seal(temporary, progress)
-        final = self.checkpoints / name
         move_folder(temporary, final)
         for old in folders_in(self.checkpoints)[:-CHECKPOINTS_KEPT]:
             shutil.rmtree(old, ignore_errors=True)
@@ -260,7 +260,7 @@ class RunFolder:
         lines = [values] if begun else [list(COLUMNS), values]
         buffer = io.StringIO()
         csv.writer(buffer, lineterminator="\n").writerows(lines)
-        with open(self.metrics, "ab", buffering=0) as file:
+        with writing(self.metrics), open(self.metrics, "ab", buffering=0) as file:
             file.write(buffer.getvalue().encode())
             os.fsync(file.fileno())
 

@@ -247,9 +247,9 @@ class _Run:
         base = None if self._folder.best.is_dir() else self._trainer.candidate(0, True)
         with readable(checkpoint, "run's checkpoint"):
             self._trainer.restore_from_path(str(checkpoint.resolve()))
-        saved = read_progress(checkpoint)
-        self._iteration, self._decisions = saved["iteration"], saved["decisions"]
-        self._clock.earlier_s = saved["elapsed_s"]
+            saved = read_progress(checkpoint)
+            self._iteration, self._decisions = saved["iteration"], saved["decisions"]
+            self._clock.earlier_s = saved["elapsed_s"]
         if base is None:
             # best/ may be newer than the checkpoint: what it holds is what counts.
             self._best_iteration, best = self._trainer.best_in(self._folder.best)

@@ -71,8 +71,11 @@ class Storage:
             if info.is_file and not info.base_name.endswith(".part")
         }
 
-    def read(self, name: str) -> str | None:
+    def read(self, name: str, errors: str = "strict") -> str | None:
         """Text of a file below the root; None without one.
+
+        Args:
+            errors: what becomes of bytes that are no text, as of `str`.
 
         Raises:
             UserError: when it cannot be had, or is no text.
@@ -83,7 +86,7 @@ class Storage:
             if self._fs.get_file_info(self._at(name)).type != fs.FileType.File:
                 return None
             with self._fs.open_input_stream(self._at(name)) as source:
-                return str(source.read(), "utf-8")
+                return str(source.read(), "utf-8", errors)
         except (OSError, UnicodeDecodeError) as error:
             raise self._unusable(error) from None
 

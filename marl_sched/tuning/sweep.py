@@ -76,8 +76,14 @@ def _check_same(run: Run) -> tuple[str, int]:
     if not path.is_file():
         lag = 2 * run.concurrent
         return json.dumps(title | now | {"lag": lag}, indent=2) + "\n", lag
-    before = json.loads(path.read_text(encoding="utf-8"))
-    lag = int(before.pop("lag"))
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        lag = int(before.pop("lag"))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"{path}: damaged ({type(error).__name__}), and it says which sweep this is: put it "
+            "back from a copy, or choose another --out"
+        ) from None
     kept_title = before.pop("title", run.sweep.title)
     old, new = flat(before, ": "), flat(now, ": ")
     for key in [*new, *old]:
