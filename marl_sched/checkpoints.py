@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from marl_sched.artefact import pickles_in, sha256
@@ -93,18 +93,20 @@ def problem_of(folder: Path) -> str | None:
     return None
 
 
-def iteration_of(folder: Path) -> int:
+def is_checkpoint(folder: PurePath) -> bool:
+    """Whether a folder is named as checkpoints are."""
+    kind, _, number = folder.name.partition("_")
+    return kind == "iter" and number.isdecimal()
+
+
+def iteration_of(folder: PurePath) -> int:
     """By the name of a checkpoint's folder."""
     return int(folder.name.removeprefix("iter_"))
 
 
 def folders_in(checkpoints: Path) -> list[Path]:
-    """Folders named as checkpoints are, the newest last."""
-    found = [
-        path
-        for path in checkpoints.glob("iter_*")
-        if path.is_dir() and path.name.removeprefix("iter_").isdecimal()
-    ]
+    """Folders of checkpoints, the newest last."""
+    found = (path for path in checkpoints.glob("iter_*") if is_checkpoint(path) and path.is_dir())
     return sorted(found, key=iteration_of)
 
 

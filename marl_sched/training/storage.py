@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from marl_sched.checkpoints import PROGRESS, iteration_of, problem_of
+from marl_sched.checkpoints import PROGRESS, is_checkpoint, iteration_of, problem_of
 from marl_sched.errors import UserError, WriteError, redacted
 from marl_sched.files import check_folder
 
@@ -95,7 +95,10 @@ class Storage:
         found = [
             iteration_of(path.parent)
             for path in map(PurePosixPath, files)
-            if len(path.parts) == 3 and path.parts[0] == "checkpoints" and path.name == PROGRESS
+            if len(path.parts) == 3
+            and path.parts[0] == "checkpoints"
+            and path.name == PROGRESS
+            and is_checkpoint(path.parent)
         ]
         return sorted(found, reverse=True)
 
