@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from marl_sched.errors import UserError
 from marl_sched.files import replacing, write_text
@@ -65,8 +66,7 @@ def find(path: Path, what: str, command: str) -> Path:
         raise UserError(
             f"{path}: holds a pickle ({pickles[0].relative_to(path)}), and reading one runs "
             f"whatever code is in it; give the folder that `{command} --out` wrote, or its {BEST} "
-            "folder, which hold none (`marl-sched export --trust` reads RLlib's checkpoints of "
-            "your own runs)"
+            "folder, which hold none"
         )
     if folder is not None:
         return folder
@@ -123,11 +123,28 @@ def read_verified(folder: Path, name: str, digest: str) -> bytes:
 
 
 def arrays_of(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file's content."""
+    """The arrays of a safetensors file's content.
+
+    Raises:
+        ValueError: as of `finite`.
+    """
     from safetensors.numpy import load
 
-    arrays: dict[str, np.ndarray] = load(data)
-    return arrays
+    return finite(load(data))
+
+
+def finite(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same arrays, where all weights are numbers: nothing can be trained to others.
+
+    Raises:
+        ValueError: where one is infinite or NaN.
+    """
+    import numpy as np
+
+    for name, values in arrays.items():
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} has weights that are no numbers")
+    return dict(arrays)
 
 
 def read_manifest(folder: Path, format: str) -> dict[str, Any]:
@@ -158,7 +175,8 @@ def readable(folder: Path, what: str) -> Iterator[None]:
     except UserError:
         raise
     except (
-        OSError, ValueError, AttributeError, TypeError, KeyError, RuntimeError, SafetensorError,
+        OSError, ValueError, AttributeError, TypeError, LookupError, ArithmeticError,
+        RuntimeError, MemoryError, EOFError, BadZipFile, SafetensorError,
     ) as error:  # fmt: skip
         reason = " ".join(str(error).split())[:120]
         raise UserError(

@@ -6,6 +6,7 @@ names, `in_words` for what a library said.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from itertools import islice
@@ -23,9 +24,29 @@ MOST_NAMES = 12
 _SIMILAR = 100
 """Longest name that is compared with those that are known: comparing costs its square."""
 
+_SECRETS = (
+    # The last @ of a word: a password may hold one. A bucket's own path may too, after a slash.
+    (re.compile(r"(?<=://)[^\s/@:]+(?::\S*)?@"), "***@"),
+    (re.compile(r"(?i)(?<=[?&])([\w-]*(?:key|secret|token|password|signature)[\w-]*)=[^&\s'\"]+"),
+     r"\1=***"),
+)  # fmt: skip
+
+
+def redacted(text: str) -> str:
+    """`text` without the credentials of addresses such as s3://KEY:SECRET@BUCKET in it.
+
+    Whatever is shown, recorded or published goes through here.
+    """
+    for pattern, shown in _SECRETS:
+        text = pattern.sub(shown, text)
+    return text
+
 
 class UserError(ValueError):
-    """Bad input: the message says what is wrong, where, and how to mend it."""
+    """Bad input: the message says what is wrong, where, and how to mend it; no credentials."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
 
     def __init__(self, message: str) -> None:
         super().__init__(_cut(message, LONGEST_MESSAGE))

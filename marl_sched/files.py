@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -30,26 +32,71 @@ def replacing(path: Path) -> Iterator[Path]:
         WriteError: when the file cannot be written, also while it is.
     """
     path = check_writable(path)
-    try:
+    with writing(path):
         handle, name = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix
         )
         os.close(handle)
-    except OSError as error:
-        raise _unwritable(path, error) from None
     temporary = Path(name)
     try:
-        try:
+        with writing(path):
             yield temporary
-        except OSError as error:
-            raise _unwritable(path, error) from None
         # mkstemp makes private files; give the result the usual permissions.
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
+        with writing(path):
+            sync(temporary)
+            temporary.replace(path)
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what keeps `path` from being written, such as a full disk, into a `WriteError`."""
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold a file, or which files a folder has, also after a loss of power."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        # Some file systems cannot, above all for folders: they keep what they keep.
+        if error.errno not in (
+            errno.EINVAL,
+            errno.ENOTSUP,
+            errno.EBADF,
+            errno.ENOSYS,
+            errno.EACCES,
+        ):
+            raise
+
+
+def move_folder(source: Path, target: Path) -> None:
+    """Give a folder that is written another name beside it, in place of one that has that name.
+
+    What is in it is on the disk before it has the name.
+
+    Raises:
+        WriteError: when that cannot be done.
+    """
+    with writing(target):
+        for path in (*source.rglob("*"), source):
+            if not path.is_symlink():
+                sync(path)
+        shutil.rmtree(target, ignore_errors=True)
+        source.rename(target)
+        sync(target.parent)
 
 
 def check_writable(path: Path) -> Path:
@@ -63,10 +110,8 @@ def check_writable(path: Path) -> Path:
         raise UserError(f"cannot write {path}: it is a folder; choose another path")
     if path.exists() and not path.is_file():
         raise UserError(f"cannot write {path}: it is no regular file; choose another path")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(path, error) from None
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"cannot write {path}: its folder is read-only; choose another path")
     return path

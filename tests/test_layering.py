@@ -13,7 +13,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "marl_sched"
 
 _BASE = {
-    "errors", "files", "quantities", "safe_yaml", "types", "config", "artefact", "terms",
+    "errors", "files", "locks", "quantities", "safe_yaml", "terms", "types", "config", "artefact",
+    "checkpoints",
 }  # fmt: skip
 _KERNELS = {"jit", "linking", "records"}
 _RULES = {"perf", "workload", "sim", "schedulers"}
@@ -21,10 +22,12 @@ _RULES = {"perf", "workload", "sim", "schedulers"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
+    "locks": {"errors"},
     "quantities": set(),
     "terms": set(),
     "safe_yaml": {"errors", "files"},
     "artefact": {"errors", "files"},
+    "checkpoints": {"files", "artefact"},
     "types": {"errors", "quantities", "safe_yaml"},
     "config": {"errors", "files", "quantities", "safe_yaml", "terms"},
     "presets": {"errors"},

@@ -15,8 +15,7 @@ def export(
     checkpoint: Annotated[
         Path,
         typer.Argument(
-            help="A run's folder, its best/ folder, one of its checkpoints/iter_N (with --trust), "
-            "or `pretrained`."
+            help="A run's folder, its best/ folder, one of its checkpoints/iter_N, or `pretrained`."
         ),
     ],
     onnx: Annotated[
@@ -43,7 +42,9 @@ def export(
     trust: Annotated[
         bool,
         typer.Option(
-            "--trust", help="Read pickles too, which can run any code: only what you know."
+            "--trust",
+            help="Read RLlib's own checkpoints too, as earlier versions wrote: pickles, which can "
+            "run any code.",
         ),
     ] = False,
     observations: Annotated[

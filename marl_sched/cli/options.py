@@ -125,8 +125,10 @@ def _check_schedulers(config: Config) -> None:
 
 
 def command_line() -> str:
-    """The command that is being run, for records of how something came about."""
-    return "marl-sched " + shlex.join(sys.argv[1:])
+    """The command that is being run, for records of how something came about; no credentials."""
+    from marl_sched.errors import redacted
+
+    return "marl-sched " + shlex.join(map(redacted, sys.argv[1:]))
 
 
 def workload_options(

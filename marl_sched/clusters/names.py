@@ -18,8 +18,9 @@ PATTERNS = {
     "gpu_machine": (_WORD, "a machine type"),
     "ami": (r"ami-[A-Za-z0-9-]+", "ami- and the image's number"),
     "ssh_user": (r"[A-Za-z_][A-Za-z0-9_.-]*", "a user's name"),
-    "storage": (r"(?:s3|gs)://[^/\s\"'`$\\!?]+/[^\s\"'`$\\!]+|[^-\s\"'`$\\!:][^\s\"'`$\\!:]*",
-                "a path, s3://BUCKET/PATH or gs://BUCKET/PATH, without spaces, quotes and $"),
+    "storage": (r"(?:s3|gs)://[^/@:\s\"'`$\\!?]+/[^\s\"'`$\\!]+|[^-\s\"'`$\\!:][^\s\"'`$\\!:]*",
+                "a path, s3://BUCKET/PATH or gs://BUCKET/PATH, without spaces, quotes, $ and "
+                "credentials"),
 }  # fmt: skip
 """Option -> what its whole text must match, and how to say that."""
 

@@ -138,7 +138,8 @@ def network_graph(policy: LearnedPolicy) -> Any:
 
     Inputs `jobs` (B, K, F), `globals`, `cluster`, `weights` float32 and `mask` (B, M) int8;
     outputs `scores` (B, M) float32, masked logits or Q values, and `action` (B,) int64, the
-    greedy one: always commit where no network did better than the base schedule.
+    greedy one: always commit where no network did better than the base schedule, and where a single
+    algorithm was better that one, as long as it is legal.
     """
     sizes, algo = policy.manifest.sizes, policy.manifest.algo
     state = policy.state()
@@ -165,6 +166,10 @@ def network_graph(policy: LearnedPolicy) -> Any:
     action = g.add("ArgMax", scores, axis=-1, keepdims=0)
     if policy.manifest.is_base:
         action = g.add("Mul", action, g.constant(0, np.int64))
+    elif policy.manifest.plays is not None:
+        plays = g.constant(policy.manifest.plays, np.int64)
+        may = g.add("Cast", g.add("Gather", mask, plays, axis=1), to=_int64())  # (B,)
+        action = g.add("Mul", may, plays)
     g.output(scores, "scores", np.float32, "batch", "action")
     g.output(action, "action", np.int64, "batch")
     return g.model()
@@ -229,6 +234,12 @@ def _bool() -> int:
     from onnx import TensorProto
 
     return int(TensorProto.BOOL)
+
+
+def _int64() -> int:
+    from onnx import TensorProto
+
+    return int(TensorProto.INT64)
 
 
 def _float() -> int:

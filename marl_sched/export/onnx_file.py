@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Mapping
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,20 @@ def manifest_path(path: Path) -> Path:
 
 
 def session_of(data: bytes, threads: int = 1) -> Session:
-    """A session of onnxruntime on the CPU."""
+    """A session of onnxruntime on the CPU.
+
+    Raises:
+        ValueError: for what is no model, or one that this version of onnxruntime cannot run.
+    """
     runtime = library("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    try:
+        return runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own classes, which share no base below this one
+        raise ValueError(" ".join(str(error).split())[:200]) from None
 
 
 def write_onnx(
@@ -72,6 +80,11 @@ def write_onnx(
     with replacing(out) as temporary:
         temporary.write_bytes(data)
         found = check(session_of(data))
+        if isnan(found.max_difference):
+            raise UserError(
+                f"{out}: not written, some scores of this network are no numbers: its training has "
+                "diverged or its file is damaged; train again"
+            )
         if not found.passed:
             raise UserError(
                 f"{out}: not written, the exported network differs from its module ({found}); "
@@ -116,14 +129,20 @@ def load_onnx(path: Path, threads: int = 1) -> tuple[Session, dict[str, Any]]:
     try:
         manifest = json.loads(beside.read_text(encoding="utf-8"))
         format, digest = manifest["format"], manifest["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{beside}: not a readable manifest ({error}); export again") from None
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"{beside}: not a readable manifest ({reason}); export again") from None
     if format != FORMAT:
         raise UserError(f"{beside}: format {format!r} is not {FORMAT!r}; export again")
-    data = path.read_bytes()
     if sha256(data) != digest:
         raise UserError(
             f"{path}: does not match the SHA-256 in {beside.name}; the file is damaged or another "
             "one: export again"
         )
-    return session_of(data, threads), manifest
+    try:
+        return session_of(data, threads), manifest
+    except ValueError as error:
+        raise UserError(f"{path}: onnxruntime cannot load it ({error}); export again") from None

@@ -10,6 +10,7 @@ import numpy as np
 
 from marl_sched.config import Config, load_config
 from marl_sched.envs.batched import BatchedSchedulingEnv, load_part
+from marl_sched.errors import UserError
 from marl_sched.evaluation.simulate import begin
 from marl_sched.models.policy import LearnedPolicy
 from marl_sched.schedulers import Scheduler
@@ -24,6 +25,10 @@ NETWORK_TOLERANCE = 1e-4
 
 SCORER_TOLERANCE = 1e-5
 """Likewise; a network's output is about 1."""
+
+LARGEST_SCORE = 1e4
+"""Scores are percent of an episode, logits or logarithms, of hundreds at most. Beyond this a
+tolerance that is relative says nothing any more: a whole unit is within it."""
 
 _ENVS = 8
 _SHAKES = 16
@@ -109,7 +114,17 @@ class _Tally:
         self._seen = self._equal = self._unexplained = 0
 
     def scores(self, theirs: np.ndarray, mine: np.ndarray) -> None:
-        """Add scores that count; NaN stays."""
+        """Add scores that count; NaN stays.
+
+        Raises:
+            UserError: for a network whose own scores are beyond all measure.
+        """
+        most = float(np.max(np.abs(mine), initial=0.0))
+        if most > LARGEST_SCORE:
+            raise UserError(
+                f"a score of this network is {most:.3g}, and one that learned well stays below "
+                f"{LARGEST_SCORE:g}: its training has diverged or its file is damaged; train again"
+            )
         found = np.abs(theirs - mine)
         self._largest = float(np.max(found, initial=self._largest))
         scaled = found / np.maximum(1.0, np.abs(mine))

@@ -234,6 +234,10 @@ def load_policy(path: Path, spaces: tuple[gym.Space, gym.Space] | None = None) -
         if manifest.base_folder:
             base = (folder / Path(manifest.base_folder).name).resolve()
             manifest = replace(manifest, **_standing_on(manifest, str(base)))
+        if manifest.plays is not None and manifest.plays not in range(
+            1, 1 + len(manifest.algorithms)
+        ):
+            raise ValueError(f"no algorithm has the action {manifest.plays!r}")
         states = [
             artefact.arrays_of(artefact.read_verified(folder, name, digest))
             for name, digest in (

@@ -24,6 +24,7 @@ import numpy as np
 
 from marl_sched.config import Config
 from marl_sched.errors import UserError
+from marl_sched.files import writing
 from marl_sched.schedulers.family import SIZE, shares, theta_at
 from marl_sched.schedulers.guard import Ranges, known
 from marl_sched.schedulers.scorer import (
@@ -197,16 +198,17 @@ class EvolutionStrategies:
 
     def save_to_path(self, path: str) -> None:
         folder, ascent = Path(path), self._ascent
-        folder.mkdir(parents=True, exist_ok=True)
-        np.savez(
-            folder / STATE,
-            theta=ascent.theta,
-            average=self._average,
-            mean=ascent.mean,
-            square=ascent.square,
-            steps=ascent.steps,
-            jobs=self._jobs,
-        )
+        with writing(folder / STATE):
+            folder.mkdir(parents=True, exist_ok=True)
+            np.savez(
+                folder / STATE,
+                theta=ascent.theta,
+                average=self._average,
+                mean=ascent.mean,
+                square=ascent.square,
+                steps=ascent.steps,
+                jobs=self._jobs,
+            )
 
     def restore_from_path(self, path: str) -> None:
         ascent = self._ascent

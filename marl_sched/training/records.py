@@ -5,21 +5,34 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from marl_sched.checkpoints import (
+    PROGRESS,
+    Damaged,
+    folders_in,
+    iteration_of,
+    parse_progress,
+    problem_of,
+    read_progress,
+    seal,
+)
 from marl_sched.config import Config, flat, load_config, parse_config, save_config
 from marl_sched.errors import UserError
-from marl_sched.files import check_folder, write_text
+from marl_sched.files import check_folder, move_folder, write_text, writing
+from marl_sched.locks import alone, check_free
 from marl_sched.schedulers.scorer_file import is_scorer, load_scorer
-from marl_sched.training.storage import LAST, Storage
+from marl_sched.training.storage import Storage
 
 Row = dict[str, Any]
 
@@ -59,6 +72,8 @@ against the scorer that came out of it; `validation_percent` is against `env.bas
 
 CHECKPOINTS_KEPT = 2
 
+_OTHERS = "another run"
+
 _FREE_ON_RESUME = {
     "minutes",
     "iterations",
@@ -85,19 +100,38 @@ class RunFolder:
         self.base = out / "base"
         """The best scorer of a warm start, on which PPO or DQN act."""
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other runs out of the folder, which is made where it is not there.
+
+        Raises:
+            WriteError: when one is going on there.
+        """
+        new = not self.out.exists()
+        check_folder(self.out)
+        self.out.mkdir(parents=True, exist_ok=True)
+        try:
+            with alone(self.out, _OTHERS):
+                yield
+        finally:
+            if new and self.out.is_dir() and not any(self.out.iterdir()):
+                self.out.rmdir()
+
     def prepare(self, config: Config, resume: bool, overwrite: bool) -> Path | None:
         """Make the folder ready; the checkpoint to continue from, if any.
 
         Raises:
-            UserError: as `check`.
+            UserError: as `check`, or when there are checkpoints and all are damaged.
         """
-        self.check(config, resume, overwrite)
+        self._check_places(config, resume, overwrite)
         checkpoint = self.latest_checkpoint()
         if self.storage is not None:
-            local = None if checkpoint is None else _iteration(checkpoint)
+            local = None if checkpoint is None else iteration_of(checkpoint)
             self.storage.prepare(self.out, local, resume, overwrite)
             checkpoint = self.latest_checkpoint()
-        if not resume and self._holds_a_run():
+        if resume:
+            self._leave_damaged(checkpoint)
+        elif self._holds_a_run():
             self._clear()
             checkpoint = None
         self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -106,12 +140,46 @@ class RunFolder:
         save_config(config, self.out / "config.yaml")
         return checkpoint
 
+    def _leave_damaged(self, checkpoint: Path | None) -> None:
+        """Say why an older checkpoint is gone on from, and remove the newer ones: the run makes
+        them again."""
+        if checkpoint is None:
+            self.check_whole()
+            if (self.out / "run.json").exists():
+                _say(f"{self.checkpoints}: no checkpoint to go on from; the run starts afresh")
+            return
+        for newer in folders_in(self.checkpoints):
+            if iteration_of(newer) > iteration_of(checkpoint):
+                _say(f"{problem_of(newer)}; going on from the checkpoint before: {checkpoint.name}")
+                shutil.rmtree(newer, ignore_errors=True)
+
+    def check_whole(self) -> None:
+        """Refuse to start afresh where checkpoints are there and all are damaged.
+
+        Raises:
+            UserError: naming a file of the newest.
+        """
+        found = folders_in(self.checkpoints)
+        if found and self.latest_checkpoint() is None:
+            raise UserError(
+                f"{problem_of(found[-1])}; no other checkpoint is whole: put a whole copy of "
+                "it back, or begin another run in another --out"
+            )
+
     def check(self, config: Config, resume: bool, overwrite: bool) -> None:
         """See, leaving nothing behind, that a run may be kept in the folder and in its storage.
 
         Raises:
-            UserError: when one of them holds another run, or cannot be written.
+            UserError: when one of them holds another run, or one that is going on or whose
+                checkpoints are all damaged, or cannot be written.
         """
+        check_free(self.out, _OTHERS)
+        self._check_places(config, resume, overwrite)
+        if resume and self.last_progress() is None:
+            self.check_whole()
+
+    def _check_places(self, config: Config, resume: bool, overwrite: bool) -> None:
+        """`check`, within the lock."""
         saved = self.out / "config.yaml"
         if resume:
             if saved.is_file():
@@ -130,7 +198,7 @@ class RunFolder:
                 _check_same(config, parse_config(text, where), where, "--storage")
 
     def _holds_a_run(self) -> bool:
-        return (self.out / "run.json").exists() or self.latest_checkpoint() is not None
+        return (self.out / "run.json").exists() or bool(folders_in(self.checkpoints))
 
     def _clear(self) -> None:
         for folder in (self.checkpoints, self.best, self.network, self.base):
@@ -147,8 +215,8 @@ class RunFolder:
 
     def latest_checkpoint(self) -> Path | None:
         """Folder of the newest whole checkpoint, if there is any."""
-        found = self._all_checkpoints()
-        return found[-1] if found else None
+        newest_first = reversed(folders_in(self.checkpoints))
+        return next((folder for folder in newest_first if problem_of(folder) is None), None)
 
     def last_progress(self) -> tuple[str, dict[str, Any]] | None:
         """Where a run goes on from with `resume`, and `progress.json` of its newest checkpoint.
@@ -159,32 +227,27 @@ class RunFolder:
             UserError: when the storage does not answer.
         """
         checkpoint = self.latest_checkpoint()
-        local = None if checkpoint is None else _iteration(checkpoint)
+        local = None if checkpoint is None else iteration_of(checkpoint)
         if self.storage is not None:
-            newest = self.storage.latest_iteration(self.storage.files())
-            if newest is not None and (local is None or newest > local):
-                text = self.storage.read(f"checkpoints/iter_{newest}/{LAST}")
-                if text is not None:
-                    return self.storage.uri, json.loads(text)
-        if checkpoint is None:
-            return None
-        return str(self.out), json.loads((checkpoint / LAST).read_text(encoding="utf-8"))
-
-    def _all_checkpoints(self) -> list[Path]:
-        folders = [p for p in self.checkpoints.glob("iter_*") if (p / "progress.json").is_file()]
-        return sorted(folders, key=_iteration)
+            for newest in self.storage.iterations(self.storage.files()):
+                if local is not None and newest <= local:
+                    break
+                name = f"checkpoints/iter_{newest}/{PROGRESS}"
+                text = self.storage.read(name, errors="replace") or ""
+                with suppress(Damaged):  # fetched it will be left with a word
+                    return self.storage.uri, parse_progress(text, name)
+        return None if checkpoint is None else (str(self.out), read_progress(checkpoint))
 
     def save_checkpoint(self, algorithm: Any, progress: Mapping[str, Any]) -> Path:
         """Save under a temporary name, rename, and drop all but the last two."""
         name = f"iter_{progress['iteration']}"
         temporary = self.checkpoints / f".{name}"
         shutil.rmtree(temporary, ignore_errors=True)
-        algorithm.save_to_path(str(temporary.resolve()))
-        write_text(temporary / "progress.json", json.dumps(dict(progress)) + "\n")
         final = self.checkpoints / name
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
-        for old in self._all_checkpoints()[:-CHECKPOINTS_KEPT]:
+        algorithm.save_to_path(str(temporary.resolve()))
+        seal(temporary, progress)
+        move_folder(temporary, final)
+        for old in folders_in(self.checkpoints)[:-CHECKPOINTS_KEPT]:
             shutil.rmtree(old, ignore_errors=True)
         if self.storage is not None:
             self.storage.mirror(self.out)
@@ -193,41 +256,78 @@ class RunFolder:
     def append(self, row: Row) -> None:
         """Add a row to metrics.csv in one write, so that a kill leaves whole lines."""
         values = [_text(row.get(name)) for name in COLUMNS]
-        lines = [values] if self.metrics.exists() else [list(COLUMNS), values]
+        begun = self.metrics.is_file() and self.metrics.stat().st_size > 0
+        lines = [values] if begun else [list(COLUMNS), values]
         buffer = io.StringIO()
         csv.writer(buffer, lineterminator="\n").writerows(lines)
-        with open(self.metrics, "ab", buffering=0) as file:
+        with writing(self.metrics), open(self.metrics, "ab", buffering=0) as file:
             file.write(buffer.getvalue().encode())
             os.fsync(file.fileno())
 
     def rows(self) -> list[Row]:
-        """Rows of metrics.csv, numbers as float; a cut last line is left out."""
-        if not self.metrics.is_file():
-            return []
-        text = self.metrics.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        return [
-            {name: float(value) if value else None for name, value in row.items()}
-            for row in csv.DictReader(io.StringIO(whole))
-        ]
+        """Rows of metrics.csv, numbers as float; a cut last line is left out, and so are lines
+        that are no rows."""
+        return [row for _, row in self._lines() if row is not None]
 
     def drop_rows_after(self, iteration: int) -> None:
-        """Forget what was recorded after the checkpoint that the run goes on from."""
+        """Forget what was recorded after the checkpoint that the run goes on from.
+
+        Lines that are no rows, as of a file that was damaged, are dropped with a word.
+        """
         if not self.metrics.is_file():
             return
-        text = self.metrics.read_text(encoding="utf-8")
-        lines = text[: text.rfind("\n") + 1].splitlines(keepends=True)
-        kept = [line for line in lines[1:] if int(line.split(",", 1)[0]) <= iteration]
-        write_text(self.metrics, "".join(lines[:1] + kept))
+        lines = self._lines()
+        kept = [cells for cells, row in lines if row is not None and row["iteration"] <= iteration]
+        if not kept or any(row is None for _, row in lines):
+            _say(f"{self.metrics}: damaged; the run goes on without the lines that are lost")
+        table = [COLUMNS, *([cells.get(name, "") for name in COLUMNS] for cells in kept)]
+        write_text(self.metrics, "".join(",".join(line) + "\n" for line in table))
+
+    def _lines(self) -> list[tuple[dict[str, str], Row | None]]:
+        """Cells by column of the whole lines of metrics.csv, and their numbers; None of a line that
+        is no row."""
+        if not self.metrics.is_file():
+            return []
+        text = self.metrics.read_bytes().decode("utf-8", errors="replace")
+        lines = text[: text.rfind("\n") + 1].splitlines()
+        names = tuple(lines[0].split(",")) if lines else COLUMNS
+        if names[0] == "iteration" and set(names) <= set(COLUMNS):
+            lines = lines[1:]
+        else:  # of which one line is lost, most likely the heading
+            names = COLUMNS
+        found = []
+        for line in lines:
+            cells = line.split(",")
+            found.append((dict(zip(names, cells, strict=False)), _row_of(names, cells)))
+        return found
 
     def write_run(self, **facts: Any) -> None:
         """Merge facts into run.json."""
         write_text(self.out / "run.json", json.dumps(self.read_run() | facts, indent=2) + "\n")
 
     def read_run(self) -> dict[str, Any]:
-        """What run.json says; empty without one."""
+        """What run.json says; empty without one, and with a word where it is damaged."""
         path = self.out / "run.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError, RecursionError):
+            _say(f"{path}: damaged; what it said of the run is lost")
+            return {}
+
+
+def _row_of(names: Sequence[str], cells: Sequence[str]) -> Row | None:
+    """A line of metrics.csv; None where it is damaged."""
+    try:
+        row = {name: float(cell) if cell else None for name, cell in zip(names, cells, strict=True)}
+    except ValueError:
+        return None
+    return None if row["iteration"] is None else row
+
+
+def _say(text: str) -> None:
+    logging.getLogger(__name__).warning("%s", text)
 
 
 def _check_same(config: Config, saved: Config, where: str, option: str) -> None:
@@ -248,10 +348,6 @@ def _check_same(config: Config, saved: Config, where: str, option: str) -> None:
             f"{where}: {key} was {before.get(key)!r} and now is {value!r}; resume with the "
             f"run's own settings, or choose another {option}"
         )
-
-
-def _iteration(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("iter_"))
 
 
 def now() -> str:

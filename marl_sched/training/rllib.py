@@ -9,8 +9,11 @@ from typing import Any
 import torch
 
 from marl_sched.config import Config
+from marl_sched.envs.agents import Demand
+from marl_sched.envs.batched import Episode
 from marl_sched.evaluation.learned import Score
 from marl_sched.models.policy import LearnedPolicy, Manifest, load_policy, save_policy
+from marl_sched.models.state_file import load_state, save_state
 from marl_sched.training.common import use_configured_rate
 from marl_sched.training.records import Row, versions
 from marl_sched.training.rollout import AGENT, SCHEDULER
@@ -20,6 +23,10 @@ from marl_sched.training.trainer import Candidate
 Validate = Callable[..., Score | float]
 """(act, config) -> mean JCT of a policy against the base schedule on validation episodes, in
 percent; lower wins. With learned agents `demand`, how they declare, is given as third."""
+
+
+_RECORDS = (Demand, Episode)
+"""Data classes in the state of environments."""
 
 
 def build_algorithm(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> Any:
@@ -70,8 +77,7 @@ class RLlibTrainer:
     ) -> RLlibCandidate:
         config = self._config
         weights = self._algorithm.learner_group.get_weights()
-        specs = self._algorithm.config.rl_module_spec.rl_module_specs
-        sizes = {module_id: spec.model_config["sizes"] for module_id, spec in specs.items()}
+        sizes = self._sizes()
         manifest = Manifest(
             algo=config.training.algo,
             sizes=sizes[SCHEDULER],
@@ -90,15 +96,26 @@ class RLlibTrainer:
         policy = LearnedPolicy.of_module(manifest, weights[SCHEDULER], weights.get(AGENT))
         return RLlibCandidate(policy, config, self._validate)
 
+    def _sizes(self) -> dict[str, dict[str, int]]:
+        """Of each network, by its module's id."""
+        specs = self._algorithm.config.rl_module_spec.rl_module_specs
+        return {module_id: spec.model_config["sizes"] for module_id, spec in specs.items()}
+
     def best_in(self, folder: Path) -> tuple[int, Score | float]:
         policy = load_policy(folder)
         return policy.manifest.iteration, score_policy(policy, self._config, self._validate)
 
     def save_to_path(self, path: str) -> None:
-        self._algorithm.save_to_path(path)
+        """With what an export of the networks needs besides: their algorithm and sizes."""
+        state = {
+            "algo": self._config.training.algo,
+            "sizes": self._sizes(),
+            "algorithm": self._algorithm.get_state(),
+        }
+        save_state(state, Path(path), _RECORDS)
 
     def restore_from_path(self, path: str) -> None:
-        self._algorithm.restore_from_path(path)
+        self._algorithm.set_state(load_state(Path(path), _RECORDS)["algorithm"])
         # An optimiser's state brings the step size that it was saved with.
         self._algorithm.learner_group.foreach_learner(use_configured_rate)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
@@ -12,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from marl_sched.artefact import readable
+from marl_sched.checkpoints import read_progress
 from marl_sched.config import Config
 from marl_sched.errors import UserError
 from marl_sched.evaluation.learned import Score
@@ -102,7 +103,7 @@ def train(
     config = _looking_ahead(config)
     check(config, env_class)
     folder = RunFolder(out, None if storage is None else Storage(storage))
-    with _session(config, address):
+    with folder.alone(), _session(config, address):
         checkpoint = folder.prepare(config, resume, overwrite)
         folder.write_run(
             seed=config.seed,
@@ -244,10 +245,11 @@ class _Run:
             return
         # Without a best/ the checkpoint is of a run under other rewards.
         base = None if self._folder.best.is_dir() else self._trainer.candidate(0, True)
-        self._trainer.restore_from_path(str(checkpoint.resolve()))
-        saved = json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))
-        self._iteration, self._decisions = saved["iteration"], saved["decisions"]
-        self._clock.earlier_s = saved["elapsed_s"]
+        with readable(checkpoint, "run's checkpoint"):
+            self._trainer.restore_from_path(str(checkpoint.resolve()))
+            saved = read_progress(checkpoint)
+            self._iteration, self._decisions = saved["iteration"], saved["decisions"]
+            self._clock.earlier_s = saved["elapsed_s"]
         if base is None:
             # best/ may be newer than the checkpoint: what it holds is what counts.
             self._best_iteration, best = self._trainer.best_in(self._folder.best)

@@ -7,14 +7,13 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import ray
 
 from marl_sched.errors import UserError
+from marl_sched.locks import scratch_folder
 
 CONNECT_TIMEOUT_S = 3.0
 HEALTH_TIMEOUT_S = 30.0
@@ -51,7 +50,7 @@ def ray_session(address: str | None, num_cpus: int) -> Iterator[None]:
         finally:
             ray.shutdown()
         return
-    with tempfile.TemporaryDirectory(prefix="marl-", ignore_cleanup_errors=True) as folder:
+    with scratch_folder() as folder:
         with _quiet():
             ray.init(
                 address="local",
@@ -59,7 +58,7 @@ def ray_session(address: str | None, num_cpus: int) -> Iterator[None]:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                _temp_dir=str(Path(folder)),
+                _temp_dir=str(folder),
             )
         try:
             yield

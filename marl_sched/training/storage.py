@@ -8,11 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from marl_sched.errors import UserError, WriteError
+from marl_sched.checkpoints import PROGRESS, is_checkpoint, iteration_of, problem_of
+from marl_sched.errors import UserError, WriteError, redacted
 from marl_sched.files import check_folder
-
-LAST = "progress.json"
-"""Written into a checkpoint when it is whole, here as in the run's own folder."""
 
 
 class Storage:
@@ -34,9 +32,11 @@ class Storage:
     def __init__(self, uri: str, option: str = "--storage") -> None:
         from pyarrow import fs
 
-        self.uri = uri
-        self._called = f"{option} {uri}".strip()
+        self.uri = redacted(uri)
+        """Without credentials."""
+        self._called = f"{option} {self.uri}".strip()
         self._seen: dict[str, tuple[int, int]] = {}
+        self._tidied = False
         try:
             if "://" in uri:
                 self._fs, self._root = fs.FileSystem.from_uri(uri)
@@ -71,8 +71,11 @@ class Storage:
             if info.is_file and not info.base_name.endswith(".part")
         }
 
-    def read(self, name: str) -> str | None:
+    def read(self, name: str, errors: str = "strict") -> str | None:
         """Text of a file below the root; None without one.
+
+        Args:
+            errors: what becomes of bytes that are no text, as of `str`.
 
         Raises:
             UserError: when it cannot be had, or is no text.
@@ -83,24 +86,31 @@ class Storage:
             if self._fs.get_file_info(self._at(name)).type != fs.FileType.File:
                 return None
             with self._fs.open_input_stream(self._at(name)) as source:
-                return str(source.read(), "utf-8")
+                return str(source.read(), "utf-8", errors)
         except (OSError, UnicodeDecodeError) as error:
             raise self._unusable(error) from None
 
+    def iterations(self, files: Iterable[str]) -> list[int]:
+        """Of the whole checkpoints among `files`, the newest first."""
+        found = [
+            iteration_of(path.parent)
+            for path in map(PurePosixPath, files)
+            if len(path.parts) == 3
+            and path.parts[0] == "checkpoints"
+            and path.name == PROGRESS
+            and is_checkpoint(path.parent)
+        ]
+        return sorted(found, reverse=True)
+
     def latest_iteration(self, files: Iterable[str]) -> int | None:
         """Of the newest whole checkpoint among `files`."""
-        found = [
-            int(path.parts[1].removeprefix("iter_"))
-            for path in map(PurePosixPath, files)
-            if len(path.parts) == 3 and path.parts[0] == "checkpoints" and path.name == LAST
-        ]
-        return max(found, default=None)
+        return next(iter(self.iterations(files)), None)
 
     def prepare(self, out: Path, local: int | None, resume: bool, overwrite: bool) -> None:
         """Bring a run that goes on into `out`, where it is further here than there.
 
         Args:
-            local: iteration of the newest checkpoint in `out`.
+            local: iteration of the newest whole checkpoint in `out`.
 
         Raises:
             UserError: when another run is here, or nothing can be written.
@@ -134,8 +144,9 @@ class Storage:
         """Make what is here equal to the run's folder; a failure is told, and mended next time."""
         try:
             self._mirror(out)
-        except OSError as error:
-            logging.getLogger(__name__).warning("%s", self._unusable(error))
+        except (OSError, UserError) as error:
+            found = error if isinstance(error, UserError) else self._unusable(error)
+            logging.getLogger(__name__).warning("%s", found)
 
     def finish(self, out: Path) -> None:
         """As `mirror`, for the last time.
@@ -157,7 +168,9 @@ class Storage:
         there = self.files()
         if not there:
             raise UserError(f"{self.uri}: nothing is there")
-        names = sorted(there, key=_order)
+        # A checkpoint that is whole in `out` stays: the one here may be damaged.
+        whole = _whole_in(out, there)
+        names = sorted((name for name in there if _folder(name) not in whole), key=_order)
         check_folder(out)
         try:
             for name in names:
@@ -183,10 +196,13 @@ class Storage:
             if self._seen.get(name) != stamp:
                 self._put(here[name], name)
                 self._seen[name] = stamp
-        gone = [name for name in self._seen if name not in here]
+        # Also checkpoints that a process before this one has put here.
+        known = set(self._seen) | (set() if self._tidied else set(filter(_folder, self.files())))
+        self._tidied = True
+        gone = [name for name in known if name not in here]
         self._remove(gone)
         for name in gone:
-            del self._seen[name]
+            self._seen.pop(name, None)
 
     def _put(self, path: Path, name: str) -> None:
         target = self._at(name)
@@ -238,4 +254,16 @@ class Storage:
 
 def _order(name: str) -> tuple[bool, str]:
     """Marks of whole checkpoints after everything else."""
-    return PurePosixPath(name).name == LAST, name
+    return PurePosixPath(name).name == PROGRESS, name
+
+
+def _folder(name: str) -> str:
+    """checkpoints/iter_N of a file in it; empty for others."""
+    parts = PurePosixPath(name).parts
+    return "/".join(parts[:2]) if len(parts) > 2 and parts[0] == "checkpoints" else ""
+
+
+def _whole_in(out: Path, names: Iterable[str]) -> set[str]:
+    """Folders of checkpoints among those of `names` that are whole in `out`."""
+    folders = {_folder(name) for name in names} - {""}
+    return {one for one in folders if (out / one).is_dir() and problem_of(out / one) is None}

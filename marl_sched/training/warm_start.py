@@ -8,7 +8,6 @@ iterations of one run, scored on the same validation episodes against `env.base`
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from marl_sched.config import Config
 from marl_sched.evaluation.learned import Score, base_costs, validate, validate_base
 from marl_sched.files import write_text
+from marl_sched.locks import scratch_folder
 from marl_sched.models.policy import BASE, load_policy
 from marl_sched.schedulers.scorer_file import is_scorer, load_scorer
 from marl_sched.training.es import EvolutionStrategies
@@ -136,9 +136,9 @@ class ScorerAsBase:
         self._trainer, self._made = trainer, made
 
     def score(self) -> Score:
-        with tempfile.TemporaryDirectory(prefix="marl-") as folder:
-            self._made.save(Path(folder), 0.0)
-            return self._trainer.score_scorer(Path(folder))
+        with scratch_folder() as folder:
+            self._made.save(folder, 0.0)
+            return self._trainer.score_scorer(folder)
 
     def save(self, folder: Path, score: float) -> None:
         self._trainer.keep(self._made, folder, score)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -45,8 +46,13 @@ class Outcome:
 
 
 def read_outcome(folder: Path) -> Outcome | None:
-    """The outcome of the trial in `folder`; None when it has not ended."""
+    """The outcome of the trial in `folder`; None when it has not ended, or its record is damaged:
+    what it trained is there, and is judged again."""
     path = folder / FILE
     if not path.is_file():
         return None
-    return Outcome(**json.loads(path.read_text(encoding="utf-8")))
+    try:
+        return Outcome(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        logging.getLogger(__name__).warning("%s: damaged; the trial is judged again", path)
+        return None

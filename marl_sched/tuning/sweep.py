@@ -3,7 +3,6 @@ those whose folders say that they have ended."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from marl_sched.config import flat
 from marl_sched.errors import UserError
 from marl_sched.files import write_text
+from marl_sched.locks import alone
 from marl_sched.training.session import ray_session
 from marl_sched.tuning.feed import Feed, Reporter, cpus_of, run_trials, say_nothing
 from marl_sched.tuning.loggers import logger_callbacks
@@ -54,21 +54,15 @@ def _alone(out: Path) -> Iterator[None]:
     new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        file = open(out / ".lock", "w")
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}; choose another --out") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{out}: another sweep is running there; wait for it") from None
-        try:
+    try:
+        with alone(out, "another sweep"):
             yield
-        finally:
-            # Nothing was written, for example as no cluster answered.
-            if new and [path.name for path in out.iterdir()] == [".lock"]:
-                (out / ".lock").unlink()
-                out.rmdir()
+    finally:
+        # Nothing was written, for example as no cluster answered.
+        if new and not any(out.iterdir()):
+            out.rmdir()
 
 
 def _check_same(run: Run) -> tuple[str, int]:
@@ -82,8 +76,14 @@ def _check_same(run: Run) -> tuple[str, int]:
     if not path.is_file():
         lag = 2 * run.concurrent
         return json.dumps(title | now | {"lag": lag}, indent=2) + "\n", lag
-    before = json.loads(path.read_text(encoding="utf-8"))
-    lag = int(before.pop("lag"))
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        lag = int(before.pop("lag"))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"{path}: damaged ({type(error).__name__}), and it says which sweep this is: put it "
+            "back from a copy, or choose another --out"
+        ) from None
     kept_title = before.pop("title", run.sweep.title)
     old, new = flat(before, ": "), flat(now, ": ")
     for key in [*new, *old]:

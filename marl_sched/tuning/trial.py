@@ -166,6 +166,7 @@ def _inherit(job: Job, folder: Path) -> None:
     source = RunFolder(Path(job.parent))
     checkpoint = source.latest_checkpoint()
     if checkpoint is None:
+        source.check_whole()
         return  # its time was over before its first iteration: there is nothing to go on from
     temporary = folder.with_name(f".{folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import pickle
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from marl_sched.errors import UserError
+from marl_sched.models.policy import LearnedPolicy, save_policy
 from marl_sched.schedulers import get_scheduler
 from tests.cli.program import call, files_in
 from tests.export.trained import policy_of, write_runs
@@ -76,6 +78,43 @@ def test_damaged_files_are_named(
         load_onnx(out)
 
 
+def test_a_damaged_onnx_file_with_a_digest_that_fits(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What onnxruntime makes of it is one line, or it is a model after all."""
+    out = runs / "x.onnx"
+    assert call(capsys, "export", runs / "ppo", "--onnx", out, *FEW).code == 0
+    whole, manifest = out.read_bytes(), json.loads(manifest_path(out).read_text())
+    rng, refused = np.random.default_rng(0), 0
+    for case in range(60):
+        data = bytearray(whole)
+        at = int(rng.integers(len(data)))
+        if case % 3 == 0:
+            del data[at:]
+        elif case % 3 == 1:
+            data[at] ^= 1 << int(rng.integers(8))
+        else:
+            data[at : at + 40] = rng.bytes(40)
+        out.write_bytes(data)
+        digest = hashlib.sha256(data).hexdigest()
+        manifest_path(out).write_text(json.dumps(manifest | {"sha256": digest}))
+        try:
+            load_onnx(out)
+        except UserError as error:
+            assert "x.onnx: onnxruntime cannot load it" in str(error)
+            assert len(str(error)) < 500
+            refused += 1
+    assert refused > 20
+
+
+@pytest.mark.parametrize("text", ["[1]", '"x"', "3", "{}", "[" * 10**5, "\x00"])
+def test_what_is_no_manifest_of_an_onnx_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"")
+    manifest_path(tmp_path / "x.onnx").write_text(text)
+    with pytest.raises(UserError, match=r"x\.onnx\.json: not a readable manifest"):
+        load_onnx(tmp_path / "x.onnx")
+
+
 def write_rllib(folder: Path) -> Path:
     """A checkpoint as far as export looks at it."""
     policy = policy_of("ppo")
@@ -118,6 +157,58 @@ def test_pickles_are_read_only_when_trusted(
         seen = call(capsys, "export", folder, "--onnx", out, *FEW, "--trust")
         assert seen.code == 2 and "not a readable checkpoint" in seen.err
         assert "Traceback" not in seen.err
+
+
+def test_a_second_stage_as_earlier_versions_wrote_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """RLlib's checkpoint lies one folder deeper where the run began by a scorer."""
+    folder, out = tmp_path / "run" / "checkpoints" / "iter_5", tmp_path / "x.onnx"
+    write_rllib(folder / "trainer")
+    (folder / "trainer" / "progress.json").rename(folder / "progress.json")
+    (folder / "stage.json").write_text('{"warm_start": false, "iterations": 5, "jobs": 1}')
+    seen = call(capsys, "export", folder, "--onnx", out, *FEW)
+    assert seen.code == 2 and "add --trust" in seen.err
+    seen = call(capsys, "export", folder, "--onnx", out, *FEW, "--trust")
+    assert seen.code == 0, seen.err
+    assert load_onnx(out)[1]["iteration"] == 5
+
+
+@pytest.mark.parametrize("algo", ["ppo", "dqn"])
+def test_a_single_algorithm_that_won_is_what_the_file_does(
+    algo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is taken where it is legal, else commit: what the policy itself does."""
+    policy = policy_of(algo)
+    plays = replace(policy.manifest, plays=2)
+    save_policy(LearnedPolicy(plays, policy.state()), tmp_path / "run" / "best")
+    seen = call(capsys, "export", tmp_path / "run", "--onnx", tmp_path / "x.onnx", *FEW)
+    assert seen.code == 0, seen.err
+    name = policy.manifest.algorithms[1]
+    assert f"always 2, {name}, or commit where that is not legal" in " ".join(seen.err.split())
+    session, manifest = load_onnx(tmp_path / "x.onnx")
+    assert manifest["plays"] == 2 and manifest["parity"]["equal_actions"] == 1.0
+    for obs in parity.observations(policy, 24, 0):
+        legal = obs["mask"][:, 2] > 0
+        np.testing.assert_array_equal(session.run(["action"], obs)[0], np.where(legal, 2, 0))
+        none = obs | {"mask": np.zeros_like(obs["mask"])}
+        assert not session.run(["action"], none)[0].any()
+
+
+@pytest.mark.parametrize("algo", ["ppo", "dqn"])
+@pytest.mark.parametrize("scale", [1e24, 1e30, 3e38])
+def test_a_network_that_has_diverged_is_not_exported(
+    algo: str, scale: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Float32 and any tolerance that is relative would let 1e24 more or less pass."""
+    policy = policy_of(algo)
+    state = policy.state()
+    name = next(name for name in state if name.endswith("slot_head.bias"))
+    state[name] = np.full_like(state[name], scale)
+    save_policy(LearnedPolicy(policy.manifest, state), tmp_path / "run" / "best")
+    seen = call(capsys, "export", tmp_path / "run", "--onnx", tmp_path / "x.onnx", *FEW)
+    assert seen.code == 2 and "diverged" in seen.err and "report it" not in seen.err
+    assert not (tmp_path / "x.onnx").exists()
 
 
 def test_a_failed_check_leaves_no_file(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from marl_sched.checkpoints import seal
 from marl_sched.cli import tables
 from marl_sched.cli.train_display import going_on, say_what_was_gained
 from marl_sched.config import load_config
@@ -50,9 +51,9 @@ def test_what_was_trained_for_is_among_the_columns() -> None:
 
 def test_a_resumed_run_says_where_it_goes_on(tmp_path: Path) -> None:
     def checkpoint(folder: Path, iteration: int, elapsed_s: float) -> None:
-        path = folder / "checkpoints" / f"iter_{iteration}" / "progress.json"
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"iteration": iteration, "elapsed_s": elapsed_s}))
+        path = folder / "checkpoints" / f"iter_{iteration}"
+        path.mkdir(parents=True)
+        seal(path, {"iteration": iteration, "elapsed_s": elapsed_s})
 
     def said(storage: Path | None, **limits: float | None) -> str | None:
         changes = [f"training.{name}={value}" for name, value in limits.items()]

@@ -314,6 +314,9 @@ def test_whatever_is_rendered_is_good(name: str, request: pytest.FixtureRequest)
         ("docker", Launch(region="us-west-2"), "it takes --image"),
         ("slurm", Launch(storage="a'; rm -rf x"), "--storage"),
         ("slurm", Launch(storage="s3://"), "--storage 's3://'"),
+        # The file would carry the secret.
+        ("slurm", Launch(storage="s3://KEY:SECRET@b/c"), "--storage 's3://***@b/c'"),
+        ("slurm", Launch(storage="s3://KEY:SEC/RET@b/c"), "--storage 's3://***@b/c'"),
         ("rayjob", Launch(image="a: b"), "--image"),
         ("aws", Launch(ami="x"), "--ami"),
         ("aws", Launch(machine="c7i.48xlarge"), "say its size too, --cpus-per-node"),

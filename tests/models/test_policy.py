@@ -137,6 +137,24 @@ def test_a_pickle_is_not_read(tmp_path: Path) -> None:
         load_policy(tmp_path / "iter_3")
 
 
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, bad: float) -> None:
+    """Also with a digest that fits: no network can have learned them."""
+    policy = make_policy("ppo")
+    state = policy.state()
+    state["slot_head.bias"] = np.full_like(state["slot_head.bias"], bad)
+    save_policy(LearnedPolicy(policy.manifest, state), tmp_path)
+    with pytest.raises(UserError, match="slot_head.bias has weights that are no numbers"):
+        load_policy(tmp_path)
+
+
+@pytest.mark.parametrize("plays", [0, -1, 99, 1.5, "1"])
+def test_an_algorithm_that_is_none_is_refused(tmp_path: Path, plays: object) -> None:
+    save_policy(replaced(make_policy("ppo"), plays=plays), tmp_path)
+    with pytest.raises(UserError, match="no algorithm has the action"):
+        load_policy(tmp_path)
+
+
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
     save_policy(make_policy("ppo"), tmp_path)
     manifest = tmp_path / "manifest.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from marl_sched.checkpoints import seal
 from marl_sched.config import Config, load_config, save_config
 from marl_sched.errors import UserError
 from marl_sched.training.records import RunFolder
@@ -47,8 +47,8 @@ def write(out: Path, iteration: int, weights: str = "w") -> None:
     """A run's folder with one checkpoint."""
     folder = out / "checkpoints" / f"iter_{iteration}"
     (folder / "learner").mkdir(parents=True)
-    (folder / "learner" / "state.pkl").write_text(f"{weights}{iteration}")
-    (folder / "progress.json").write_text(json.dumps({"iteration": iteration}))
+    (folder / "learner" / "state.npz").write_text(f"{weights}{iteration}")
+    seal(folder, {"iteration": iteration})
     (out / "metrics.csv").write_text(f"iteration\n{iteration}\n")
     (out / "run.json").write_text("{}")
 
@@ -89,7 +89,7 @@ def test_a_run_goes_on_from_the_newer_of_both(uri: str, tmp_path: Path) -> None:
     write(ahead, 9)
     Storage(uri).prepare(ahead, 9, resume=True, overwrite=False)
     assert set(contents(ahead)) == {
-        "checkpoints/iter_9/learner/state.pkl",
+        "checkpoints/iter_9/learner/state.npz",
         "checkpoints/iter_9/progress.json",
         "metrics.csv",
         "run.json",

@@ -14,7 +14,8 @@ from marl_sched.config import Config, load_config
 from marl_sched.errors import UserError
 from marl_sched.evaluation.compare import part_episodes, run_classic
 from marl_sched.evaluation.learned import Score, base_costs, run_learned, validate
-from marl_sched.models.policy import load_policy
+from marl_sched.export.checkpoint import load_checkpoint
+from marl_sched.models.policy import LearnedPolicy, load_policy
 from marl_sched.schedulers import get_scheduler
 from marl_sched.schedulers.scorer_file import is_scorer, load_scorer
 from marl_sched.training import warm_start
@@ -81,6 +82,21 @@ def test_both_stages_are_one_run(whole: Path) -> None:
     assert warm.validation == pytest.approx(least, rel=1e-5)  # metrics.csv has six digits
     kept = load_config(whole / "config.yaml")
     assert kept.env.base == settings(4).env.base == warm.config["env"]["base"]
+
+
+def test_a_checkpoint_of_either_stage_is_exported_or_says_why_not(
+    whole: Path, tmp_path: Path
+) -> None:
+    """Of the second stage the network, on the scorer that it stands on; the first has none."""
+    found = load_checkpoint(whole / "checkpoints" / "iter_4")
+    assert isinstance(found.trained, LearnedPolicy) and found.algo == "ppo"
+    manifest = found.trained.manifest
+    assert manifest.iteration == 4 and manifest.base == str(whole / "base")
+    assert manifest.config["env"]["base"] == manifest.base
+    with pytest.raises(KeyboardInterrupt):
+        train(settings(4), tmp_path / "run", progress=stop_at(1))
+    with pytest.raises(UserError, match="evolution strategies, to go on training from; export the"):
+        load_checkpoint(tmp_path / "run" / "checkpoints" / "iter_1", trust=True)
 
 
 def test_the_warm_start_is_scored_as_it_is_judged(whole: Path) -> None:
