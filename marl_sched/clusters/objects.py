@@ -17,10 +17,11 @@ from marl_sched.clusters.syntax import Rule
 INT32, INT64 = 2**31 - 1, 2**63 - 1
 
 FREE = frozenset(
-    """annotations binaryData clusterSelector data entrypointResources headServiceAnnotations
-    openAPIV3Schema parameters rayStartParams stringData volumeAttributes""".split()
+    """annotations binaryData capacity clusterSelector data entrypointResources hard
+    headServiceAnnotations openAPIV3Schema overhead parameters rayStartParams requests stringData
+    volumeAttributes""".split()
 )
-"""Keys whose values hold whatever the user likes."""
+"""Keys whose values hold whatever the user likes, or quantities, which `podspecs` looks at."""
 
 LABELS = ("labels", "matchLabels", "nodeSelector")
 
@@ -45,11 +46,14 @@ TEXTS: dict[str, Rule] = {
     **dict.fromkeys(("groupName", "hostname", "subdomain"), syntax.label),
     **dict.fromkeys(("maxSurge", "maxUnavailable", "minAvailable"), syntax.percentage),
     "cidr": syntax.network,
+    "medium": syntax.medium,
     "schedule": syntax.schedule,
 }  # fmt: skip
 """Key -> rule of the text under it; empty texts are another's business."""
 
-REFERENCES = ("configMap", "configMapKeyRef", "configMapRef", "secretKeyRef", "secretRef")
+REFERENCES = (
+    "configMap", "configMapKeyRef", "configMapRef", "imagePullSecrets", "secretKeyRef", "secretRef"
+)  # fmt: skip
 """Keys of mappings whose `name` is that of an object."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -143,9 +147,16 @@ def _at(path: Path, value: Any, kind: str, document: Document) -> Iterator[Probl
             yield from _labels(value, path, document)
         elif key in REFERENCES and isinstance(value.get("name"), str):
             yield from _text((*path, "name"), value["name"], syntax.subdomain, document)
+            if isinstance(value.get("key"), str):
+                yield from _text((*path, "key"), value["key"], syntax.data_key, document)
+        elif key == "tolerations":
+            yield from _toleration(value, path, document)
         if key in ("data", "stringData", "binaryData") and kind in ("ConfigMap", "Secret"):
             for name in value:
                 yield from _text((*path, name), str(name), syntax.data_key, document)
+            if key == "binaryData" or (kind == "Secret" and key == "data"):
+                for name, text in value.items():
+                    yield from _text((*path, name), str(text or ""), syntax.base64, document)
         # A RayJob's `spec.metadata` is the job's own, for Ray.
         if path and not (kind == "RayJob" and path == ("spec",)):
             yield from _metadata(value, path, "", document)
@@ -169,6 +180,8 @@ def _number(path: Path, key: str, value: int, kind: str, document: Document) -> 
     low, high = NUMBERS.get(key, (0, INT32))
     if key == "activeDeadlineSeconds" and kind in ("Job", "CronJob") and "template" not in path[2:]:
         low = 0
+    if key == "limits":
+        return
     if key == "maxReplicas" and kind == "HorizontalPodAutoscaler":
         low = 1
     if not low <= value <= high:
@@ -244,6 +257,20 @@ def _annotations(value: dict[str, Any], path: Path, document: Document) -> Itera
     if size > MOST_ANNOTATIONS:
         message = f"{dotted(path)}: {size:,} bytes, and {MOST_ANNOTATIONS:,} are the most"
         yield Problem(document.line(path), message)
+
+
+def _toleration(value: dict[str, Any], path: Path, document: Document) -> Iterator[Problem]:
+    operator = value.get("operator") or "Equal"
+    yield from _choice((*path, "operator"), str(operator), ("Equal", "Exists"), document)
+    if value.get("key"):
+        yield from _text((*path, "key"), str(value["key"]), syntax.label_key, document)
+    elif operator != "Exists":
+        yield Problem(document.line(path), f"{dotted(path)}: without a key only with Exists")
+    if value.get("value"):
+        yield from _text((*path, "value"), str(value["value"]), syntax.label_value, document)
+        if operator == "Exists":
+            where = (*path, "value")
+            yield Problem(document.line(where), f"{dotted(where)}: Exists takes no value")
 
 
 def _expressions(value: dict[str, Any], path: Path, document: Document) -> Iterator[Problem]:

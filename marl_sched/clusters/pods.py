@@ -11,7 +11,7 @@ from marl_sched.clusters.located import Document, Path, Problem, dotted, leaves,
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-NAMES = ("name", "image", "groupName", "claimName", "rayVersion", "redisAddress")
+NAMES = ("name", "image", "groupName", "claimName", "mountPath", "rayVersion", "redisAddress")
 """Keys whose value must not be empty."""
 
 

@@ -12,6 +12,14 @@ from marl_sched.clusters.syntax import Rule
 NATIVE = ("cpu", "memory", "ephemeral-storage", "storage")
 """Resources of Kubernetes itself; all others are DOMAIN/NAME."""
 
+AMOUNTS = {
+    "ResourceQuota": ("hard",),
+    "PersistentVolume": ("capacity",),
+    "LimitRange": ("default", "defaultRequest", "max", "min"),
+    "RuntimeClass": ("podFixed",),
+}
+"""Kind -> keys of mappings to quantities, besides requests and limits."""
+
 CONTAINERS = ("containers", "initContainers", "ephemeralContainers")
 PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 HANDLERS = ("exec", "grpc", "httpGet", "tcpSocket")
@@ -31,8 +39,14 @@ def problems(document: Document) -> list[Problem]:
             found += _pod(path, value, document)
         if isinstance(value.get("resources"), dict):
             found += _resources((*path, "resources"), value["resources"], document)
-        if isinstance(value.get("hard"), dict):
-            found += _quantities((*path, "hard"), value["hard"], document)
+        for key in AMOUNTS.get(str(document.value["kind"]), ()):
+            if isinstance(value.get(key), dict):
+                found += _quantities((*path, key), value[key], document)
+        for key in ("sizeLimit", "divisor"):
+            if key in value:
+                found += _quantities(path, {key: value[key]}, document)
+        if isinstance(value.get("accessModes"), list) and "capacity" not in value:
+            found += _claim(path, value, document)
     return found + list(_workload(document)) + list(_service(document))
 
 
@@ -78,6 +92,8 @@ def _pod(path: Path, pod: dict[str, Any], document: Document) -> Iterator[Proble
     if not pod["containers"]:
         yield _problem((*path, "containers"), "is empty", document)
     yield from _distinct(containers, "name", syntax.label, document)
+    if isinstance(pod.get("overhead"), dict):
+        yield from _quantities((*path, "overhead"), pod["overhead"], document)
     volumes = _items(pod.get("volumes"), (*path, "volumes"))
     yield from _distinct(volumes, "name", syntax.label, document)
     for where, volume in volumes:
@@ -86,8 +102,34 @@ def _pod(path: Path, pod: dict[str, Any], document: Document) -> Iterator[Proble
             message = f"must have one source, and has {' and '.join(map(shown, sources))}"
             yield _problem(where, message, document)
     known = {str(volume.get("name")) for _, volume in volumes} | _claims(document)
+    ports = [one for where, container in containers
+             for one in _items(container.get("ports"), (*where, "ports"))]  # fmt: skip
+    yield from _once([(*where, "hostPort") for where, port in ports if port.get("hostPort")],
+                     [(port["hostPort"], port.get("protocol") or "TCP", port.get("hostIP"))
+                      for _, port in ports if port.get("hostPort")], document)  # fmt: skip
     for where, container in containers:
         yield from _container(where, container, known, document)
+
+
+def _once(paths: list[Path], keys: list[Any], document: Document) -> Iterator[Problem]:
+    """Of things that may be there once: those that are there again."""
+    for number, (path, key) in enumerate(zip(paths, keys, strict=True)):
+        if key in keys[:number]:
+            yield _problem(
+                path, f"{' '.join(str(one) for one in key if one)} is there twice", document
+            )
+
+
+def _claim(path: Path, value: dict[str, Any], document: Document) -> Iterator[Problem]:
+    """Of a claim to a volume: how it is used, and how large it has to be."""
+    if not value["accessModes"]:
+        yield _problem((*path, "accessModes"), "is empty", document)
+    requests = (value.get("resources") or {}).get("requests") or {}
+    size = syntax.quantity(requests.get("storage"))
+    if "storage" not in requests:
+        yield _problem((*path, "resources", "requests", "storage"), "is missing", document)
+    elif size == 0:
+        yield _problem((*path, "resources", "requests", "storage"), "must be above 0", document)
 
 
 def _claims(document: Document) -> set[str]:
@@ -115,6 +157,10 @@ def _container(
     mounts = _items(container.get("volumeMounts"), (*path, "volumeMounts"))
     anything: Rule = lambda text: "must not have ':'" if ":" in text else None  # noqa: E731
     yield from _distinct(mounts, "mountPath", anything, document)
+    for where, mount in mounts:
+        below = mount.get("subPath")
+        if isinstance(below, str) and (below.startswith("/") or ".." in below.split("/")):
+            yield _problem((*where, "subPath"), "must stay below the volume", document)
     devices = _items(container.get("volumeDevices"), (*path, "volumeDevices"))
     for where, mount in mounts + devices:
         if mount.get("name") not in volumes:
@@ -127,6 +173,9 @@ def _container(
         if isinstance(probe, dict) and len(set(HANDLERS) & set(probe)) != 1:
             message = f"must have one of {', '.join(HANDLERS)}"
             yield _problem((*path, name), message, document)
+        elif isinstance(probe, dict) and name != "readinessProbe":
+            if probe.get("successThreshold") not in (None, 1):
+                yield _problem((*path, name, "successThreshold"), "must be 1", document)
 
 
 def _variable(path: Path, variable: dict[str, Any], document: Document) -> Iterator[Problem]:
@@ -190,7 +239,7 @@ def _quantities(path: Path, amounts: dict[str, Any], document: Document) -> Iter
             yield _problem(where, message, document)
         elif amount < 0:
             yield _problem(where, f"{shown(text)} must not be negative", document)
-        elif amount.denominator != 1 and str(key) not in NATIVE and "hard" not in path:
+        elif amount.denominator != 1 and "/" in str(key) and path[-1] in ("requests", "limits"):
             yield _problem(where, f"{shown(text)} must be a whole number", document)
 
 
@@ -225,14 +274,12 @@ def _service(document: Document) -> Iterator[Problem]:
         return
     ports = _items(spec.get("ports"), ("spec", "ports"))
     yield from _distinct(ports, "name", syntax.label, document)
-    seen = set()
+    yield from _once([path for path, _ in ports], [
+        (port.get("port"), port.get("protocol") or "TCP") for _, port in ports
+    ], document)  # fmt: skip
     for path, port in ports:
         if len(ports) > 1 and not port.get("name"):
             yield _problem((*path, "name"), "is missing, as there are several ports", document)
-        pair = (port.get("port"), port.get("protocol") or "TCP")
-        if pair in seen:
-            yield _problem(path, f"{pair[0]} {pair[1]} is there twice", document)
-        seen.add(pair)
         target = port.get("targetPort")
         wrong = syntax.port_name(target) if isinstance(target, str) and target else None
         if wrong is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from base64 import b64decode
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -59,6 +60,7 @@ image = _rule(
 )  # fmt: skip
 
 
+medium = _rule(r"Memory|HugePages(?:-.+)?", 253, "Memory or HugePages")
 percentage = _rule(r"\d{1,6}%", 7, "a number, or a percentage such as 25%")
 _FIELD = r"[0-9A-Za-z*/,?-]+"
 schedule = _rule(
@@ -74,6 +76,15 @@ def network(text: str) -> str | None:
     except ValueError:
         return "must be a network such as 10.0.0.0/8"
     return None if "/" in text else "must be a network such as 10.0.0.0/8"
+
+
+def base64(text: str) -> str | None:
+    """As bytes are written in JSON; line breaks do not count."""
+    try:
+        b64decode(re.sub(r"[\r\n]", "", text), validate=True)
+    except ValueError:
+        return "must be written in base64; stringData takes plain text"
+    return None
 
 
 def shorter(rule: Rule, longest: int) -> Rule:

@@ -163,6 +163,36 @@ def other(kind: str, spec: str, name: str = "a", version: str = "v1") -> str:
         (of_container("imagePullPolicy: always"), "must be one of Always"),
         (other("NetworkPolicy", "podSelector: {}, policyTypes: [ingress]",
                version="networking.k8s.io/v1"), "policyTypes[0]: 'ingress'"),
+        (of_container("ports: [{containerPort: 1, hostPort: 8}, {containerPort: 2, hostPort: 8}]"),
+         "ports[1].hostPort: 8 TCP is there twice"),
+        (of_container("volumeMounts: [{name: v, mountPath: /a, subPath: ../b}]",
+                      ", volumes: [{name: v}]"), "must stay below the volume"),
+        (of_container("volumeMounts: [{name: v, mountPath: ''}]", ", volumes: [{name: v}]"),
+         "mountPath: is empty"),
+        (of_container("livenessProbe: {exec: {command: [a]}, successThreshold: 2}"), "must be 1"),
+        (of_container("livenessProbe: {periodSeconds: 2}"), "must have one of exec"),
+        (of_container("env: [{name: A, valueFrom: {secretKeyRef: {name: a, key: b c}}}]"), "key: "),
+        (pod(f"containers: [{CONTAINER}], imagePullSecrets: [{{name: A}}]"), "[0].name: 'A'"),
+        (pod(f"containers: [{CONTAINER}], tolerations: [{{key: a, operator: Exist}}]"), "operator"),
+        (pod(f"containers: [{CONTAINER}], tolerations: [{{key: a, operator: Exists, value: b}}]"),
+         "Exists takes no value"),
+        (pod(f"containers: [{CONTAINER}], volumes: [{{name: v, emptyDir: {{sizeLimit: 5GB}}}}]"),
+         "sizeLimit: '5GB' is no quantity"),
+        (other("PersistentVolumeClaim", "accessModes: [ReadWriteOnce]"), "storage: is missing"),
+        (other("PersistentVolumeClaim", "accessModes: [], resources: {requests: {storage: 0}}"),
+         "must be above 0"),
+        (other("PersistentVolume", "accessModes: [ReadWriteOnce], capacity: {storage: 1GB}, "
+               "hostPath: {path: /a}"), "capacity.storage: '1GB'"),
+        (other("ResourceQuota", "hard: {pods: -1}"), "hard.pods: -1 must not be negative"),
+        (other("LimitRange", "limits: [{type: Container, max: {cpu: x}}]"), "max.cpu: 'x'"),
+        ("apiVersion: v1\nkind: Secret\nmetadata: {name: a}\ndata: {a: plain text}\n", "base64"),
+        (other("CronJob", "schedule: '* * * *', jobTemplate: {spec: {template: {spec: "
+               f"{{restartPolicy: Never, containers: [{CONTAINER}]}}}}}}}}", version="batch/v1"),
+         "five fields"),
+        (other("NetworkPolicy", "podSelector: {}, ingress: [{from: [{ipBlock: {cidr: "
+               "10.0.0.0/33}}]}]", version="networking.k8s.io/v1"), "cidr"),
+        ("apiVersion: v1\nkind: ../../x\nmetadata: {name: a}\n", "kind: '../../x' is none"),
+        ("apiVersion: ../v1\nkind: Pod\nmetadata: {name: a}\n", "apiVersion: '../v1' is none"),
         (pod(f"containers: [{CONTAINER}]") + "---\n" + pod(f"containers: [{CONTAINER}]"),
          "Pod a is there already, at line 3"),
     ],
@@ -193,6 +223,17 @@ def test_what_the_api_server_would_refuse(text: str, message: str) -> None:
         other("Job", f"activeDeadlineSeconds: 0, template: {{spec: {{restartPolicy: Never, "
               f"containers: [{CONTAINER}]}}}}", version="batch/v1"),
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {replicas: '-1', a.b_C: x}\n",
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\ndata: {a: 'YQ=='}\n"
+        "stringData: {b: not base64}\n",
+        "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {name: a}\nhandler: b\n"
+        "overhead: {podFixed: {cpu: 1m}}\n",
+        other("CronJob", "schedule: '*/5 0-3 * JAN MON-FRI', jobTemplate: {spec: {template: {spec: "
+              f"{{restartPolicy: Never, containers: [{CONTAINER}]}}}}}}}}", version="batch/v1"),
+        other("StatefulSet", "serviceName: s, selector: {matchLabels: {a: b}}, template: "
+              "{metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: a, volumeMounts: [{name: d, "
+              "mountPath: /d}]}]}}, volumeClaimTemplates: [{metadata: {name: d}, spec: "
+              "{accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]",
+              version="apps/v1"),
         "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: a}\nvalue: -10\n",
         "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: 'a:B'}\n",
     ],
