@@ -8,7 +8,6 @@ folder named after a digest of all kernel sources, so that any change compiles a
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Callable
 from functools import lru_cache
@@ -19,6 +18,7 @@ import llvmlite.binding as llvm
 import numba
 from numba.core.caching import UserProvidedCacheLocator
 
+from marl_sched.folders import kernel_folder
 from marl_sched.linking import Kernel, Part
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -56,27 +56,19 @@ def source_digest(package: Path = PACKAGE) -> str:
 
 @lru_cache(maxsize=1)
 def cache_folder() -> Path:
-    """Folder of the compiled kernels: beside the package, or the user's where that is read-only.
+    """Folder of the compiled kernels: in the user's own cache, or where `NUMBA_CACHE_DIR` says.
 
-    `NUMBA_CACHE_DIR` names another place.
+    Raises:
+        UserError: when others own it or may write to it.
     """
-    name = f"kernels-{source_digest()}"
-    if os.environ.get("NUMBA_CACHE_DIR"):
-        return Path(os.environ["NUMBA_CACHE_DIR"]) / name
-    beside = PACKAGE / "__pycache__"
-    try:
-        beside.mkdir(exist_ok=True)
-        writable = os.access(beside, os.W_OK)
-    except OSError:
-        writable = False
-    return (beside if writable else Path.home() / ".cache" / "marl_sched") / name
+    return kernel_folder(f"kernels-{source_digest()}")
 
 
 class PackageLocator(UserProvidedCacheLocator):
     """Names a kernel's file by its place in the package, not on the machine.
 
     Copies of the same sources, such as the one that each `ray job submit` uploads, then share what
-    is compiled where `NUMBA_CACHE_DIR` is the same.
+    is compiled.
     """
 
     @classmethod
@@ -105,6 +97,8 @@ def part(function: Function) -> Function:
 
 def _decorated(kind: Callable[[Function], Any], function: Function) -> Function:
     config = numba.config
+    if config.DISABLE_JIT:  # for a debugger, see docs/compiled.md
+        return function
     before = config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES
     # numba fixes a function's cache folder when it is decorated.
     config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES = str(cache_folder()), _LOCATOR

@@ -36,6 +36,7 @@ from numba.core.types.misc import unliteral
 from numba.core.typing.templates import make_concrete_template
 from numba.extending import intrinsic
 
+from marl_sched.caching import KernelCache
 from marl_sched.records import record_type
 
 PARTS: dict[str, Part] = {}
@@ -140,7 +141,7 @@ class Kernel(CPUDispatcher):
         super().__init__(function, targetoptions=dict(OPTIONS), pipeline_class=_OwnCompiler)
         options = dict(OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
         self._linked = _Linked(function, targetoptions=options, pipeline_class=_LinkedCompiler)
-        self.enable_caching()
+        self._cache = KernelCache(function)
 
     def get_call_template(self, args: Any, kws: Any) -> Any:
         # Not once more for each constant that it is called with.
@@ -160,7 +161,7 @@ class Part(CPUDispatcher):
     def __init__(self, function: Callable[..., Any]) -> None:
         options = dict(OPTIONS, no_cfunc_wrapper=True)
         super().__init__(function, targetoptions=options, pipeline_class=_OwnCompiler)
-        self.enable_caching()
+        self._cache = KernelCache(function)
         self.symbol = f"{function.__module__}.{function.__qualname__}"
         self._cell = ctypes.c_int64(0)
         self._key = _Address()
@@ -185,11 +186,7 @@ class Part(CPUDispatcher):
         if self._cell.value:
             return
         began = time.perf_counter()
-        try:
-            self.compile(self.own_types)
-        except OSError:  # a full disk keeps no copy, but what is compiled can run
-            if not self.overloads:
-                raise
+        self.compile(self.own_types)
         (made,) = self.overloads.values()
         self._cell.value = made.library.get_pointer_to_function(made.fndesc.llvm_func_name)
         self._can_compile = False

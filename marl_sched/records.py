@@ -17,6 +17,8 @@ address, then its shape.
 
 from __future__ import annotations
 
+import ctypes
+import math
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -221,7 +223,7 @@ def record(cls: Tuple) -> Tuple:
 
 
 @intrinsic
-def copy_into(typing_context: Any, target: Any, source: Any) -> Any:
+def _compiled_copy(typing_context: Any, target: Any, source: Any) -> Any:
     """`target[:] = source` for contiguous arrays of one type and equal shapes, unchecked.
 
     numba's own assignment brings the text of its error along, which takes seconds to compile.
@@ -237,8 +239,13 @@ def copy_into(typing_context: Any, target: Any, source: Any) -> Any:
     return types.void(target, source), lower
 
 
+copy_into: Any = np.copyto if numba.config.DISABLE_JIT else _compiled_copy
+
+
 def at_address(cls: type) -> Any:
     """A function for kernels: the record of class `cls` whose table begins in an int64 array."""
+    if numba.config.DISABLE_JIT:
+        return lambda table: _from_table(cls, table)
     made = record_type(cls)
 
     @intrinsic
@@ -250,3 +257,21 @@ def at_address(cls: type) -> Any:
         return made(table), lower
 
     return view
+
+
+def _from_table(cls: type, table: np.ndarray) -> Any:
+    """The record whose table begins in `table`: its arrays share their memory."""
+    values: dict[str, Any] = dict.fromkeys(cls._fields)  # type: ignore[attr-defined]
+    words = iter(table)
+    for name, dtype, ndim in fields_of(cls):  # type: ignore[arg-type]
+        word = next(words)
+        if ndim < 0:
+            values[name] = word.view(dtype) if dtype == "float64" else np.dtype(dtype).type(word)
+            continue
+        shape = tuple(int(next(words)) for _ in range(ndim))
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        memory = (ctypes.c_char * size).from_address(int(word))
+        values[name] = np.frombuffer(memory, dtype).reshape(shape)
+    if "table" in values:
+        values["table"] = table
+    return cls(**values)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,23 +40,10 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[None]:
     """A local Ray of 2 CPUs for the session; an outer one is neither joined nor stopped."""
-    import ray
+    from marl_sched.training.session import local_ray
 
-    # Not tmp_path: Ray's socket paths must stay under 108 characters.
-    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        _temp_dir=folder,
-        runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
-    )
-    try:
+    with local_ray(2, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}}):
         yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -34,8 +34,10 @@ ALLOWED: dict[str, set[str]] = {
     "projection": {"types"},
     "sharing": {"errors"},
     "records": set(),
-    "linking": {"records"},
-    "jit": {"linking"},
+    "folders": {"errors"},
+    "caching": set(),
+    "linking": {"records", "caching"},
+    "jit": {"linking", "folders"},
     "order": _KERNELS | {"types"},
     "logarithm": _KERNELS,
     "perf": _BASE,
@@ -50,7 +52,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": _BASE | _RULES | {"envs", "models", "evaluation"},
     "export": _BASE | _RULES | {"envs", "models", "evaluation"},
     "tuning": _BASE | _RULES | {"envs", "models", "evaluation", "training"},
-    "clusters": {"errors", "files", "workload", "training"},
+    "clusters": {"errors", "files", "folders", "workload", "training"},
     "live": _BASE | {"perf", "schedulers", "models", "projection", "sharing"},
 }
 """What each part may import of ours, besides itself; `cli` may import everything."""

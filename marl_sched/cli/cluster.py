@@ -135,14 +135,17 @@ def fetch(
 
 
 def _read(path: Path) -> str:
+    from marl_sched.clusters.validate import LONGEST
     from marl_sched.errors import UserError
 
+    most = 4 * LONGEST + 1  # bytes of as many characters; /dev/zero has no end
     try:
         if str(path) == "-":
-            return sys.stdin.buffer.read().decode("utf-8")
+            return sys.stdin.buffer.read(most).decode("utf-8")
         if path.is_dir():
             raise UserError(f"{path}: is a folder; name the files in it")
-        return path.read_text(encoding="utf-8")
+        with open(path, "rb") as file:
+            return file.read(most).decode("utf-8")
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not text in UTF-8") from None
     except OSError as error:

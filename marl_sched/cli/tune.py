@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 
 def tune(
-    page: Annotated[str, typer.Argument(help="A page of tuning/ by its name, or a FILE.py.")],
+    page: Annotated[
+        str,
+        typer.Argument(
+            help="A page of the project's tuning/ by its name, or a FILE.py by its path."
+        ),
+    ],
     trials: Annotated[
         int | None,
         typer.Option(min=1, help="Points to try, with each seed.", show_default="the page's"),

@@ -70,7 +70,7 @@ def problems(text: str) -> list[Problem]:
 def _instructions(text: str) -> tuple[list[tuple[int, str]], list[tuple[bool, str]]]:
     """Line of each instruction, and its words, continued lines and heredocs joined; and the
     `_delimiters` still awaited at the end."""
-    found: list[tuple[int, str]] = []
+    found: list[tuple[int, list[str]]] = []
     continued, awaited = False, list[tuple[bool, str]]()
     for number, line in enumerate(text.splitlines(), start=1):
         if awaited:
@@ -78,20 +78,19 @@ def _instructions(text: str) -> tuple[list[tuple[int, str]], list[tuple[bool, st
             if (line.lstrip("\t") if tabs else line) == delimiter:
                 awaited.pop(0)
             else:
-                found[-1] = (found[-1][0], f"{found[-1][1]} {line}")
+                found[-1][1].append(line)
             continue
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             continue
-        words = stripped.removesuffix("\\")
-        if continued:
-            found[-1] = (found[-1][0], f"{found[-1][1]} {words}".strip())
-        else:
-            found.append((number, words))
+        if not continued:
+            found.append((number, []))
+        found[-1][1].append(stripped.removesuffix("\\"))
         continued = stripped.endswith("\\")
         if not continued:
-            awaited = _delimiters(found[-1][1])
-    return [(number, words) for number, words in found if words], awaited
+            awaited = _delimiters(" ".join(found[-1][1]).strip())
+    joined = ((number, " ".join(parts).strip()) for number, parts in found)
+    return [(number, words) for number, words in joined if words], awaited
 
 
 def _delimiters(words: str) -> list[tuple[bool, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -9,13 +10,20 @@ from typing import Any
 
 import yaml
 
-from marl_sched.clusters import pins
-from marl_sched.clusters.located import Document, Problem, schema_problems, unknown
-from marl_sched.clusters.pods import empty, pod_resources, ray_problems
+from marl_sched.clusters import objects, pins, podspecs
+from marl_sched.clusters.located import Document, Problem, schema_problems, shown, unknown
+from marl_sched.clusters.pods import empty, ray_problems
 from marl_sched.errors import UserError
+from marl_sched.folders import user_cache
 
 KUBERNETES = "1.31"
 """Version of the core kinds' schemas."""
+
+_WORDS = {
+    "apiVersion": re.compile(r"(?:[a-z0-9][a-z0-9.-]*/)?[a-z][a-z0-9]*"),
+    "kind": re.compile(r"[A-Za-z][A-Za-z0-9]*"),
+}
+"""What they may be; names of files are made of them."""
 
 METADATA = {
     "type": "object",
@@ -47,6 +55,9 @@ def problems(document: Document, crd_dir: Path | None) -> list[Problem]:
             return [Problem(document.line(()), f"{name}: is missing")]
         if not isinstance(value[name], str) or not value[name]:
             return [Problem(document.line([name]), f"{name}: must be text")]
+        if len(value[name]) > 253 or _WORDS[name].fullmatch(value[name]) is None:
+            message = f"{name}: {shown(value[name])!r} is none"
+            return [Problem(document.line([name]), message)]
     kind = value["kind"]
     if value["apiVersion"].partition("/")[0] == "ray.io":
         if kind not in pins.CRDS:
@@ -54,11 +65,16 @@ def problems(document: Document, crd_dir: Path | None) -> list[Problem]:
             return [Problem(document.line(["kind"]), f"kind {kind}: only {known} are checked here")]
         found = _custom(document, kind, crd_dir)
         # What follows looks into parts that are as the schema says.
-        found = found or ray_problems(document, kind) + pod_resources(document)
+        found = found or ray_problems(document, kind) + _rules(document)
     else:
-        found = _core(document) or _named(document) + pod_resources(document)
+        found = _core(document) or _named(document) + _rules(document)
     named = {problem.line for problem in found}
     return found + [problem for problem in empty(document) if problem.line not in named]
+
+
+def _rules(document: Document) -> list[Problem]:
+    """What no schema says, of an object that is as its own says."""
+    return objects.problems(document) + podspecs.problems(document)
 
 
 def _core(document: Document) -> list[Problem]:
@@ -115,7 +131,7 @@ def definition(kind: str, crd_dir: Path | None) -> Path:
                 f"ray-project/kuberay, {pins.KUBERAY_VERSION}"
             )
         return path
-    path = Path.home() / ".cache" / "marl_sched" / f"kuberay-{pins.KUBERAY_VERSION}" / name
+    path = user_cache() / f"kuberay-{pins.KUBERAY_VERSION}" / name
     if not path.is_file():
         from marl_sched.files import replacing
         from marl_sched.workload import download

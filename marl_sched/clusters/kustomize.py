@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from marl_sched.clusters.located import Document, Problem, parse, unknown
 
 API = "kustomize.config.k8s.io/v1beta1"
@@ -52,6 +54,12 @@ def _patch(patch: object, path: tuple[str | int, ...], document: Document) -> li
     text = patch.get("patch")
     if text is not None:
         # Lines of the block below its key.
-        problems = parse(text)[1] if isinstance(text, str) else [Problem(0, "must be text")]
+        problems = _syntax(text) if isinstance(text, str) else (Problem(0, "must be text"),)
         found += [Problem(begins + one.line, f"patch: {one.message}") for one in problems]
     return found
+
+
+@lru_cache(maxsize=16)
+def _syntax(text: str) -> tuple[Problem, ...]:
+    """What is wrong with a patch as YAML; an alias may name one text many times."""
+    return tuple(parse(text)[1])

@@ -1,21 +1,17 @@
-"""What schemas leave open in Ray's Kubernetes objects: resources, `ray start`, open Rays."""
+"""What schemas leave open in Ray's Kubernetes objects: groups, `ray start`, open Rays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from marl_sched.clusters import pins
 from marl_sched.clusters.launcher import runtime_env_problems
 from marl_sched.clusters.located import Document, Path, Problem, dotted, leaves, parse, unknown
 
-NATIVE = ("cpu", "memory", "ephemeral-storage", "storage")
-"""Resources of Kubernetes itself; all others are DOMAIN/NAME."""
-
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-NAMES = ("name", "image", "groupName", "claimName", "rayVersion", "redisAddress")
+NAMES = ("name", "image", "groupName", "claimName", "mountPath", "rayVersion", "redisAddress")
 """Keys whose value must not be empty."""
 
 
@@ -29,26 +25,6 @@ def empty(document: Document) -> list[Problem]:
     ]
 
 
-def pod_resources(document: Document) -> list[Problem]:
-    """Names of `requests` and `limits` that no node can have."""
-    return list(_resources(document.value, (), document))
-
-
-def _resources(value: Any, path: Path, document: Document) -> Iterator[Problem]:
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _resources(item, (*path, index), document)
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            below = (*path, name)
-            if path[-1:] == ("resources",) and name in ("requests", "limits"):
-                for key in item if isinstance(item, dict) else ():
-                    if "/" not in str(key) and key not in NATIVE and "hugepages-" not in str(key):
-                        yield unknown(below, str(key), NATIVE, document)
-            else:
-                yield from _resources(item, below, document)
-
-
 def ray_problems(document: Document, kind: str) -> list[Problem]:
     """Options of `ray start`, the job's runtime environment, and a Ray open to everybody.
 
@@ -59,7 +35,7 @@ def ray_problems(document: Document, kind: str) -> list[Problem]:
     path: Path = ("spec",)
     found = []
     if kind == "RayJob":
-        found += _runtime_env(spec.get("runtimeEnvYAML"), document)
+        found += _job(spec, document) + _runtime_env(spec.get("runtimeEnvYAML"), document)
         spec, path = spec.get("rayClusterSpec") or {}, ("spec", "rayClusterSpec")
     if (spec.get("authOptions") or {}).get("mode") != "token":
         message = f"{dotted(path)}.authOptions: mode: token is missing: an open cluster"
@@ -72,10 +48,43 @@ def ray_problems(document: Document, kind: str) -> list[Problem]:
     groups: list[tuple[Path, Any]] = [((*path, "headGroupSpec"), spec.get("headGroupSpec"))]
     workers = spec.get("workerGroupSpecs") or []
     groups += [((*path, "workerGroupSpecs", n), group) for n, group in enumerate(workers)]
+    found += _groups(groups[1:], document)
     for below, group in groups:
         found += _start_params(group or {}, (*below, "rayStartParams"), document)
     if kind == "RayCluster":
         found += _dashboard(groups[0], document)
+    return found
+
+
+def _job(spec: dict[str, Any], document: Document) -> list[Problem]:
+    """What KubeRay refuses in a job; see its `ValidateRayJobSpec`."""
+    found = []
+    if not spec.get("rayClusterSpec") and not spec.get("clusterSelector"):
+        found.append(("rayClusterSpec", "is missing, and so is clusterSelector"))
+    if not spec.get("shutdownAfterJobFinishes"):
+        for name in ("suspend", "ttlSecondsAfterFinished"):
+            if spec.get(name):
+                found.append((name, "only with shutdownAfterJobFinishes: true"))
+    if spec.get("submissionMode") == "InteractiveMode" and spec.get("backoffLimit"):
+        found.append(("backoffLimit", "must be 0 in InteractiveMode"))
+    return [
+        Problem(document.line(("spec", name)), f"spec.{name}: {message}") for name, message in found
+    ]
+
+
+def _groups(groups: list[tuple[Path, Any]], document: Document) -> list[Problem]:
+    """Worker groups: each with a name of its own, and sizes that its limits allow."""
+    found, names = [], set()
+    for path, group in groups:
+        low, high = group.get("minReplicas", 0), group.get("maxReplicas", 2**31 - 1)
+        size, name = group.get("replicas"), group.get("groupName")
+        if low <= high and size is not None and not low <= size <= high:
+            message = f"{dotted((*path, 'replicas'))}: {size} must be from {low} to {high}"
+            found.append(Problem(document.line((*path, "replicas")), message))
+        if name in names:
+            message = f"{dotted((*path, 'groupName'))}: {name!r} is there twice"
+            found.append(Problem(document.line((*path, "groupName")), message))
+        names.add(name)
     return found
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -44,6 +45,11 @@ VALUES = {
 
 _DIRECTIVE = re.compile(r"#SBATCH\s+--([^\s=]+)(?:[=\s]\s*(\S+))?")
 _START = re.compile(r"\bray\s+(start|symmetric-run)\b")
+_EXPORT = "RAY_AUTH_MODE=token"
+_TOKEN = re.compile(r"\bRAY_AUTH_MODE=[\"']?token\b")
+_RUNS_RAY = re.compile(r"(?:.*/)?(?:ray|python[\d.]*|marl-sched)")
+_STEP_CPUS = re.compile(r"(?:--cpus-per-task|-c\d*)(?:=.*)?")
+_JOB_CPUS = re.compile(r"^#SBATCH\s+(.*\s)?(--cpus-per-task|-c)[=\s\d]", re.MULTILINE)
 
 
 def problems(path: Path, text: str) -> list[Problem]:
@@ -53,11 +59,18 @@ def problems(path: Path, text: str) -> list[Problem]:
         if text.startswith("#!")
         else [Problem(1, "#!/bin/bash: is missing, and sbatch refuses a script without it")]
     )
-    return first + _bash(text) + _shellcheck(path, text) + _directives(text) + _open(text)
+    found = _bash(text) + _shellcheck(path, text) + _directives(text)
+    return first + found + _open(text) + _steps(text)
 
 
 def _run(command: list[str], text: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, input=text, capture_output=True, text=True, timeout=TIMEOUT_S)
+    try:
+        return subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired:
+        name = Path(command[0]).name
+        raise UserError(f"{name} was not done with the script in {TIMEOUT_S:.0f} s") from None
 
 
 def _bash(text: str) -> list[Problem]:
@@ -119,19 +132,59 @@ def _directive(line: str) -> str | None:
     return None
 
 
+def _commands(text: str) -> Iterator[tuple[int, str]]:
+    """Number of the first line of each command, and its lines joined; comments are left out."""
+    begins, parts = 1, list[str]()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not parts:
+            begins = number
+            if line.lstrip().startswith("#"):
+                continue
+        parts.append(line.removesuffix("\\"))
+        if not line.endswith("\\"):
+            yield begins, " ".join(parts)
+            parts = []
+    if parts:
+        yield begins, " ".join(parts)
+
+
 def _open(text: str) -> list[Problem]:
     """Where the script starts a Ray that takes orders from whoever reaches it."""
     found = []
-    lines = text.splitlines()
-    for number, line in enumerate(lines, start=1):
-        if line.lstrip().startswith("#") or _START.search(line) is None:
-            continue
-        before = "\n".join(
-            part for part in lines[: number - 1] if not part.lstrip().startswith("#")
-        )
-        rest = " ".join(lines[number - 1 :])
-        found += [Problem(number, message) for message in open_starts(f"{before}\n{rest}")]
+    exported = ""
+    for number, command in _commands(text):
+        found += [Problem(number, message) for message in open_starts(exported + command)]
+        exported = f"{_EXPORT}; " if _TOKEN.search(command) else exported
     return found
+
+
+def _steps(text: str) -> list[Problem]:
+    """Steps that get one CPU each, though the script asks for more for each task."""
+    if _JOB_CPUS.search(text) is None:
+        return []
+    message = (
+        "srun: without --cpus-per-task, which a step does not take over from #SBATCH since Slurm "
+        "22.05: it has one CPU"
+    )
+    found, told = [], False
+    for number, command in _commands(text):
+        told = told or "SRUN_CPUS_PER_TASK=" in command
+        if not told and any(map(_lacks_cpus, re.split(r"[;|&]+|\$\(", command))):
+            found.append(Problem(number, message))
+    return found
+
+
+def _lacks_cpus(command: str) -> bool:
+    """Whether a command is a step of Slurm that runs Ray or Python without a number of CPUs."""
+    words = iter(command.split())
+    if "srun" not in words:  # takes the words before it
+        return False
+    for word in words:
+        if _STEP_CPUS.fullmatch(word) is not None:
+            return False
+        if _RUNS_RAY.fullmatch(word) is not None:
+            return True
+    return False
 
 
 def open_starts(command: str) -> list[str]:
@@ -141,7 +194,7 @@ def open_starts(command: str) -> list[str]:
         return []
     found = []
     exported = command[: start.start()]
-    if re.search(r"\bRAY_AUTH_MODE=[\"']?token\b", exported) is None:
+    if _TOKEN.search(exported) is None:
         found.append("starts Ray without RAY_AUTH_MODE=token: an open cluster")
     host = re.search(r"--dashboard-host[= ](\S+)", command[start.start() :])
     if host is not None and host[1].strip("\"'") not in ("127.0.0.1", "localhost", "::1"):

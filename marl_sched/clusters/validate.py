@@ -21,6 +21,12 @@ class Report:
     """What could not be checked, and what the user has yet to fill in."""
 
 
+LONGEST = 1_000_000
+"""Characters of a file; Kubernetes itself takes no object of more than 1.5 MB."""
+
+MOST_SHOWN = 400
+"""Characters of a message."""
+
 SCRIPTS, YAML = (".sh", ".sbatch", ".slurm"), (".yaml", ".yml", "")
 
 
@@ -30,15 +36,27 @@ def validate(path: Path, text: str, crd_dir: Path | None = None) -> Report:
     Raises:
         UserError: when what checks it is missing.
     """
+    report = _report(path, text, crd_dir)
+    found = {
+        Problem(one.line, one.message if len(one.message) <= MOST_SHOWN
+                else f"{one.message[: MOST_SHOWN - 2]}..")
+        for one in report.problems
+    }  # fmt: skip
+    return Report(report.kinds, sorted(found), report.notes)
+
+
+def _report(path: Path, text: str, crd_dir: Path | None) -> Report:
+    if len(text) > LONGEST:
+        return Report([], [Problem(1, f"has more than {LONGEST:,} characters")], [])
     if not text.strip():
         return Report([], [Problem(1, "is empty")], [])
     if "\0" in text:
         line = 1 + text[: text.index("\0")].count("\n")
         return Report([], [Problem(line, "holds a byte 0: is no text")], [])
     if path.suffix in SCRIPTS or text.startswith("#!"):
-        return Report(["batch script"], sorted(set(shell.problems(path, text))), [])
+        return Report(["batch script"], shell.problems(path, text), [])
     if dockerfile.is_one(path, text):
-        return Report(["Dockerfile"], sorted(dockerfile.problems(text)), [])
+        return Report(["Dockerfile"], dockerfile.problems(text), [])
     if path.suffix not in YAML:
         message = (
             "nothing here checks such a file; it checks YAML for `ray up`, KubeRay, Kubernetes and "
@@ -55,7 +73,26 @@ def validate(path: Path, text: str, crd_dir: Path | None = None) -> Report:
         kinds.append(kind)
         problems += found
         notes += left
-    return Report(kinds, sorted(set(problems)), notes)
+    return Report(kinds, problems + _twice(documents), notes)
+
+
+def _twice(documents: list[Document]) -> list[Problem]:
+    """Objects of one kind and name: of two, one would replace the other."""
+    found, seen = [], dict[tuple[str, ...], int]()
+    for document in documents:
+        value = document.value
+        metadata = value.get("metadata") if isinstance(value, dict) else None
+        if not isinstance(metadata, dict) or not metadata.get("name"):
+            continue
+        kind, name = value.get("kind"), metadata["name"]
+        group = str(value.get("apiVersion")).rpartition("/")[0]
+        key = (group, str(kind), str(metadata.get("namespace")), str(name))
+        if key in seen:
+            line = document.line(("metadata", "name"))
+            message = f"metadata.name: {kind} {name} is there already, at line {seen[key]}"
+            found.append(Problem(line, message))
+        seen.setdefault(key, document.line(("metadata", "name")))
+    return found
 
 
 def _one(document: Document, crd_dir: Path | None) -> tuple[str, list[Problem], list[str]]:

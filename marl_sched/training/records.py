@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -366,22 +367,38 @@ def versions() -> dict[str, str]:
     return found
 
 
-def git_commit() -> str | None:
-    """Commit of the source tree, with `-dirty` if it has changes; None outside of git."""
+def git_commit(package: Path | None = None) -> str | None:
+    """Commit of the checkout that the package is run from, with `-dirty` if it has changes.
+
+    None outside of one: what is installed may lie anywhere in somebody else's repository.
+
+    Args:
+        package: folder of `marl_sched`; None: this one.
+    """
+    package = (package or Path(__file__).parents[1]).resolve()
+    # Set where git calls a program, for example from a hook: they name the caller's repository.
+    environment = {key: text for key, text in os.environ.items() if not key.startswith("GIT_")}
 
     def git(*command: str) -> str:
         return subprocess.run(
             ["git", *command],
-            cwd=Path(__file__).parent,
+            cwd=package.parent,
             capture_output=True,
             text=True,
             check=True,
             timeout=10,
+            env=environment,
         ).stdout.strip()
 
     try:
+        project = (package.parent / "pyproject.toml").read_text(encoding="utf-8")
+        ours = re.search(r'^name = "marl_sched"$', project, re.MULTILINE) is not None
+        # In the upper left corner of the repository, and one of its files.
+        if not ours or git("rev-parse", "--show-prefix"):
+            return None
+        git("ls-files", "--error-unmatch", "pyproject.toml", f"{package.name}/__init__.py")
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, UnicodeDecodeError, subprocess.SubprocessError):
         return None
 
 

@@ -8,9 +8,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 from marl_sched.errors import UserError
 from marl_sched.locks import scratch_folder
@@ -23,9 +26,8 @@ HEALTH_TIMEOUT_S = 30.0
 def ray_session(address: str | None, num_cpus: int) -> Iterator[None]:
     """Have Ray at hand: the one of this process, the one at `address`, or a new local one.
 
-    A local cluster has no dashboard, lets in only who has the user's Ray token (Ray's default
-    for one that a program starts), and ends with the block. A connection to `address` is
-    left, not stopped.
+    A local cluster ends with the block, see `local_ray`; a connection to `address` is left, not
+    stopped.
 
     Args:
         num_cpus: that a local cluster is to have at least: runners take one each even where
@@ -50,20 +52,75 @@ def ray_session(address: str | None, num_cpus: int) -> Iterator[None]:
         finally:
             ray.shutdown()
         return
+    with local_ray(max(os.cpu_count() or 1, num_cpus), logging_level=logging.ERROR):
+        yield
+
+
+@contextmanager
+def local_ray(num_cpus: int, **options: Any) -> Iterator[None]:
+    """A Ray cluster on this machine, for this user alone and as long as the block.
+
+    It has no dashboard, listens on loopback only, and lets in only who has the user's Ray token
+    (Ray's default for a cluster that a program starts). Its files lie in a folder that nobody else
+    may enter.
+
+    Args:
+        options: of `ray.init` besides.
+    """
     with scratch_folder() as folder:
-        with _quiet():
+        # Ray lets everybody into the folder that it is given, so it gets one below ours.
+        own = Path(folder) / "ray"
+        with _private(), _loopback(), _quiet():
             ray.init(
                 address="local",
-                num_cpus=max(os.cpu_count() or 1, num_cpus),
+                num_cpus=num_cpus,
                 include_dashboard=False,
                 log_to_driver=False,
-                logging_level=logging.ERROR,
-                _temp_dir=str(folder),
+                _temp_dir=str(own),
+                **options,
             )
         try:
+            _close(own)
             yield
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _private() -> Iterator[None]:
+    """Files that this process and those that it starts make are for this user alone.
+
+    Ray writes the user's token, where there is none, as readable as it writes all files.
+    """
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """A Ray that starts takes the loopback address for its node's, and so listens there alone.
+
+    Ray takes every loopback address that it is given (`_node_ip_address`) for the machine's outer
+    one. What it does not, it reads from this constant: whether a machine may be one of a cluster,
+    which those with macOS are not.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _close(folder: Path) -> None:
+    """Take back from others what Ray has opened to them, whatever its mask was."""
+    for path in (folder, *folder.rglob("*")):
+        with suppress(OSError):  # a log that has just been renamed
+            if path.is_dir() and not path.is_symlink():
+                path.chmod(0o700)
 
 
 @contextmanager

@@ -70,8 +70,16 @@ def _fit(run: Run, feed: Feed, callbacks: list[Any]) -> None:
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     folder = run.out / "tune"
     bundles = tune.PlacementGroupFactory(trial_bundles(run.config))
+    mask = os.umask(0)
+    os.umask(mask)
+
+    def trial(space: dict[str, Any]) -> None:
+        # A local Ray's processes write for the user alone; a sweep's results are as any others.
+        os.umask(mask)
+        _trainable(space)
+
     tune.Tuner(
-        tune.with_resources(_trainable, bundles),
+        tune.with_resources(trial, bundles),
         tune_config=tune.TuneConfig(
             search_alg=feed,
             num_samples=feed.plan.total,

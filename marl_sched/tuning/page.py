@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -129,26 +130,37 @@ class Sweep:
 
 
 def known_pages() -> dict[str, Path]:
-    """Name -> file of the pages in `tuning/`, of the working folder or of the checkout."""
-    found: dict[str, Path] = {}
-    for folder in (Path(marl_sched.__file__).parents[1], Path.cwd()):
-        for path in sorted((folder / "tuning").glob("*.py")):
-            found[path.stem] = path
-    return found
+    """Name -> file of the pages that come with the project, in `tuning/` of its checkout.
+
+    Those of the working folder are none: a name must not run code that somebody put there.
+    """
+    checkout = Path(marl_sched.__file__).resolve().parents[1]
+    if not (checkout / "pyproject.toml").is_file():  # installed, beside other people's packages
+        return {}
+    return {path.stem: path for path in sorted((checkout / "tuning").glob("*.py"))}
+
+
+def is_file_name(name: str) -> bool:
+    """Whether `name` says where a file is, and is not the name of a page."""
+    return name.endswith(".py") or os.sep in name
 
 
 def load_page(name: str) -> Sweep:
-    """The `SWEEP` of a page by its name, or of a file.
+    """The `SWEEP` of one of our pages by its name, or of a file by its path.
 
     Raises:
         UserError: when there is no such page, it has none, or one with other fields.
     """
-    path = Path(name) if name.endswith(".py") else known_pages().get(name)
+    path = Path(name) if is_file_name(name) else known_pages().get(name)
     if path is None or not path.is_file():
-        known = ", ".join(known_pages()) or "none here: run in a checkout, or name a FILE.py"
-        if name.endswith(".py"):
+        known = ", ".join(known_pages()) or "none without a checkout of the project: name a FILE.py"
+        if is_file_name(name):
             raise UserError(f"{name}: no such file; pages by name: {known}")
-        raise UserError(f"no sweep {name!r}{do_you_mean(name, known_pages())}; known: {known}")
+        here = Path("tuning") / f"{name}.py"
+        hint = f"; for the file here say {here}" if here.is_file() else ""
+        raise UserError(
+            f"no sweep {name!r}{do_you_mean(name, known_pages())}; known: {known}{hint}"
+        )
     spec = importlib.util.spec_from_file_location(f"sweep_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -248,6 +248,19 @@ def test_other_sizes_are_good_too(name: str, gpus: int, request: pytest.FixtureR
     assert f'--storage "s3://b/runs{job}?scheme=http&a=b"' in text
 
 
+def test_a_step_of_slurm_has_the_cpus_of_its_task() -> None:
+    (step,) = re.findall(r"^srun (.*?)\bray symmetric-run", committed("slurm"), re.M | re.S)
+    assert '--cpus-per-task="$SLURM_CPUS_PER_TASK"' in step
+
+
+def test_kernels_are_kept_in_no_place_that_all_may_write() -> None:
+    """Compiled kernels are pickles: who writes them runs code as who reads them."""
+    text = (ROOT / "clusters" / "runtime_env.yaml").read_text(encoding="utf-8")
+    assert set(yaml.safe_load(text)["env_vars"]) == {"OMP_NUM_THREADS"}
+    for name in TARGETS:
+        assert "NUMBA_CACHE_DIR" not in committed(name) and "/tmp" not in committed(name)
+
+
 def test_each_slurm_job_has_a_storage_of_its_own() -> None:
     for storage, written in (("/s/a/", "/s/a"), ("runs?a", "runs?a"), ("gs://b/c", "gs://b/c")):
         text = render("slurm", Launch(storage=storage))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from marl_sched.clusters.targets import Launch, render
+from marl_sched.jit import cache_folder
 from tests.clusters.isolated import ROOT, own_host, ray_environment
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -20,7 +21,10 @@ TINY = (
     "--set evaluation.episodes=2 --set evaluation.bound_episodes=0"
 )
 PLAYED = {
-    "srun": 'while [[ $1 == --* ]]; do shift; done\nexec "$@"',
+    # A step has the CPUs that it asks for itself, not those that the job has for each task.
+    "srun": "unset SLURM_CPUS_PER_TASK\n"
+    "while [[ $1 == --* ]]; do [[ $1 == --cpus-per-task=3 ]] && has=1; shift; done\n"
+    '[[ -v has ]] || exit 7\nexec "$@"',
     "scontrol": "echo localhost",
     # A host without a network finds no address, not even its own.
     "getent": 'echo "127.0.0.1 STREAM localhost"',
@@ -47,6 +51,7 @@ def test_the_script_trains_and_ends_its_ray(tmp_path: Path) -> None:
     slurm = {
         "SLURM_SUBMIT_DIR": str(ROOT), "SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1",
         "SLURM_JOB_NODELIST": "localhost", "SLURM_CPUS_PER_TASK": "3", "HOME": str(tmp_path),
+        "NUMBA_CACHE_DIR": str(cache_folder().parent),
     }  # fmt: skip
     with ray_environment(**slurm) as environment:
         del environment["RAY_AUTH_TOKEN"], environment["RAY_AUTH_MODE"]

@@ -232,6 +232,91 @@ def test_what_is_no_launch_file(text: str, line: int, message: str) -> None:
     assert any(p.line == line and message in p.message for p in found), found
 
 
+def bomb(levels: int, width: int) -> str:
+    """Lists of aliases to lists of aliases: `width ** levels` values in a few hundred bytes."""
+    lines = ["env_vars:", f"  a0: &a0 [{', '.join(['x'] * width)}]"]
+    for level in range(1, levels):
+        aliases = ", ".join([f"*a{level - 1}"] * width)
+        lines.append(f"  a{level}: &a{level} [{aliases}]")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (bomb(9, 9), "holds more than 20,000 values"),
+        (bomb(60, 2), "holds more than 20,000 values"),
+        (bomb(9, 9).replace("[", "{").replace("]", "}").replace("x", "x: y"), "not YAML"),
+        ("env_vars: {a: &a {b: c}, d: &d {<<: [*a, *a]}, "
+         + ", ".join(f"d{n}: &d{n} {{<<: [{', '.join(['*d' + str(n - 1 or '')] * 9)}]}}"
+                     for n in range(1, 9)) + "}\n", "not YAML"),
+        (f"env_vars:\n  a: &a |\n    {'x' * 300_000}\n  b: [{', '.join(['*a'] * 100)}]\n",
+         "or 4,000,000 characters"),
+        ("env_vars: " + 100_000 * "[", "is nested too deeply"),
+        ("env_vars: " + 100_000 * "{", "is nested too deeply"),
+        ("env_vars: " + 100_000 * "{a: ", "is nested too deeply"),
+        ("env_vars:\n  " + 100_000 * "- ", "is nested too deeply"),
+        ("env_vars:\n  " + 100_000 * "? ", "is nested too deeply"),
+        ("env_vars: {a: 1" + 100_000 * ":01" + "}", "a number of 300,001 characters"),
+        ("env_vars: {a: " + 5_000 * "9" + "}", "a number of 5,000 characters"),
+        ("env_vars: {a: " + 300 * "9" + ".e+" + 300 * "9" + "}", "a number of 603 characters"),
+        ("env_vars: {" + ", ".join(map(str, range(40_000))) + "}", "more than 20,000 values"),
+        ("#" * 1_000_001, "has more than 1,000,000 characters"),
+        (f"{OVERLAY}patches:\n" + "  - patch: &p 'a: ['\n" + "  - patch: *p\n" * 3_000, "patch:"),
+    ],
+)  # fmt: skip
+def test_what_would_take_for_ever_is_refused(text: str, message: str) -> None:
+    """Each of these took longer than anybody waits, or all memory, or is a hundred times smaller
+    than one that would: the bound is on what is counted, so that no clock has to be looked at."""
+    found = validate(Path("x.yaml"), text).problems
+    assert any(message in problem.message for problem in found), found[:3]
+    assert all(len(problem.message) <= 400 for problem in found)
+
+
+def test_what_a_message_quotes_is_cut() -> None:
+    for text in ("env_vars: {}\n? " + 50_000 * "a" + "\n: 1\n",
+                 "apiVersion: v1\nkind: " + 50_000 * "a" + "\n",
+                 "cluster_name: a\nprovider: {type: local, " + 900 * "a" + ": 1}\n"):  # fmt: skip
+        found = validate(Path("x.yaml"), text).problems
+        assert found and all(len(problem.message) <= 400 for problem in found)
+
+
+def test_a_file_without_an_end_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = call(capsys, "cluster", "validate", "/dev/zero")
+    assert seen.code == 2 and seen.err == (
+        "error: /dev/zero:1: has more than 1,000,000 characters\n"
+    )
+
+
+STEP = 'srun ray start --head --dashboard-host=127.0.0.1 --num-cpus="$SLURM_CPUS_PER_TASK"'
+
+
+@pytest.mark.parametrize(
+    ("lines", "line"),
+    [
+        (f"#SBATCH --cpus-per-task=8\nexport RAY_AUTH_MODE=token\n{STEP}", 4),
+        (f"#SBATCH -c 8\nexport RAY_AUTH_MODE=token\n{STEP}", 4),
+        ("#SBATCH --cpus-per-task=8\nsrun --nodes=1 \\\n  python -m marl_sched train", 3),
+        ("#SBATCH --cpus-per-task=8\necho a; srun -n 1 ~/.venv/bin/marl-sched train &\nwait", 3),
+        ("#SBATCH --cpus-per-task=8\nsrun python -c 1", 3),
+        # Not asked for, given, or of no matter.
+        (f"#SBATCH --nodes=1\nexport RAY_AUTH_MODE=token\n{STEP}", None),
+        ("#SBATCH -c8\nsrun -c 8 python a.py", None),
+        ("#SBATCH -c8\nsrun -c8 python a.py", None),
+        ("#SBATCH -c8\nsrun --cpus-per-task 8 python a.py", None),
+        ('#SBATCH -c8\nsrun --cpus-per-task="$SLURM_CPUS_PER_TASK" \\\n  python a.py', None),
+        ('#SBATCH -c8\nexport SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"\nsrun python a.py', None),
+        ("#SBATCH -c8\nsrun hostname\npython a.py", None),
+        ("#SBATCH -c8\n# srun python a.py\npython a.py", None),
+    ],
+)
+def test_a_step_without_its_cpus(lines: str, line: int | None) -> None:
+    """Since Slurm 22.05 `srun` does not take --cpus-per-task over from the job: one CPU a step."""
+    found = validate(Path("a.sbatch"), f"#!/bin/bash\n{lines}\n").problems
+    told = [problem.line for problem in found if "without --cpus-per-task" in problem.message]
+    assert told == ([] if line is None else [line])
+
+
 def test_the_program_ends_with_2_and_names_file_and_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -294,6 +379,7 @@ def test_definitions_are_downloaded_once_and_verified(
     monkeypatch.setattr(pins, "CRDS", {"RayJob": pinned})
     monkeypatch.setattr(download, "download", fake)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     path = kubernetes.definition("RayJob", None)
     assert path.read_bytes() == data and tmp_path in path.parents
     assert kubernetes.definition("RayJob", None) == path

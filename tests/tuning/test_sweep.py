@@ -394,6 +394,29 @@ def test_pages_that_are_none_are_refused(tmp_path: Path) -> None:
             load_page(str(page))
 
 
+def test_a_name_runs_no_file_of_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shipped page by its name, a file by its path: `tuning/ppo.py` of a folder that somebody
+    else filled must not run because of the name `ppo`."""
+    ours = load_page("ppo")
+    planted = tmp_path / "tuning"
+    planted.mkdir()
+    for name in ("ppo", "mine"):
+        write_text(planted / f"{name}.py", "raise SystemExit('ran')")
+    monkeypatch.chdir(tmp_path)
+    assert load_page("ppo") == ours
+    with pytest.raises(UserError, match=r"no sweep 'mine'.* for the file here say tuning/mine.py"):
+        load_page("mine")
+    write_text(planted / "mine.py", "from marl_sched.tuning.page import *\nSWEEP = 1")
+    for path in ("tuning/mine.py", "./tuning/mine.py", str(planted / "mine.py")):
+        with pytest.raises(UserError, match="has no SWEEP"):
+            load_page(path)
+    for path in ("tuning/none.py", "tuning/mine", "./ppo", "ppo.py"):
+        with pytest.raises(UserError, match="no such file; pages by name: baselines"):
+            load_page(path)
+
+
 def test_folders_of_others_and_changed_spaces_are_refused(tmp_path: Path) -> None:
     run = Run(pages.SWEEP, settings(1), tmp_path)
     record = {"sweep": pages.SWEEP.as_record(), "settings": settings(1).model_dump(mode="json")}
