@@ -187,13 +187,13 @@ def _warm_up(settings: Config) -> None:
 
 def _classic_on_validation(settings: Config) -> dict[str, float]:
     """Mean JCT of the base and the classic schedulers on validation, s."""
-    from marl_sched.evaluation.compare import part_episodes, run_classic
-    from marl_sched.schedulers import get_scheduler
+    from marl_sched.evaluation.compare import part_episodes
+    from marl_sched.evaluation.entrants import load_player
 
     episodes = part_episodes(settings, "validation", settings.training.validation_episodes)
 
     def mean_jct(name: str) -> float:
-        runs = run_classic(settings, "validation", get_scheduler(name), episodes)
+        runs = load_player(name).play(settings, "validation", episodes)
         return sum(run["avg_jct_s"] for run in runs) / len(runs)
 
     names = dict.fromkeys((settings.env.base, *settings.evaluation.schedulers))

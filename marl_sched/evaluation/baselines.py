@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from marl_sched.errors import UserError
-from marl_sched.evaluation.compare import Arena, part_episodes
+from marl_sched.evaluation.compare import part_episodes
+from marl_sched.evaluation.entrants import Arena
 from marl_sched.evaluation.suite_run import CellRun
 from marl_sched.evaluation.suites import BASELINES, TUNED
 from marl_sched.files import write_text

@@ -16,10 +16,12 @@ from marl_sched.errors import UserError
 TUNED = ":tuned"
 """Behind the name of a scheduler: with the parameters that we found."""
 
-INDICES = (f"elastic_index{TUNED}", "elastic_index:trust=1")
+TUNED_INDEX = f"elastic_index{TUNED}"
+
+INDICES = (TUNED_INDEX, "elastic_index:trust=1")
 """What a learned scheduler is always compared with, the better of the two: the elastic index with
-tuned parameters, and with its own where estimates are corrected by what a job has done. Which one is
-shorter depends on the cluster."""
+tuned parameters, and with its own where estimates are corrected by what a job has done. Which of
+them is shorter depends on the cluster."""
 
 BASELINES = (
     *INDICES,

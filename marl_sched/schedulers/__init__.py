@@ -72,7 +72,7 @@ class Scheduler:
         if self.rule is None:
             raise UserError(
                 f"scheduler {self.name!r} runs in plain Python and not inside the environment: "
-                "take it with `simulate` or `reproduce`, and a compiled one here"
+                "`simulate` and `evaluate` play it; take a compiled one here"
             )
         number = dispatch.NUMBERED.index(self.rule)
         return number + dispatch.ELASTIC * (self.elastic and number < dispatch.NUM_KEYED)
