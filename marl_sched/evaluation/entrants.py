@@ -211,8 +211,9 @@ class Arena:
             try:
                 drive(simulation, make(), jobs, partial(_tell_of, tell, number, len(chosen)))
             except UserError as error:
-                known = name in str(error)
-                raise error if known else UserError(f"scheduler {name!r}: {error}") from None
+                if f"scheduler {name!r}" in str(error):
+                    raise
+                raise UserError(f"scheduler {name!r}: {error}") from None
             self._world = simulation.world  # a larger one, where its tables had to grow
             summaries.append(self._results(episode).summary())
         return summaries
