@@ -3,8 +3,8 @@
 Candidates are the scheduler's own defaults, settings that it is known by, and random draws from
 `RANGES`. Every candidate plays the same few sequences of every cell; the better ones play more
 (`RUNGS`), until the best on all of them is taken. With g_c the mean over the cells of cluster c of
-log(sum of JCTs / that of the defaults), a candidate's score is the mean of g_c over the clusters but
-for the third of them that flatters it most: what a few clusters alone speak for is not taken.
+log(sum of JCTs / that of the defaults), a candidate's score is the mean of g_c over the clusters
+but for the third of them that flatters it most: what a few clusters alone speak for is not taken.
 Source of the halving: Jamieson and Talwalkar, "Non-stochastic best arm identification", AISTATS
 2016.
 """
