@@ -2,7 +2,8 @@
 
 Candidates are the scheduler's own defaults, settings that it is known by, and random draws from
 `RANGES`. Every candidate plays the same few sequences of every cell; the better ones play more
-(`RUNGS`), until the best on all of them is taken. With g_c the mean over the cells of cluster c of
+(`RUNGS`); the last of them, and the `midpoints` of the best, play all, and the best on these is
+taken. With g_c the mean over the cells of cluster c of
 log(sum of JCTs / that of the defaults), a candidate's score is the mean of g_c over the clusters
 but for the third of them that flatters it most: what a few clusters alone speak for is not taken.
 Source of the halving: Jamieson and Talwalkar, "Non-stochastic best arm identification", AISTATS
@@ -16,6 +17,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,9 @@ RANGES: dict[str, tuple[str, float, float]] = {
 
 RUNGS = ((1.0, 1 / 6), (0.3, 1 / 2), (0.1, 1.0))
 """Share of the candidates that get so far, and share of the sequences that they then play."""
+
+PARENTS = 5
+"""The best before the last rung, between each two of which one more candidate is tried."""
 
 RECORD = "marl_sched.tuning/1"
 
@@ -171,30 +176,65 @@ def tune(
     that what is found is no worse than any of them by the score that is said above."""
     alive = candidates(court.scheduler, budget, seed, known)
     kept = alive[: 1 + len(known)]
+    ranked = alive
     for rung, (part, share) in enumerate(RUNGS):
-        alive = alive[: max(len(kept) + 1, math.ceil(part * budget))]
-        scores: list[float] = []
-        for number, params in enumerate(alive):
-            scores.append(robust(_logs(court, params, share)))
-            best = _percent(min(scores))
-            say(f"rung {rung + 1}, {number + 1} of {len(alive)}, best {best:+.2f} %")
-        ranked = [alive[i] for i in np.argsort(scores, kind="stable")]
-        # First among those that go on, whatever their scores.
+        # First among those that go on, whatever their scores: those that stay in.
         alive = [*kept, *(params for params in ranked if params not in kept)]
-    logs = [_logs(court, params, 1.0) for params in alive[: len(scores)]]
-    best = min(range(len(logs)), key=lambda i: robust(logs[i]))
-    sums, defaults = court.sums(alive[best], 1.0), court.sums(kept[0], 1.0)
+        alive = alive[: max(len(kept) + 1, math.ceil(part * budget))]
+        if share == 1.0:
+            alive += midpoints(court.scheduler, ranked[: min(PARENTS, len(alive))], alive)
+        ranked = _ranked(
+            court, alive, share, lambda text, rung=rung: say(f"rung {rung + 1}, {text}")
+        )  # type: ignore[misc]
+    logs = [_logs(court, params, 1.0) for params in ranked]
+    sums, defaults = court.sums(ranked[0], 1.0), court.sums(kept[0], 1.0)
     cells = [cell.name for cell in court.cells]
     return Tuned(
-        params=alive[best],
-        score_percent=_percent(np.mean(list(logs[best].values()))),
-        robust_percent=_percent(robust(logs[best])),
+        params=ranked[0],
+        score_percent=_percent(np.mean(list(logs[0].values()))),
+        robust_percent=_percent(robust(logs[0])),
         candidates=budget,
         sequences=sum(one.size for one in sums),
         simulated=court.played,
         by_cell={n: _percent(_log(m, t)) for n, m, t in zip(cells, sums, defaults, strict=True)},
         left_out={cluster: _percent(log) for cluster, log in _left_out(logs).items()},
     )
+
+
+def _ranked(
+    court: Court, alive: list[dict[str, float]], share: float, say: Callable[[str], None]
+) -> list[dict[str, float]]:
+    """The candidates by their score on a share of the sequences, the best first."""
+    scores: list[float] = []
+    for number, params in enumerate(alive, start=1):
+        scores.append(robust(_logs(court, params, share)))
+        say(f"{number} of {len(alive)}, best {_percent(min(scores)):+.2f} %")
+    return [alive[i] for i in np.argsort(scores, kind="stable")]
+
+
+def midpoints(
+    scheduler: Scheduler, parents: Sequence[dict[str, float]], there: Sequence[dict[str, float]]
+) -> list[dict[str, float]]:
+    """What lies between each two of `parents`, the better one first, but for those that are
+    `there` already: where good settings lie far apart, those between are often better than both."""
+    found: list[dict[str, float]] = []
+    for one, other in combinations(parents, 2):
+        params = {name: _between(name, one[name], other[name]) for name in scheduler.params}
+        if params not in found and params not in there:
+            found.append(params)
+    return found
+
+
+def _between(name: str, better: float, other: float) -> float:
+    kind = RANGES[name][0]
+    if kind == "choice" or better == other:
+        return better
+    if kind == "even":
+        value = (better + other) / 2.0
+    else:  # of two numbers above 0, or none
+        value = math.sqrt(better * other)
+        value = better if value == 0.0 else value
+    return float(f"{value:.3g}")
 
 
 def robust(logs: dict[str, float]) -> float:

@@ -77,7 +77,9 @@ class Player:
     """Of its weights' file, where it was trained."""
 
 
-def load_player(name: str, resolve: Callable[[dict[str, Any]], Config] = validate_config) -> Player:
+def load_player(
+    name: str | Path, resolve: Callable[[dict[str, Any]], Config] = validate_config
+) -> Player:
     """The player that `--scheduler` calls `name`: a scheduler of the registry, compiled or in
     Python, with parameters behind its name; `pretrained`; the folder of a training run.
 
@@ -88,6 +90,7 @@ def load_player(name: str, resolve: Callable[[dict[str, Any]], Config] = validat
     Raises:
         UserError: where there is none, naming those that are known.
     """
+    name = str(name)
     if name.partition(":")[0] in REGISTRY:
         return replace(rule_player(get_scheduler(name), name), classic=True)
     if is_scorer(name):
