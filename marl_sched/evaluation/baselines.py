@@ -27,9 +27,10 @@ from marl_sched.errors import UserError
 from marl_sched.evaluation.compare import part_episodes
 from marl_sched.evaluation.entrants import Arena
 from marl_sched.evaluation.suite_run import CellRun
-from marl_sched.evaluation.suites import BASELINES, TUNED
+from marl_sched.evaluation.suites import BASELINES, TUNED, TUNED_INDEX
 from marl_sched.files import write_text
 from marl_sched.schedulers import Scheduler, get_scheduler
+from marl_sched.schedulers.scorer_file import PRETRAINED
 
 RANGES: dict[str, tuple[str, float, float]] = {
     "p": ("even", 0.0, 0.95),
@@ -98,10 +99,14 @@ def candidates(
 
 
 def known_params(name: str) -> list[dict[str, float]]:
-    """Settings of scheduler `name` that everything learned is compared with, `BASELINES`, but for
-    its defaults and those that were tuned."""
+    """Settings of scheduler `name` that are known to be good: those among `BASELINES`, but for its
+    defaults and the tuned ones, and those of the index below the scorer that ships."""
     listed = [one for one in BASELINES if one.startswith(f"{name}:") and TUNED not in one]
-    return [get_scheduler(one).params for one in listed]
+    found = [get_scheduler(one).params for one in listed]
+    if name == TUNED_INDEX.removesuffix(TUNED):
+        shipped = get_scheduler(PRETRAINED).params
+        found.append({key: float(f"{value:.3g}") for key, value in shipped.items()})
+    return found
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,9 @@ def test_settings_that_are_known_stay_in_to_the_end() -> None:
     """0.1 is the worst on the first few sequences and the best on all."""
     court = Told({0.6: 100.0, 0.1: 90.0}, {0.6: 100.0, 0.1: 90.0}, early={0.1: 500.0})
     assert tune(court, 12, 0, known=with_p(0.1)).params["p"] == 0.1  # type: ignore[arg-type]
-    assert [one["trust"] for one in known_params("elastic_index")] == [1.0]
+    trusting, shipped = known_params("elastic_index")
+    assert trusting == get_scheduler("elastic_index:trust=1").params
+    assert shipped == pytest.approx(get_scheduler("pretrained").params, rel=0.005)
     assert known_params("elastic_las") == known_params("hesrpt") == []
 
 
