@@ -50,7 +50,7 @@ def tune_baseline(
 
     Random search with successive halving over log-uniform ranges on validation sequences, the
     same for every candidate. A trace is tuned on at its own load, or at --load. With --data each
-    candidate is judged without the third of the clusters on which it gains most.
+    candidate is judged without the cluster on which it gains most.
     """
     import yaml
 

@@ -4,8 +4,12 @@ Candidates are the scheduler's own defaults, settings that it is known by, and r
 `RANGES`. Every candidate plays the same few sequences of every cell; the better ones play more
 (`RUNGS`); the last of them, and the `midpoints` of the best, play all, and the best on these is
 taken. With g_c the mean over the cells of cluster c of
-log(sum of JCTs / that of the defaults), a candidate's score is the mean of g_c over the clusters
-but for the third of them that flatters it most: what a few clusters alone speak for is not taken.
+log(sum of JCTs / that of the defaults), a candidate's score on C clusters is
+
+    max over the cluster l that is left out of  1/(C-1) sum_{c != l} g_c
+
+which leaves out the cluster that flatters it most: what one cluster alone speaks for is not taken.
+(Leaving out the third of them that flatters it most chose worse for clusters left out in turn.)
 Source of the halving: Jamieson and Talwalkar, "Non-stochastic best arm identification", AISTATS
 2016.
 """
@@ -117,7 +121,7 @@ class Tuned:
     score_percent: float
     """Mean JCT on validation against the defaults, geometric mean over cells."""
     robust_percent: float
-    """The same without the third of the clusters that flatters it most: what it was chosen by."""
+    """The same without the cluster that flatters it most: what it was chosen by."""
     candidates: int
     sequences: int
     """Played by the winner, over all cells."""
@@ -188,9 +192,7 @@ def tune(
         alive = alive[: max(len(kept) + 1, math.ceil(part * budget))]
         if share == 1.0:
             alive += midpoints(court.scheduler, ranked[: min(PARENTS, len(alive))], alive)
-        ranked = _ranked(
-            court, alive, share, lambda text, rung=rung: say(f"rung {rung + 1}, {text}")
-        )  # type: ignore[misc]
+        ranked = _ranked(court, alive, share, say, f"rung {rung + 1}")
     logs = [_logs(court, params, 1.0) for params in ranked]
     sums, defaults = court.sums(ranked[0], 1.0), court.sums(kept[0], 1.0)
     cells = [cell.name for cell in court.cells]
@@ -207,13 +209,17 @@ def tune(
 
 
 def _ranked(
-    court: Court, alive: list[dict[str, float]], share: float, say: Callable[[str], None]
+    court: Court,
+    alive: list[dict[str, float]],
+    share: float,
+    say: Callable[[str], None],
+    rung: str,
 ) -> list[dict[str, float]]:
     """The candidates by their score on a share of the sequences, the best first."""
     scores: list[float] = []
     for number, params in enumerate(alive, start=1):
         scores.append(robust(_logs(court, params, share)))
-        say(f"{number} of {len(alive)}, best {_percent(min(scores)):+.2f} %")
+        say(f"{rung}, {number} of {len(alive)}, best {_percent(min(scores)):+.2f} %")
     return [alive[i] for i in np.argsort(scores, kind="stable")]
 
 
@@ -245,7 +251,7 @@ def _between(name: str, better: float, other: float) -> float:
 def robust(logs: dict[str, float]) -> float:
     """A candidate's score, see above, from its g_c by cluster; g itself of one cluster."""
     values = sorted(logs.values())
-    return float(np.mean(values[len(values) // 3 :]))
+    return float(np.mean(values[1:] if len(values) > 1 else values))
 
 
 def _left_out(logs: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -327,7 +333,7 @@ def as_yaml(scheduler: Scheduler, tuned: Tuned, command: str) -> dict[str, Any]:
         "params": tuned.params,
         "defaults": scheduler.params,
         "validation_jct_vs_defaults_percent": round(tuned.score_percent, 2),
-        "without_its_best_third_of_clusters_percent": round(tuned.robust_percent, 2),
+        "without_its_best_cluster_percent": round(tuned.robust_percent, 2),
         "candidates": tuned.candidates,
         "sequences_of_the_best": tuned.sequences,
         "sequences_simulated": tuned.simulated,

@@ -83,10 +83,19 @@ def test_what_one_cluster_alone_speaks_for_is_not_taken() -> None:
     found = tune(court, 3, 0, known=with_p(0.1, 0.2))  # type: ignore[arg-type]
     assert found.params["p"] == 0.2
     assert found.score_percent == pytest.approx(-3.0) == found.robust_percent
-    # Left out in turn: without the first cluster the others choose 0.2, which is 3 % shorter
-    # there; without the second or third, 0.1, which is 1 % longer there.
     assert found.left_out == pytest.approx(
-        {"built-in-a": -3.0, "built-in-b": 1.0, "built-in-c": 1.0}
+        dict.fromkeys(("built-in-a", "built-in-b", "built-in-c"), -3.0)
+    )
+    # Each cluster left out in turn: a and b choose 0.1, which is 5 % longer on c, where 0.2 is
+    # 10 % shorter; with c, 0.2 is chosen, 1 % longer on a and on b.
+    court = Told(
+        {0.6: 100.0, 0.1: 90.0, 0.2: 101.0},
+        {0.6: 100.0, 0.1: 90.0, 0.2: 101.0},
+        {0.6: 100.0, 0.1: 105.0, 0.2: 90.0},
+    )
+    found = tune(court, 3, 0, known=with_p(0.1, 0.2))  # type: ignore[arg-type]
+    assert found.left_out == pytest.approx(
+        {"built-in-a": 0.0, "built-in-b": 0.0, "built-in-c": 5.0}
     )
     # On one cluster there is nothing to leave out.
     alone = tune(Told({0.6: 100.0, 0.1: 60.0, 0.2: 97.0}), 3, 0, known=with_p(0.1, 0.2))  # type: ignore[arg-type]
