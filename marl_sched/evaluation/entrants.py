@@ -46,7 +46,7 @@ class Play(Protocol):
     """Plays episodes to their end."""
 
     def __call__(
-        self, config: Config, part: str, episodes: list[Episode], tell: Tell = silent
+        self, config: Config, part: str, episodes: list[Episode], tell: Tell = silent, /
     ) -> Metrics:
         """The metrics of each of `episodes`.
 
@@ -133,8 +133,13 @@ def planner_player(
         identity: of the planner with its parameters, see `Player`.
     """
     is_one = hasattr(planner, "allocate") and not isinstance(planner, type)
-    make = partial(copy.deepcopy, planner) if is_one else planner
-    return Player(name, identity, partial(_play_planner, name, make))
+    make: Callable[[], Any] = partial(copy.deepcopy, planner) if is_one else planner  # type: ignore[assignment]
+
+    def play(config: Config, part: str, episodes: list[Episode], tell: Tell = silent) -> Metrics:
+        refuse_repack(name, config.sim)
+        return Arena(config, part, episodes).play_planner(name, make, None, tell)
+
+    return Player(name, identity, play)
 
 
 def policy_player(policy: LearnedPolicy, name: str, game: Config | None = None) -> Player:
@@ -229,18 +234,6 @@ class Arena:
 
 def _tell_of(tell: Tell, number: int, count: int, text: str) -> None:
     tell(f"episode {number} of {count}, {text}")
-
-
-def _play_planner(
-    name: str,
-    make: Callable[[], Planner],
-    config: Config,
-    part: str,
-    episodes: list[Episode],
-    tell: Tell = silent,
-) -> Metrics:
-    refuse_repack(name, config.sim)
-    return Arena(config, part, episodes).play_planner(name, make, None, tell)
 
 
 def _play_policy(

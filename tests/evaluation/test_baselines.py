@@ -86,8 +86,8 @@ def test_what_one_cluster_alone_speaks_for_is_not_taken() -> None:
     assert found.left_out == pytest.approx(
         dict.fromkeys(("built-in-a", "built-in-b", "built-in-c"), -3.0)
     )
-    # Each cluster left out in turn: a and b choose 0.1, which is 5 % longer on c, where 0.2 is
-    # 10 % shorter; with c, 0.2 is chosen, 1 % longer on a and on b.
+    # Each cluster left out in turn: a and b choose 0.1, which is 5 % longer on c; of a and c, or
+    # b and c, each candidate loses on the one that does not flatter it, so the defaults stay.
     court = Told(
         {0.6: 100.0, 0.1: 90.0, 0.2: 101.0},
         {0.6: 100.0, 0.1: 90.0, 0.2: 101.0},
