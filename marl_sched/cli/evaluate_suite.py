@@ -20,16 +20,16 @@ def evaluate_suite(
 ) -> None:
     """Play every cell, print a table each and one over all; --out keeps records and reports."""
     from marl_sched.cli import tables
-    from marl_sched.cli.evaluate import Entrants
     from marl_sched.envs.batched import load_part
+    from marl_sched.evaluation.entrants import load_player
     from marl_sched.evaluation.suite_report import markdown
     from marl_sched.evaluation.suite_run import CellRun, overview, play_cell
     from marl_sched.evaluation.suites import BASELINES, get_suite
     from marl_sched.files import write_text
 
     suite = get_suite(name)
-    entrants = Entrants(schedulers or list(BASELINES), given)
-    ready = entrants.all()
+    players = [load_player(one, given.resolve) for one in schedulers or BASELINES]
+    digests = {p.name: p.weights_sha256 for p in players if p.weights_sha256 is not None}
     reports = []
     for cell in suite.cells:
         resolved = given.resolve(suite.settings(cell, data))
@@ -37,9 +37,9 @@ def evaluate_suite(
         run = CellRun(cell.name, cell.part, resolved)
         with tables.status(cell.name) as shown:
             folder = None if out is None else out / "cells"
-            report = play_cell(run, ready, folder, partial(_show, shown, cell.name))
-        report["weights_sha256"] = entrants.digests()
-        report["agents"] = {who: entrants.agents(who) for who in entrants.names}
+            report = play_cell(run, players, folder, partial(_show, shown, cell.name))
+        report["weights_sha256"] = digests
+        report["agents"] = {player.name: player.agents for player in players}
         reports.append(report)
         if not as_json:
             tables.print_comparison(f"{cell.name} ({resolved.cluster})", report)

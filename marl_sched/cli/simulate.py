@@ -104,8 +104,17 @@ def _run(rule: Scheduler, settings: Config, log_events: bool) -> tuple[Workload,
         tables.fail_empty(workload.name)
     tables.compile_kernels((*PLAYED, rule.rule))
     noise, seed = settings.workload.estimate_noise, settings.seed
-    with tables.status("simulating"):
-        results = run(workload, machines, rule, settings.sim, noise, seed, log_events=log_events)
+    with tables.status("simulating") as shown:
+        results = run(
+            workload,
+            machines,
+            rule,
+            settings.sim,
+            noise,
+            seed,
+            log_events=log_events,
+            tell=lambda text: shown.update(f"simulating: {text}"),
+        )
     return workload, results
 
 

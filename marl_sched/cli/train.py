@@ -188,13 +188,13 @@ def _warm_up(settings: Config) -> None:
 
 def _classic_on_validation(settings: Config) -> dict[str, float]:
     """Mean JCT of the base and the classic schedulers on validation, s."""
-    from marl_sched.evaluation.compare import part_episodes, run_classic
-    from marl_sched.schedulers import get_scheduler
+    from marl_sched.evaluation.compare import part_episodes
+    from marl_sched.evaluation.entrants import load_player
 
     episodes = part_episodes(settings, "validation", settings.training.validation_episodes)
 
     def mean_jct(name: str) -> float:
-        runs = run_classic(settings, "validation", get_scheduler(name), episodes)
+        runs = load_player(name).play(settings, "validation", episodes)
         return sum(run["avg_jct_s"] for run in runs) / len(runs)
 
     names = dict.fromkeys((settings.env.base, *settings.evaluation.schedulers))
@@ -203,13 +203,15 @@ def _classic_on_validation(settings: Config) -> dict[str, float]:
 
 def _judge(settings: Config, out: Path) -> None:
     """Print and keep the table on the test part."""
-    from marl_sched.cli import tables
+    from marl_sched.cli import tables, train_display
     from marl_sched.cli.evaluate import compare_schedulers
+    from marl_sched.evaluation.metrics import shorter_than
+    from marl_sched.evaluation.suites import INDICES
     from marl_sched.files import write_text
-    from marl_sched.schedulers.scorer_file import is_scorer
+    from marl_sched.schedulers.scorer_file import PRETRAINED, is_scorer
     from marl_sched.training.records import RunFolder
 
-    names = [str(out), *settings.evaluation.schedulers]
+    names = [str(out), *settings.evaluation.schedulers, *INDICES, PRETRAINED]
     base = RunFolder(out).base
     if base.is_dir() and not is_scorer(str(out)):
         names.insert(1, str(base))  # what the policy stands on: its own part is the difference
@@ -217,7 +219,9 @@ def _judge(settings: Config, out: Path) -> None:
         # A scheduler that chooses among algorithms has to beat each of them, and a corrected
         # index the index's other settings.
         names += settings.env.algorithms
-    report = compare_schedulers(names, "test", o.Given())
+    report = compare_schedulers(list(dict.fromkeys(names)), "test", o.Given())
+    report["shorter_than_trained"] = shorter_than(report, str(out))
     write_text(out / "evaluation.json", json.dumps(report, indent=2) + "\n")
     columns = tables.compared(settings.env.reward.shares)
     tables.print_comparison("held-out jobs (test part)", report, str(out), columns)
+    train_display.say_what_is_better(settings, report)

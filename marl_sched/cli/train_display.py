@@ -170,9 +170,7 @@ def say_what_was_gained(settings: Config, result: TrainResult, classic: dict[str
     against = against_base(classic, base)
     folder = RunFolder(result.out)
     folder.write_run(baselines_validation=against)
-    env = settings.env
-    jct_alone = env.reward.only_completion_time and not env.train_weights
-    if settings.training.algo != "es" and jct_alone:
+    if settings.training.algo != "es" and _for_jct_alone(settings):
         best = min(against, key=lambda name: against[name])
         text += f". Best baseline there: {best} {against[best]:+.2f}"
     record = folder.read_run()
@@ -180,3 +178,22 @@ def say_what_was_gained(settings: Config, result: TrainResult, classic: dict[str
         single = record["best_single"] or "none"
         text += f". Single algorithm clearly better than the base: {single}"
     tables.notices.print(text, highlight=False)
+
+
+def say_what_is_better(settings: Config, report: dict[str, Any]) -> None:
+    """Print a line where what was there without training is shorter on the test part than what was
+    trained; nothing where mean JCT is not all that it was trained for."""
+    better = report["shorter_than_trained"]
+    if not better or not _for_jct_alone(settings):
+        return
+    named = ", ".join(f"{name} {percent:+.1f} %" for name, percent in better.items())
+    tables.notices.print(
+        f"shorter than what was trained here, by mean JCT on these {report['episodes']} episodes: "
+        f"{named}",
+        highlight=False,
+    )
+
+
+def _for_jct_alone(settings: Config) -> bool:
+    env = settings.env
+    return env.reward.only_completion_time and not env.train_weights

@@ -25,5 +25,6 @@ class EvaluationConfig(Section):
         "equi",
         "elastic_index",
         "elastic_index:tuned",
+        "elastic_index:trust=1",
     )
     """Classic schedulers shown beside a trained one."""

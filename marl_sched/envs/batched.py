@@ -27,9 +27,8 @@ from marl_sched.envs.game import (
 )
 from marl_sched.envs.game import PER_ENV as GAME_PER_ENV
 from marl_sched.errors import UserError, do_you_mean, quoted
-from marl_sched.perf.profiles import build_profiles
 from marl_sched.sim import columns as c
-from marl_sched.sim.build import build_world
+from marl_sched.sim.build import world_of
 from marl_sched.sim.world import PER_ENV, World
 from marl_sched.types import Cluster
 from marl_sched.workload import load_workload
@@ -155,10 +154,8 @@ def spec_spaces(config: Config) -> tuple[gym.spaces.Dict, gym.spaces.Discrete]:
 
 def make_world(config: Config, part: Workload, num_envs: int, window: int) -> World:
     """A world over `part` with the configured cluster, estimates and rules."""
-    cluster = Cluster.parse(config.cluster)
-    profiles = build_profiles(part, cluster, restart_scale=config.sim.restart_scale)
-    factors = part.estimate_factors(config.workload.estimate_noise, config.seed)
-    return build_world(part, profiles, cluster, config.sim, factors, num_envs, window)
+    cluster, noise = Cluster.parse(config.cluster), config.workload.estimate_noise
+    return world_of(part, cluster, config.sim, noise, config.seed, num_envs=num_envs, window=window)
 
 
 class BatchedSchedulingEnv:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from marl_sched.config import Config
-from marl_sched.envs.batched import Episode, episode_jobs, load_part, make_world, spread_episodes
+from marl_sched.envs.batched import Episode, episode_jobs, load_part, spread_episodes
 from marl_sched.errors import UserError
 from marl_sched.evaluation.limits import Limits
-from marl_sched.evaluation.metrics import job_results
-from marl_sched.evaluation.simulate import play_episode
 from marl_sched.evaluation.statistics import bootstrap, bootstrap_ratio, resamples
-from marl_sched.schedulers import Scheduler
-from marl_sched.schedulers.guard import tally_of
-
-TUNED_INDEX = "elastic_index:tuned"
-"""What a learned scheduler is also compared with, wherever it takes part."""
+from marl_sched.evaluation.suites import INDICES, TUNED_INDEX
 
 
 def part_episodes(config: Config, part: str, episodes: int) -> list[Episode]:
@@ -37,39 +30,6 @@ def job_overlap(episodes: list[Episode]) -> float:
     for episode in episodes:
         distinct[episode.first : episode.end] = True
     return jobs / int(distinct.sum())
-
-
-def run_classic(
-    config: Config, part: str, scheduler: Scheduler, episodes: list[Episode]
-) -> list[dict[str, float]]:
-    """Metrics of a classic scheduler on each episode."""
-    return Arena(config, part, episodes).play(scheduler)
-
-
-class Arena:
-    """Episodes of a part of the workload, ready for one classic scheduler after the other."""
-
-    def __init__(self, config: Config, part: str, episodes: list[Episode]) -> None:
-        self.config = config
-        self.episodes = episodes
-        self.workload = load_part(config, part)
-        window = max(episode.end - episode.first for episode in episodes)
-        self._world = make_world(config, self.workload, 1, window)
-
-    def play(
-        self, scheduler: Scheduler, episodes: list[Episode] | None = None
-    ) -> list[dict[str, float]]:
-        """Metrics of `scheduler` on each of `episodes`; None: on all."""
-        world, summaries = self._world, []
-        for episode in self.episodes if episodes is None else episodes:
-            params = play_episode(world, 0, episode.first, episode.end, episode.stretch, scheduler)
-            jobs = self.workload.slice(episode.first, episode.end)
-            results = job_results(jobs, int(world.total[0]), world.result[0], world.account[0])
-            if scheduler.guarded:
-                fraction = tally_of(params).fallback_fraction
-                results = replace(results, fallback_fraction=fraction)
-            summaries.append(results.summary())
-        return summaries
 
 
 def compare(
@@ -116,6 +76,9 @@ def compare(
 
     report["vs_best_classic"] = {} if best is None else versus(best)
     report["vs_tuned_index"] = versus(TUNED_INDEX) if TUNED_INDEX in runs else {}
+    indices = [name for name in INDICES if name in runs]
+    index = min(indices, key=lambda name: jcts(name).mean(), default=None)
+    report |= {"best_index": index, "vs_best_index": {} if index is None else versus(index)}
     if limits is not None:
         report["vs_lower_bound"] = limits.ratios(runs, overlap, seed)
     return report | {"episodes": len(next(iter(runs.values()))), "overlap": overlap}

@@ -181,3 +181,11 @@ def fallbacks(report: dict[str, Any]) -> dict[str, float]:
     """Trained scorers of a comparison that left decisions to the index, and which share."""
     found = {name: metrics.get(FALLBACK) for name, metrics in report["schedulers"].items()}
     return {name: share["mean"] for name, share in found.items() if share and share["mean"] > 0.0}
+
+
+def shorter_than(report: dict[str, Any], name: str) -> dict[str, float]:
+    """Schedulers of a comparison whose mean JCT is below that of `name`, the shortest first, and by
+    how many percent (below 0)."""
+    jct = {who: metrics["avg_jct_s"]["mean"] for who, metrics in report["schedulers"].items()}
+    found = {who: 100.0 * (mean / jct[name] - 1.0) for who, mean in jct.items() if mean < jct[name]}
+    return dict(sorted(found.items(), key=lambda item: item[1]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,12 +12,11 @@ from marl_sched.config import SimConfig, WorkloadConfig
 from marl_sched.envs.play import play
 from marl_sched.errors import UserError
 from marl_sched.evaluation.metrics import JobResults, job_results
-from marl_sched.perf.profiles import build_profiles
-from marl_sched.schedulers import Scheduler
+from marl_sched.schedulers import Planner, Scheduler
 from marl_sched.schedulers.guard import tally_of
-from marl_sched.sim.build import FIRST_SLOTS, build_world
+from marl_sched.sim import columns as c
+from marl_sched.sim.build import FIRST_SLOTS, world_of
 from marl_sched.sim.kernels import FULL, STUCK, start
-from marl_sched.sim.node_events import read_node_events
 from marl_sched.sim.simulation import Simulation, stuck_message
 from marl_sched.sim.world import World
 from marl_sched.types import Cluster
@@ -23,6 +24,15 @@ from marl_sched.workload.jobs import Workload
 
 LOG_ROWS = 1 << 16
 """Rows of the event log that are kept before they are set aside."""
+
+Tell = Callable[[str], None]
+"""Told now and then how far a long run is."""
+
+TELL_EVERY_S = 0.2
+
+
+def silent(text: str) -> None:
+    """Tells nobody."""
 
 
 def simulate(
@@ -33,6 +43,7 @@ def simulate(
     estimate_noise: float = WorkloadConfig().estimate_noise,
     seed: int = 0,
     log_events: bool = False,
+    tell: Tell = silent,
 ) -> JobResults:
     """Run `scheduler` over the whole of `workload`.
 
@@ -40,13 +51,14 @@ def simulate(
         estimate_noise: sigma of the log-normal error of the sizes that the scheduler sees.
         seed: of that error, and of failures.
         log_events: keep every event; `JobResults.events` then has them.
+        tell: how many jobs have ended, where the scheduler is one in Python.
 
     Raises:
         UserError: when the scheduler leaves jobs waiting on an idle cluster for ever, or cannot
             work under the rules of `sim`.
     """
     simulation = begin(workload, cluster, scheduler, sim, estimate_noise, seed, log_events)
-    return run(simulation, scheduler, workload, cluster.num_gpus)
+    return run(simulation, scheduler, workload, cluster.num_gpus, tell)
 
 
 def begin(
@@ -61,30 +73,19 @@ def begin(
     """All that `simulate` does before the first event; arguments and errors as there."""
     sim = SimConfig() if sim is None else sim
     check_rules(scheduler, sim)
-    if not scheduler.compiled and (workload.demand[:, 0] < 1.0).any():
-        raise UserError(
-            f"scheduler {scheduler.name!r} places whole GPUs, and {workload.name!r} has jobs that "
-            "share one (gpu_milli below 1000); take another scheduler"
-        )
-    profiles = build_profiles(
-        workload, cluster, restart_scale=sim.restart_scale, cross_rack_rate=sim.cross_rack_rate
-    )
-    world = build_world(
-        workload,
-        profiles,
-        cluster,
-        sim,
-        workload.estimate_factors(estimate_noise, seed),
-        seed=seed,
-        slots=FIRST_SLOTS,
-        log_rows=LOG_ROWS if log_events else 0,
-        node_events=read_node_events(sim.node_events, cluster),
-    )
+    if not scheduler.compiled:
+        check_whole_gpus(scheduler.name, workload)
+    rows = LOG_ROWS if log_events else 0
+    world = world_of(workload, cluster, sim, estimate_noise, seed, slots=FIRST_SLOTS, log_rows=rows)
     return Simulation(world)
 
 
 def run(
-    simulation: Simulation, scheduler: Scheduler, workload: Workload, num_gpus: int
+    simulation: Simulation,
+    scheduler: Scheduler,
+    workload: Workload,
+    num_gpus: int,
+    tell: Tell = silent,
 ) -> JobResults:
     """Run a simulation that has just begun to its end."""
     params = scheduler.param_array
@@ -94,10 +95,8 @@ def run(
         if status == STUCK:
             raise UserError(f"scheduler {scheduler.name!r}: {stuck_message(simulation.world)}")
     else:
-        planner = scheduler.new_planner()
         simulation.who = f"scheduler {scheduler.name!r}"
-        while simulation.advance():
-            simulation.apply(planner.allocate(simulation.view(), simulation.nodes()))
+        drive(simulation, scheduler.new_planner(), len(workload), tell)
     if simulation.world.log.shape[0]:
         simulation.drain_log()
     world = simulation.world
@@ -108,15 +107,49 @@ def run(
     return results
 
 
+def drive(simulation: Simulation, planner: Planner, num_jobs: int, tell: Tell = silent) -> None:
+    """Let a planner decide, at every epoch of a simulation that has begun, until all jobs ended."""
+    told_s = time.monotonic()
+    while simulation.advance():
+        simulation.apply(planner.allocate(simulation.view(), simulation.nodes()))
+        if time.monotonic() - told_s >= TELL_EVERY_S:
+            told_s = time.monotonic()
+            ended = simulation.world.env_k[0, c.NUM_ENDED]
+            tell(f"{ended:,} of {num_jobs:,} jobs")
+
+
+def check_whole_gpus(name: str, workload: Workload) -> None:
+    """Refuse jobs with a share of a GPU for planner `name`, which counts in whole ones.
+
+    Raises:
+        UserError: naming both.
+    """
+    if (workload.demand[:, 0] < 1.0).any():
+        raise UserError(
+            f"scheduler {name!r} places whole GPUs, and {workload.name!r} has jobs that "
+            "share one (gpu_milli below 1000); take another scheduler"
+        )
+
+
 def check_rules(scheduler: Scheduler, sim: SimConfig) -> None:
     """Refuse rules that a scheduler cannot work under.
 
     Raises:
         UserError: naming the setting.
     """
-    if sim.repack and not scheduler.is_order:
+    if not scheduler.is_order:
+        refuse_repack(scheduler.name, sim)
+
+
+def refuse_repack(name: str, sim: SimConfig) -> None:
+    """Refuse `sim.repack` for a scheduler that is no order of jobs.
+
+    Raises:
+        UserError: naming both.
+    """
+    if sim.repack:
         raise UserError(
-            f"setting sim.repack: scheduler {scheduler.name!r} is no order of jobs, so there is "
+            f"setting sim.repack: scheduler {name!r} is no order of jobs, so there is "
             "nothing to place in order; leave it out, or take for example srtf"
         )
 

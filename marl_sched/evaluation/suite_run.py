@@ -5,34 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from marl_sched.config import Config
-from marl_sched.envs.batched import Episode
 from marl_sched.errors import UserError
 from marl_sched.evaluation.compare import compare, job_overlap, part_episodes
+from marl_sched.evaluation.entrants import Metrics, Player
 from marl_sched.evaluation.limits import Limits, Runs, limits_of
+from marl_sched.evaluation.simulate import Tell, silent
 from marl_sched.files import write_text
-
-Play = Callable[[Config, str, list[Episode]], list[dict[str, float]]]
-"""A scheduler on the episodes of a part of a configured workload: metrics, one an episode."""
 
 RECORD = "marl_sched.suite/1"
 """First line of what a cell leaves on disk; another number where its meaning changes."""
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """A scheduler that takes part."""
-
-    name: str
-    identity: str
-    """Changes when the scheduler does: parameters, digest of the weights."""
-    play: Play
-    classic: bool = True
 
 
 @dataclass(frozen=True)
@@ -48,43 +36,64 @@ class CellRun:
         data = self.config.model_dump(mode="json")
         kept = {key: data[key] for key in ("seed", "cluster", "workload", "sim", "evaluation")}
         del kept["evaluation"]["schedulers"]
-        trace = self.config.workload.trace
-        if trace is not None:
-            kept["workload"]["trace"] = hashlib.sha256(Path(trace).read_bytes()).hexdigest()
+        # Of files it is their content that counts.
+        files = {("workload", "trace"): self.config.workload.trace,
+                 ("sim", "node_events"): self.config.sim.node_events}  # fmt: skip
+        for (section, key), path in files.items():
+            if path is not None:
+                kept[section][key] = _digest(Path(path))
+        if Path(self.config.cluster).is_file():
+            kept["cluster"] = _digest(Path(self.config.cluster))
         text = json.dumps([RECORD, self.part, kept], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
 def play_cell(
-    cell: CellRun, entrants: list[Entrant], folder: Path | None, say: Callable[[str], None]
+    cell: CellRun, players: Sequence[Player], folder: Path | None = None, say: Tell = silent
 ) -> dict[str, Any]:
     """The report of one cell, see `compare.compare`; who was played before is not played again.
 
     Args:
         folder: where the cell's record lies; None keeps none.
-        say: told whose turn it is.
+        say: told whose turn it is, and how far a slow one is.
 
     Raises:
-        UserError: where the folder holds a record made under other settings.
+        UserError: where the folder holds a record made under other settings, or two players
+            have the same name.
     """
+    names = [player.name for player in players]
+    if len(set(names)) < len(names):
+        raise UserError(f"players {', '.join(names)}: each needs a name of its own")
     record = _Record(cell, folder)
     episodes = part_episodes(cell.config, cell.part, cell.config.evaluation.episodes)
     if record.limits is None:
         say("lower bounds")
         record.keep_limits(limits_of(cell.config, cell.part, episodes))
     runs: Runs = {}
-    for entrant in entrants:
-        played = record.runs.get(entrant.identity)
+    for player in players:
+        played = None if player.identity is None else record.runs.get(player.identity)
         if played is None:
-            say(entrant.name)
-            played = entrant.play(cell.config, cell.part, episodes)
-            record.keep_run(entrant.identity, played)
-        runs[entrant.name] = [dict(summary) for summary in played]
+            say(player.name)
+            tell = partial(_say_of, say, player.name)
+            played = player.play(cell.config, cell.part, episodes, tell)
+            record.keep_run(player.identity, played)
+        runs[player.name] = [dict(summary) for summary in played]
     assert record.limits is not None
     record.limits.add_useful(runs)
-    classic = tuple(entrant.name for entrant in entrants if entrant.classic)
+    classic = tuple(player.name for player in players if player.classic)
     report = compare(runs, classic, job_overlap(episodes), cell.config.seed, record.limits)
     return report | {"cell": cell.name, "part": cell.part, "cluster": cell.config.cluster}
+
+
+def _say_of(say: Tell, name: str, text: str) -> None:
+    say(f"{name}: {text}")
 
 
 class _Record:
@@ -114,9 +123,10 @@ class _Record:
         self.limits = limits
         self._write()
 
-    def keep_run(self, identity: str, played: list[dict[str, float]]) -> None:
-        self.runs[identity] = played
-        self._write()
+    def keep_run(self, identity: str | None, played: Metrics) -> None:
+        if identity is not None:
+            self.runs[identity] = played
+            self._write()
 
     def _write(self) -> None:
         if self.path is None:

@@ -13,8 +13,18 @@ from typing import Any
 
 from marl_sched.errors import UserError
 
+TUNED = ":tuned"
+"""Behind the name of a scheduler: with the parameters that we found."""
+
+TUNED_INDEX = f"elastic_index{TUNED}"
+
+INDICES = (TUNED_INDEX, "elastic_index:trust=1")
+"""What a learned scheduler is always compared with, the better of the two: the elastic index with
+tuned parameters, and with its own where estimates are corrected by what a job has done. Which of
+them is shorter depends on the cluster."""
+
 BASELINES = (
-    "elastic_index:tuned",
+    *INDICES,
     "hesrpt:tuned",
     "equi",
     "afs",

@@ -120,7 +120,7 @@ class Scheduler:
         if self.rule is None:
             raise UserError(
                 f"scheduler {self.name!r} runs in plain Python and not inside the environment: "
-                "take it with `simulate` or `reproduce`, and a compiled one here"
+                "`simulate` and `evaluate` play it; take a compiled one here"
             )
         return dispatch.number_of(self.rule, self.serving)
 

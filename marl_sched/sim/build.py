@@ -8,10 +8,11 @@ import numpy as np
 
 from marl_sched.config import SimConfig
 from marl_sched.perf.power import type_watts
-from marl_sched.perf.profiles import ProfileTable
+from marl_sched.perf.profiles import ProfileTable, build_profiles
 from marl_sched.sim import columns as c
 from marl_sched.sim.devices import MILLI
 from marl_sched.sim.job_fields import interference_of, job_fields, quotas_of, speed_fields
+from marl_sched.sim.node_events import read_node_events
 from marl_sched.sim.rules import rules_of
 from marl_sched.sim.views import sealed
 from marl_sched.sim.world import World
@@ -36,6 +37,39 @@ class Room(NamedTuple):
     entries: int  # of placements
     linked: int  # jobs of an episode, where any waits for another
     log_rows: int
+
+
+def world_of(
+    workload: Workload,
+    cluster: Cluster,
+    sim: SimConfig,
+    estimate_noise: float,
+    seed: int,
+    **room: int | None,
+) -> World:
+    """The world of a workload under rules: its speeds, estimates, failures and node events are as
+    these say, whoever plays in it.
+
+    Args:
+        estimate_noise: sigma of the log-normal error of the sizes that schedulers see.
+        seed: of that error, and of failures.
+        room: `num_envs`, `window`, `slots` and `log_rows` of `build_world`.
+    """
+    profiles = build_profiles(
+        workload, cluster, restart_scale=sim.restart_scale, cross_rack_rate=sim.cross_rack_rate
+    )
+    factors = workload.estimate_factors(estimate_noise, seed)
+    events = read_node_events(sim.node_events, cluster)
+    return build_world(
+        workload,
+        profiles,
+        cluster,
+        sim,
+        factors,
+        seed=seed,
+        node_events=events,
+        **room,  # type: ignore[arg-type]
+    )
 
 
 def build_world(

@@ -14,7 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from marl_sched.config import Config, flat
 from marl_sched.errors import UserError
-from marl_sched.evaluation.compare import Arena, part_episodes
+from marl_sched.evaluation.compare import part_episodes
+from marl_sched.evaluation.entrants import load_player
 from marl_sched.schedulers import get_scheduler
 from marl_sched.tuning.page import Sweep
 from marl_sched.tuning.pareto import AXES
@@ -187,7 +188,7 @@ def check_trials(sweep: Sweep, config: Config, where: str) -> None:
 
 def _check_objectives(sweep: Sweep, config: Config, where: str) -> None:
     episodes = part_episodes(config, "validation", 1)
-    runs = {"base": Arena(config, "validation", episodes).play(get_scheduler(config.env.base))}
+    runs = {"base": load_player(config.env.base).play(config, "validation", episodes)}
     add_fractions(config, "validation", runs, episodes)
     known = [NETWORK_SCORE, RUN_SCORE, *(f"valid_{metric}" for metric in runs["base"][0])]
     for objective in sweep.objectives:

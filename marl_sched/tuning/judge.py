@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from marl_sched.config import Config, load_config
-from marl_sched.envs.batched import Episode
-from marl_sched.evaluation.compare import job_overlap, part_episodes, run_classic
+from marl_sched.evaluation.compare import job_overlap, part_episodes
+from marl_sched.evaluation.entrants import Player, load_player, rule_player
 from marl_sched.evaluation.learned import with_weights
 from marl_sched.evaluation.statistics import bootstrap, resamples
-from marl_sched.schedulers import Scheduler, get_scheduler
+from marl_sched.schedulers import get_scheduler
 from marl_sched.schedulers.family import parse_weights
 from marl_sched.schedulers.scorer_file import is_scorer, load_record
 from marl_sched.terms import NAMES, TERMS
@@ -36,9 +35,8 @@ TUNED_HERE = ", tuned here"
 Row = dict[str, Any]
 """A line of results.parquet."""
 
-
-Player = Callable[[str, list[Episode]], list[dict[str, float]]]
-"""(part, episodes) -> metrics of each."""
+Seat = tuple[Player, Config]
+"""A player, and the experiment that it plays."""
 
 
 def judged_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
@@ -50,7 +48,7 @@ def judged_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
     """
     config = run.config
     rows: list[Row] = []
-    players: list[Player | None] = []
+    players: list[Seat | None] = []
     for outcome in outcomes:
         row = _row_of(outcome)
         if outcome.state == "failed":
@@ -65,25 +63,19 @@ def judged_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
             name = outcome.name if weights is None else f"{outcome.name}@{point}"
             shown = {f"{REWARD}{term}": w for term, w in (weights or {}).items()}
             rows.append(row | {"name": name} | shown)
-            players.append(partial(trained.play, at))
+            players.append((trained.player, at))
     for name in dict.fromkeys((config.env.base, *config.evaluation.schedulers)):
         rows.append({"name": name, "kind": "classic", "state": "done"})
-        players.append(partial(_play_classic, config, get_scheduler(name)))
+        players.append((load_player(name), config))
     return _with_metrics(config, rows, players)
 
 
-def _play_classic(
-    config: Config, scheduler: Scheduler, part: str, episodes: list[Episode]
-) -> list[dict[str, float]]:
-    return run_classic(config, part, scheduler, episodes)
-
-
 def _played(
-    config: Config, part: str, count: int, players: Sequence[Player | None]
+    config: Config, part: str, count: int, players: Sequence[Seat | None]
 ) -> list[list[dict[str, float]] | None]:
     """Metrics of each player on each of `count` episodes of a part."""
     episodes = part_episodes(config, part, count)
-    played = [None if player is None else player(part, episodes) for player in players]
+    played = [None if seat is None else seat[0].play(seat[1], part, episodes) for seat in players]
     runs = {str(i): one for i, one in enumerate(played) if one is not None}
     add_fractions(config, part, runs, episodes)
     return played
@@ -95,7 +87,7 @@ def _means(played: list[dict[str, float]] | None) -> dict[str, float]:
     return {metric: float(np.mean([one[metric] for one in played])) for metric in METRICS}
 
 
-def _with_metrics(config: Config, rows: list[Row], players: Sequence[Player | None]) -> list[Row]:
+def _with_metrics(config: Config, rows: list[Row], players: Sequence[Seat | None]) -> list[Row]:
     """The rows with means and intervals on the test part, and with means on validation."""
     judged = _played(config, "validation", config.training.validation_episodes, players)
     for row, figures in zip(rows, judged, strict=True):
@@ -159,11 +151,11 @@ def search_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
     """A row for each tuned scheduler, `TUNED_HERE`, and one for each as it is, with figures as of
     `judged_rows`."""
     rows: list[Row] = []
-    players: list[Player | None] = []
+    players: list[Seat | None] = []
     for outcome in outcomes:
         scheduler = get_scheduler(outcome.name)
         rows.append({"name": outcome.name, "kind": "classic", "state": "done"})
-        players.append(partial(_play_classic, run.config, scheduler))
+        players.append((load_player(outcome.name), run.config))
         rows.append(_row_of(outcome) | {"name": f"{outcome.name}{TUNED_HERE}", "kind": "tuned"})
         params = {
             name.removeprefix(PARAM): value
@@ -171,8 +163,8 @@ def search_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
             if name.startswith(PARAM)
         }
         alive = outcome.state != "failed"
-        tuned = partial(_play_classic, run.config, scheduler.with_params(params))
-        players.append(tuned if alive else None)
+        tuned = rule_player(scheduler.with_params(params))
+        players.append((tuned, run.config) if alive else None)
     return _with_metrics(run.config, rows, players)
 
 

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from marl_sched.config import Config
 from marl_sched.envs.batched import Episode
-from marl_sched.evaluation.compare import run_classic
-from marl_sched.evaluation.learned import run_learned
+from marl_sched.evaluation.entrants import Metrics, Player, policy_player, rule_player
+from marl_sched.evaluation.simulate import Tell, silent
 from marl_sched.models.policy import load_policy
-from marl_sched.schedulers import scorer_of_record
-from marl_sched.schedulers.scorer_file import at_weights, is_scorer, load_record
+from marl_sched.schedulers import Scheduler, scorer_of_record
+from marl_sched.schedulers.scorer_file import ScorerRecord, at_weights, is_scorer, load_record
 from marl_sched.training.records import RunFolder
-
-Play = Callable[[Config, str, list[Episode]], list[dict[str, float]]]
-"""Metrics of each of the episodes of a part of an experiment; a scheduler for all weights of the
-reward plays at the experiment's."""
 
 
 @dataclass(frozen=True)
 class Trained:
     """A trained scheduler and what its training says of it."""
 
-    play: Play
+    player: Player
+    """Plays the experiment that it is given; a scheduler for all weights of the reward at those of
+    the experiment."""
     iteration: int
     validation: float | None
     """Cost against the base on validation, percent."""
@@ -43,18 +40,23 @@ def load_network(run: Path) -> Trained:
 
 def _load_scorer(folder: Path) -> Trained:
     record = load_record(folder)
+    player = _family_player(record) if record.terms else rule_player(_rule(record))
+    return Trained(player, record.iteration, record.validation)
 
-    def play(config: Config, part: str, episodes: list[Episode]) -> list[dict[str, float]]:
-        taken = at_weights(record, config.env.reward.model_dump()) if record.terms else record
-        return run_classic(config, part, scorer_of_record(taken, "scorer"), episodes)
 
-    return Trained(play, record.iteration, record.validation)
+def _rule(record: ScorerRecord) -> Scheduler:
+    return scorer_of_record(record, "scorer")
+
+
+def _family_player(record: ScorerRecord) -> Player:
+    def play(config: Config, part: str, episodes: list[Episode], tell: Tell = silent) -> Metrics:
+        at = at_weights(record, config.env.reward.model_dump())
+        return rule_player(_rule(at)).play(config, part, episodes, tell)
+
+    return Player("scorer", None, play)
 
 
 def _load_network(folder: Path) -> Trained:
     policy = load_policy(folder)
-
-    def play(config: Config, part: str, episodes: list[Episode]) -> list[dict[str, float]]:
-        return run_learned(config, part, policy.act, episodes, policy.demand)
-
-    return Trained(play, policy.manifest.iteration, policy.manifest.validation)
+    player = policy_player(policy, str(folder))
+    return Trained(player, policy.manifest.iteration, policy.manifest.validation)

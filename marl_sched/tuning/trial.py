@@ -16,6 +16,7 @@ from marl_sched.envs.batched import Episode
 from marl_sched.errors import WriteError
 from marl_sched.evaluation.baselines import Court, as_yaml, tune
 from marl_sched.evaluation.compare import part_episodes
+from marl_sched.evaluation.entrants import Player
 from marl_sched.evaluation.limits import limits_of
 from marl_sched.evaluation.suite_run import CellRun
 from marl_sched.files import write_text
@@ -25,7 +26,7 @@ from marl_sched.training.records import RunFolder
 from marl_sched.training.run import train
 from marl_sched.tuning.outcome import Outcome
 from marl_sched.tuning.plan import rung_key
-from marl_sched.tuning.trained import Play, load_kept, load_network
+from marl_sched.tuning.trained import load_kept, load_network
 
 Report = Callable[[Mapping[str, Any]], None]
 
@@ -128,16 +129,16 @@ def _train(job: Job, config: Config, folder: Path, outcome: Outcome, report: Rep
         "best_iteration": float(kept.iteration),
         RUN_SCORE: kept_score,
         NETWORK_SCORE: best,
-    } | raw_on_validation(config, load_network(folder).play)
+    } | raw_on_validation(config, load_network(folder).player)
     figures = {key: float(value) for key, value in figures.items() if value is not None}
     budget = 0 if RunFolder(folder).latest_checkpoint() is None else job.budget
     return replace(outcome, figures=figures, rungs=_rungs(job, config, rows), budget=budget)
 
 
-def raw_on_validation(config: Config, play: Play) -> dict[str, float]:
+def raw_on_validation(config: Config, player: Player) -> dict[str, float]:
     """`valid_X`: mean of each raw metric X of a scheduler over the validation episodes."""
     episodes = part_episodes(config, "validation", config.training.validation_episodes)
-    runs = {"policy": play(config, "validation", episodes)}
+    runs = {"policy": player.play(config, "validation", episodes)}
     add_fractions(config, "validation", runs, episodes)
     played = runs["policy"]
     return {

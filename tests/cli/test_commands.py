@@ -162,6 +162,34 @@ def test_evaluate_prints_one_json_object(
     assert "fcfs" in table.out and "vs best classic" in table.out
 
 
+def test_planners_are_judged_like_any_other_scheduler(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A planner whose episode is the whole workload has the figures of `simulate`; in a suite its
+    results are kept, by its parameters."""
+    small = ("--set", "workload.synthetic.num_jobs=30", "--cluster", "2x4:A100+2x4:T4", "--json")
+    names = ("gandiva_fair", "max_min_fairness:round_s=900", "srtf")
+    seen = call(
+        capsys, "evaluate", *(word for name in names for word in ("--scheduler", name)), *small,
+        "--part", "whole", "--episodes", "1", "--jobs-per-episode", "30",
+    )  # fmt: skip
+    assert seen.code == 0, seen.err
+    judged = json.loads(seen.out)["schedulers"]
+    assert set(judged) == set(names)
+    for name in names:
+        report = json.loads(call(capsys, "simulate", "--scheduler", name, *small).out)
+        for metric in METRICS:
+            assert judged[name][metric]["mean"] == pytest.approx(report[metric], rel=1e-12)
+
+    suite = ("evaluate", "--suite", "quick", "--scheduler", "srtf", "--episodes", "1",
+             "--jobs-per-episode", "10", "--set", "workload.synthetic.num_jobs=120",
+             "--set", "evaluation.bound_episodes=0", "--out", tmp_path)  # fmt: skip
+    assert call(capsys, *suite, "--scheduler", "gandiva_fair").code == 0
+    assert call(capsys, *suite, "--scheduler", "gandiva_fair:round_s=600").code == 0
+    cell = json.loads((tmp_path / "cells" / "built-in-8x4.json").read_text())
+    assert len(cell["runs"]) == 3
+
+
 def test_a_suite_goes_on_and_leaves_a_page(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -51,6 +51,15 @@ def test_train_resume_and_evaluate(
         assert words in seen.out
     for name in ("config.yaml", "metrics.csv", "run.json", "evaluation.json"):
         assert (out / name).is_file(), name
+    # The strongest that were there without training are always among them, and what is shorter
+    # than what was trained is said.
+    judged = json.loads((out / "evaluation.json").read_text())
+    there = {"elastic_index:tuned", "elastic_index:trust=1", "pretrained"}
+    assert there < set(judged["schedulers"])
+    jct = {who: of["avg_jct_s"]["mean"] for who, of in judged["schedulers"].items()}
+    shorter = {who for who, mean in jct.items() if mean < jct[str(out)]}
+    assert set(judged["shorter_than_trained"]) == shorter
+    assert ("shorter than what was trained" in seen.err) == bool(shorter)
     settings = yaml.safe_load((out / "config.yaml").read_text())
     assert settings["cluster"] == "2x4" and settings["seed"] == 3
     assert settings["training"]["minutes"] is None  # a count alone is reproducible

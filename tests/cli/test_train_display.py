@@ -9,8 +9,9 @@ import pytest
 
 from marl_sched.checkpoints import seal
 from marl_sched.cli import tables
-from marl_sched.cli.train_display import going_on, say_what_was_gained
+from marl_sched.cli.train_display import going_on, say_what_is_better, say_what_was_gained
 from marl_sched.config import load_config
+from marl_sched.evaluation.metrics import shorter_than
 from marl_sched.training.run import TrainResult
 
 
@@ -37,6 +38,26 @@ def test_baselines_are_compared_where_the_score_is_jct(
     assert ("Best baseline there: las -2.00" in printed) == named
     kept = json.loads((tmp_path / "run.json").read_text())["baselines_validation"]
     assert kept == pytest.approx({"srtf": 0.0, "fcfs": 50.0, "las": -2.0})
+
+
+def test_what_is_shorter_than_what_was_trained_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    jct = {"runs/x": 100.0, "pretrained": 97.0, "elastic_index:trust=1": 99.5, "srtf": 180.0}
+    report = {
+        "schedulers": {name: {"avg_jct_s": {"mean": mean}} for name, mean in jct.items()},
+        "episodes": 20,
+    }
+    report["shorter_than_trained"] = shorter_than(report, "runs/x")
+    say_what_is_better(load_config(), report)
+    printed = capsys.readouterr().err
+    assert printed.count("\n") <= 2  # a line, or one that is broken at 80 characters
+    assert "on these 20 episodes: pretrained -3.0 %, elastic_index:trust=1 -0.5 %" in " ".join(
+        printed.split()
+    )
+    # Who was trained for something else is not measured by completion times.
+    say_what_is_better(load_config(overrides=["env.reward.fairness=0.5"]), report)
+    assert shorter_than(report, "pretrained") == {}
+    say_what_is_better(load_config(), report | {"shorter_than_trained": {}})
+    assert capsys.readouterr().err == ""
 
 
 def test_what_was_trained_for_is_among_the_columns() -> None:

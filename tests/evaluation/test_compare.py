@@ -10,9 +10,10 @@ import pytest
 
 from marl_sched.config import Config
 from marl_sched.envs.batched import BatchedSchedulingEnv, Episode, load_part
-from marl_sched.evaluation import compare as compare_module
+from marl_sched.evaluation import entrants as entrants_module
 from marl_sched.evaluation import learned as learned_module
-from marl_sched.evaluation.compare import compare, job_overlap, part_episodes, run_classic
+from marl_sched.evaluation.compare import compare, job_overlap, part_episodes
+from marl_sched.evaluation.entrants import load_player
 from marl_sched.evaluation.learned import Score, run_learned, validate
 from marl_sched.evaluation.metrics import job_results
 from marl_sched.evaluation.simulate import simulate
@@ -124,7 +125,7 @@ def test_a_trained_scheduler_is_never_the_best_classic() -> None:
 def test_a_classic_run_is_a_simulation_of_each_episode() -> None:
     settings = judged(jobs_per_episode=20)
     episodes = part_episodes(settings, "test", 4)
-    runs = run_classic(settings, "test", get_scheduler("las"), episodes)
+    runs = load_player("las").play(settings, "test", episodes)
     part = load_part(settings, "test")
     cluster = Cluster.parse(settings.cluster)
     for episode, summary in zip(episodes, runs, strict=True):
@@ -137,7 +138,7 @@ def test_a_classic_run_is_a_simulation_of_each_episode() -> None:
 def test_a_learned_scheduler_that_commits_is_the_base_schedule() -> None:
     settings = judged()
     episodes = part_episodes(settings, "test", 5)
-    base = run_classic(settings, "test", get_scheduler(settings.env.base), episodes)
+    base = load_player(settings.env.base).play(settings, "test", episodes)
     assert run_learned(settings, "test", commit, episodes) == base
 
 
@@ -150,7 +151,7 @@ def test_validation_rewards_shorter_completion_times() -> None:
     score = validate(first_edit, settings).percent
     episodes = part_episodes(settings, "validation", settings.training.validation_episodes)
     ours = run_learned(settings, "validation", first_edit, episodes)
-    base = run_classic(settings, "validation", get_scheduler(settings.env.base), episodes)
+    base = load_player(settings.env.base).play(settings, "validation", episodes)
     total = sum(run["avg_jct_s"] for run in ours) / sum(run["avg_jct_s"] for run in base)
     assert score == pytest.approx(100 * (total - 1))
     assert abs(score) > 0.1
@@ -189,11 +190,11 @@ def test_evaluation_never_touches_the_training_part(monkeypatch: pytest.MonkeyPa
         used.setdefault(part, set()).update(workload.job_id)
         return job_results(workload, num_gpus, result, account)
 
-    monkeypatch.setattr(compare_module, "job_results", spy)
+    monkeypatch.setattr(entrants_module, "job_results", spy)
     monkeypatch.setattr(learned_module, "job_results", spy)
     for part in ("validation", "test"):
         episodes = part_episodes(settings, part, 8)
-        run_classic(settings, part, get_scheduler("fcfs"), episodes)
+        load_player("fcfs").play(settings, part, episodes)
         run_learned(settings, part, commit, episodes)
     assert len(used["test"]) > 30 and len(used["validation"]) > 30
     assert not training & used["test"]

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from marl_sched.config import Config, load_config
+from marl_sched.config import load_config
 from marl_sched.envs.batched import load_part
 from marl_sched.errors import UserError
-from marl_sched.evaluation.compare import run_classic
+from marl_sched.evaluation.entrants import Player, rule_player
 from marl_sched.evaluation.suite_report import markdown
-from marl_sched.evaluation.suite_run import CellRun, Entrant, overview, play_cell
+from marl_sched.evaluation.suite_run import CellRun, overview, play_cell
 from marl_sched.evaluation.suites import BASELINES, SUITES, get_suite
 from marl_sched.schedulers import get_scheduler
 from tests.envs.games import config
@@ -28,17 +28,19 @@ def cell(**changes: Any) -> CellRun:
 
 
 class Counted:
-    """Entrants that count how often each is played."""
+    """Players that count how often each is played."""
 
     def __init__(self) -> None:
         self.plays: list[str] = []
 
-    def __call__(self, name: str) -> Entrant:
-        def play(settings: Config, part: str, episodes: Any) -> list[dict[str, float]]:
-            self.plays.append(name)
-            return run_classic(settings, part, get_scheduler(name), episodes)
+    def __call__(self, name: str) -> Player:
+        player = rule_player(get_scheduler(name), name)
 
-        return Entrant(name, name, play)
+        def play(*arguments: Any) -> list[dict[str, float]]:
+            self.plays.append(name)
+            return player.play(*arguments)
+
+        return Player(name, name, play, classic=True)
 
 
 def nothing(text: str) -> None:
@@ -49,11 +51,11 @@ def test_a_cell_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     counted = Counted()
     undisturbed = play_cell(cell(), [counted("srtf"), counted("equi")], None, nothing)
 
-    def killed(settings: Config, part: str, episodes: Any) -> list[dict[str, float]]:
+    def killed(*arguments: Any) -> list[dict[str, float]]:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        play_cell(cell(), [counted("srtf"), Entrant("equi", "equi", killed)], tmp_path, nothing)
+        play_cell(cell(), [counted("srtf"), Player("equi", "equi", killed)], tmp_path, nothing)
     counted.plays.clear()
     report = play_cell(cell(), [counted("srtf"), counted("equi")], tmp_path, nothing)
     assert counted.plays == ["equi"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from marl_sched.config import load_config
+from marl_sched.config import Config, load_config
 from marl_sched.envs.batched import spec_spaces
 from marl_sched.models.network import ActionNetwork, DuelingNetwork, NetworkSizes
 from marl_sched.models.policy import LearnedPolicy, Manifest, save_policy
@@ -12,9 +12,9 @@ from marl_sched.schedulers.scorer_file import save_scorer
 from tests.schedulers.test_scorer import record
 
 
-def policy_of(algo: str) -> LearnedPolicy:
-    """Random weights for the default game."""
-    config = load_config()
+def policy_of(algo: str, config: Config | None = None, *, is_base: bool = False) -> LearnedPolicy:
+    """Random weights for a game, the default one or that of `config`."""
+    config = load_config() if config is None else config
     sizes = NetworkSizes.of_spaces(*spec_spaces(config))
     network = ActionNetwork(sizes) if algo == "ppo" else DuelingNetwork(sizes)
     state = {name: value.detach().numpy() for name, value in network.state_dict().items()}
@@ -24,7 +24,7 @@ def policy_of(algo: str) -> LearnedPolicy:
         actions=config.env.actions,
         algorithms=list(config.env.algorithms),
         base=config.env.base,
-        is_base=False,
+        is_base=is_base,
         iteration=7,
         validation=-1.5,
         config=config.model_dump(mode="json"),

@@ -12,7 +12,8 @@ import pytest
 
 from marl_sched.config import Config, load_config
 from marl_sched.errors import UserError
-from marl_sched.evaluation.compare import part_episodes, run_classic
+from marl_sched.evaluation.compare import part_episodes
+from marl_sched.evaluation.entrants import load_player
 from marl_sched.evaluation.suites import get_suite
 from marl_sched.schedulers import get_scheduler
 from marl_sched.schedulers.family import SIZE, theta_at
@@ -134,7 +135,7 @@ def test_what_is_kept_is_no_worse_than_the_base_on_validation(tmp_path: Path) ->
     assert record.iteration == result.best_iteration
     config = settings(2)
     episodes = part_episodes(config, "test", 2)
-    runs = run_classic(config, "test", get_scheduler(str(tmp_path)), episodes)
+    runs = load_player(str(tmp_path)).play(config, "test", episodes)
     assert all(run["num_finished"] == 40 for run in runs)
 
 
@@ -212,9 +213,8 @@ def test_what_is_kept_knows_the_states_it_met(tmp_path: Path) -> None:
     assert record.seen is not None and set(record.seen) == set(GLOBAL_FEATURES)
     assert all(low < high for low, high in record.seen.values())
     config = settings(2)
-    runs = run_classic(
-        config, "validation", get_scheduler(str(tmp_path)), part_episodes(config, "validation", 3)
-    )
+    episodes = part_episodes(config, "validation", 3)
+    runs = load_player(str(tmp_path)).play(config, "validation", episodes)
     assert all(run["fallback_fraction"] < 0.2 for run in runs)
 
 
@@ -256,7 +256,7 @@ def test_the_reward_is_what_is_trained_for(tmp_path: Path) -> None:
     config = settings(1, "env.train_clusters=[]")
     episodes = part_episodes(config, "test", 3)
     kept, base = (
-        run_classic(config, "test", get_scheduler(name), episodes)
+        load_player(name).play(config, "test", episodes)
         for name in (str(tmp_path), config.env.base)
     )
 

@@ -12,11 +12,11 @@ import pytest
 
 from marl_sched.config import Config, load_config
 from marl_sched.errors import UserError
-from marl_sched.evaluation.compare import part_episodes, run_classic
+from marl_sched.evaluation.compare import part_episodes
+from marl_sched.evaluation.entrants import load_player
 from marl_sched.evaluation.learned import Score, base_costs, run_learned, validate
 from marl_sched.export.checkpoint import load_checkpoint
 from marl_sched.models.policy import LearnedPolicy, load_policy
-from marl_sched.schedulers import get_scheduler
 from marl_sched.schedulers.scorer_file import is_scorer, load_scorer
 from marl_sched.training import warm_start
 from marl_sched.training.records import RunFolder
@@ -105,7 +105,7 @@ def test_the_warm_start_is_scored_as_it_is_judged(whole: Path) -> None:
     episodes = part_episodes(config, "validation", 3)
 
     def total(name: str) -> float:
-        runs = run_classic(config, "validation", get_scheduler(name), episodes)
+        runs = load_player(name).play(config, "validation", episodes)
         return sum(run["avg_jct_s"] for run in runs)
 
     percent = 100 * (total(str(whole / "base")) / total(config.env.base) - 1)

@@ -34,7 +34,7 @@ def unplayed(monkeypatch: pytest.MonkeyPatch) -> None:
         return [None if player is None else [metrics] * count for player in players]
 
     class Network:
-        play = print
+        player = None
 
     monkeypatch.setattr(judge, "_played", played)
     monkeypatch.setattr(judge, "load_network", lambda folder: Network)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from marl_sched.config import Config, load_config
+from marl_sched.evaluation.entrants import Player
 from marl_sched.training.records import RunFolder
 from marl_sched.tuning import trial
 from marl_sched.tuning.outcome import read_outcome
@@ -48,10 +49,10 @@ def playing(scores: list[float | None], seen: list[int]) -> Any:
 
 @pytest.fixture
 def no_games(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = Trained(play=lambda *arguments: [], iteration=0, validation=0.0)
+    kept = Trained(Player("kept", None, lambda *arguments: []), iteration=0, validation=0.0)
     for loader in ("load_kept", "load_network"):
         monkeypatch.setattr(trial, loader, lambda folder: kept)
-    monkeypatch.setattr(trial, "raw_on_validation", lambda config, play: {"valid_x": 1.0})
+    monkeypatch.setattr(trial, "raw_on_validation", lambda config, player: {"valid_x": 1.0})
 
 
 @pytest.mark.usefixtures("no_games")
