@@ -46,10 +46,7 @@ class UserError(ValueError):
     """Bad input: the message says what is wrong, where, and how to mend it; no credentials."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(redacted(message))
-
-    def __init__(self, message: str) -> None:
-        super().__init__(_cut(message, LONGEST_MESSAGE))
+        super().__init__(_cut(redacted(message), LONGEST_MESSAGE))
 
 
 class WriteError(UserError):

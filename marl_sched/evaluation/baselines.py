@@ -1,9 +1,9 @@
 """Tuning the parameters of a classic scheduler: random search with successive halving.
 
 Candidates are the scheduler's own defaults, settings that it is known by, and random draws from
-the ranges that its parameters declare. Every candidate plays the same few sequences of every cell; the better ones play more
-(`RUNGS`); the last of them, and the `midpoints` of the best, play all, and the best on these is
-taken. With g_c the mean over the cells of cluster c of
+the ranges that its parameters declare. Every candidate plays the same few sequences of every cell;
+the better ones play more (`RUNGS`); the last of them, and the `midpoints` of the best, play all,
+and the best on these is taken. With g_c the mean over the cells of cluster c of
 log(sum of JCTs / that of the defaults), a candidate's score on C clusters is
 
     max over the cluster l that is left out of  1/(C-1) sum_{c != l} g_c
@@ -203,22 +203,14 @@ def midpoints(
     `there` already: where good settings lie far apart, those between are often better than both."""
     found: list[dict[str, float]] = []
     for one, other in combinations(parents, 2):
-        params = {name: _between(name, one[name], other[name]) for name in scheduler.params}
+        params = {
+            name: param.search.between(one[name], other[name])
+            for name, param in scheduler.takes.items()
+            if param.search is not None
+        }
         if params not in found and params not in there:
             found.append(params)
     return found
-
-
-def _between(name: str, better: float, other: float) -> float:
-    kind = RANGES[name][0]
-    if kind == "choice" or better == other:
-        return better
-    if kind == "even":
-        value = (better + other) / 2.0
-    else:  # of two numbers above 0, or none
-        value = math.sqrt(better * other)
-        value = better if value == 0.0 else value
-    return float(f"{value:.3g}")
 
 
 def robust(logs: dict[str, float]) -> float:

@@ -192,8 +192,8 @@ def replay(
     last = int(events[:, c.LOG_NODE].max())
     if last >= len(cluster.nodes):
         raise UserError(
-            f"the event log has a node {last}, and the cluster has {len(cluster.nodes)} nodes; give "
-            "the cluster and the log of one run"
+            f"the event log has a node {last}, and the cluster has {len(cluster.nodes)} nodes; "
+            "give the cluster and the log of one run"
         )
     mine = _own_rows(events)
     job = events[mine, c.LOG_JOB].astype(np.int64)

@@ -54,6 +54,17 @@ class Search:
             value = 0.0 if self.by == "log or 0" and coin < 0.5 else value
         return float(f"{value:.3g}")
 
+    def between(self, better: float, other: float) -> float:
+        """What lies halfway between two values, on the scale on which they are drawn."""
+        if self.by == "ends" or better == other:
+            return better
+        if self.by == "even":
+            value = (better + other) / 2.0
+        else:  # of two numbers above 0, or none
+            value = math.sqrt(better * other)
+            value = better if value == 0.0 else value
+        return float(f"{value:.3g}")
+
 
 @dataclass(frozen=True)
 class Param:
