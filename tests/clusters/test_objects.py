@@ -231,7 +231,8 @@ def test_what_the_api_server_would_refuse(text: str, message: str) -> None:
               f"{{restartPolicy: Never, containers: [{CONTAINER}]}}}}}}}}", version="batch/v1"),
         other("StatefulSet", "serviceName: s, selector: {matchLabels: {a: b}}, template: "
               "{metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: a, "
-              "volumeMounts: [{name: d, mountPath: /d}]}]}}, volumeClaimTemplates: [{metadata: {name: d}, spec: "
+              "volumeMounts: [{name: d, mountPath: /d}]}]}}, "
+              "volumeClaimTemplates: [{metadata: {name: d}, spec: "
               "{accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]",
               version="apps/v1"),
         "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: a}\nvalue: -10\n",
