@@ -115,7 +115,7 @@ def test_who_found_no_node_is_passed_over(name: str) -> None:
     waits = JobRow(2, refused=True)
     if name == "equal":
         pytest.skip("counts GPUs alone")
-    strict = name == "fcfs"
+    strict = name in ("fcfs", "qssf")
     assert gpus(name, make_view(4, waits, JobRow(3))) == [0, 0 if strict else 3]
 
 

@@ -23,7 +23,7 @@ from tests.sim.features import Features, random_features, with_rules
 from tests.sim.worlds import Setup, classic, make_workload, play_compiled
 
 PATIENT = [name for name, rule in REGISTRY.items() if rule.compiled and not rule.preemptive]
-PASSING = ("on_demand", "sjf", "qssf", "random", "drf", "srtf", "srsf", "las", "priority",
+PASSING = ("on_demand", "sjf", "random", "drf", "srtf", "srsf", "las", "priority",
            "tiresias", "gittins", "edf", "rate_monotonic")  # fmt: skip
 """Rules that pass over whoever does not fit."""
 
