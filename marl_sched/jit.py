@@ -32,6 +32,7 @@ SOURCES = (
     "terms.py",
     "order.py",
     "logarithm.py",
+    "allocation",
     "sim",
     "schedulers",
     "envs",

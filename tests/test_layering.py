@@ -17,6 +17,7 @@ _BASE = {
     "checkpoints",
 }  # fmt: skip
 _KERNELS = {"jit", "linking", "records"}
+_COUNTED = {"allocation", "order", "logarithm"}
 _RULES = {"perf", "workload", "sim", "schedulers"}
 
 ALLOWED: dict[str, set[str]] = {
@@ -42,10 +43,11 @@ ALLOWED: dict[str, set[str]] = {
     "logarithm": _KERNELS,
     "perf": _BASE,
     "workload": _BASE | {"perf"},
+    "allocation": _KERNELS | {"types"},
     "warm": {"linking"},
-    "sim": _BASE | _KERNELS | {"order", "perf", "workload"},
-    "schedulers": _BASE | _KERNELS | {"order", "logarithm", "perf", "projection", "sharing"},
-    "envs": _BASE | _RULES | _KERNELS | {"order", "logarithm", "projection", "sharing"},
+    "sim": _BASE | _KERNELS | {"allocation", "order", "perf", "workload"},
+    "schedulers": _BASE | _KERNELS | _COUNTED | {"perf", "projection", "sharing"},
+    "envs": _BASE | _RULES | _KERNELS | _COUNTED | {"projection", "sharing"},
     "reproduce": _BASE | _RULES | _KERNELS | {"order", "evaluation"},
     "models": _BASE | _KERNELS,
     "evaluation": _BASE | _RULES | {"envs", "models"},

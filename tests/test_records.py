@@ -64,5 +64,7 @@ def test_fields_that_disagree_about_the_number_of_jobs_are_a_type_error(name: st
 def test_every_array_of_a_view_has_its_axes_named() -> None:
     view = some_view()
     arrays = {name for name in view._fields if isinstance(getattr(view, name), np.ndarray)}
-    assert arrays - set(ClusterView.axes()) == {"waiting", "running", "tenant_quota"}
+    assert arrays - set(ClusterView.axes()) == {
+        "waiting", "running", "tenant_quota", "tenant_held", "tenant_tally",
+    }  # fmt: skip
     assert all(len(axes) == getattr(view, name).ndim for name, axes in ClusterView.axes().items())

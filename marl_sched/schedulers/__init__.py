@@ -194,15 +194,14 @@ class Scheduler:
     def levels(self, view: ClusterView) -> np.ndarray:
         """(A,) int64, level wanted for each active job of `view`, by a compiled rule.
 
-        The view is left as it is: compiled rules sort its `running`, so they get a copy.
+        The view is left as it is: compiled rules get copies of its scratch.
 
         Raises:
             TypeError: for a field of another type or shape than `ClusterView` says.
         """
         check(view)
         target = np.minimum(view.level, view.limit_level)
-        seen = view._replace(running=view.running.copy())
-        dispatch.decide(self.number, seen, self.param_array, target)
+        dispatch.decide(self.number, view.with_own_scratch(), self.param_array, target)
         return target
 
     def allocate(self, view: ClusterView) -> Allocation:

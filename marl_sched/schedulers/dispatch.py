@@ -8,18 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from marl_sched.allocation.room import free_room
 from marl_sched.jit import kernel, part
 from marl_sched.linking import PartTable
 from marl_sched.records import record
 from marl_sched.schedulers.elastic_order import NUM_INDEX_PARAMS, share_by_rank
 from marl_sched.schedulers.fcfs import fcfs
 from marl_sched.schedulers.fcfs_backfill import fcfs_backfill
-from marl_sched.schedulers.filling import (
-    free_after_limits,
-    serve_all,
-    serve_queue,
-    serve_waiting,
-)
+from marl_sched.schedulers.filling import serve_all, serve_queue, serve_waiting
 from marl_sched.types import ClusterView, Floats1, Ints1
 
 # By reference here too: a live cluster calls rules without a simulator.
@@ -92,7 +88,7 @@ def decide(number: int, v: ClusterView, params: Floats1, target: Ints1) -> None:
         _write_levels(number // _WAYS, v, params, target)
         return
     if serving == QUEUE or serving == STRICT_QUEUE:
-        serve_queue(v, serving == STRICT_QUEUE, target, free_after_limits(v))
+        serve_queue(v, serving == STRICT_QUEUE, target, free_room(v))
         return
     key = np.empty(v.job.size)
     if serving == RANKED:

@@ -64,7 +64,7 @@ def by_its_rule(scheduler: Scheduler, view: ClusterView) -> np.ndarray:
     key = np.empty(view.job.size)
     scheduler.rule(view, scheduler.param_array, key)
     if scheduler.preemptive:
-        serve_all(view._replace(running=view.running.copy()), key, target)
+        serve_all(view.with_own_scratch(), key, target)
     else:
         serve_waiting(view, key, scheduler.name in ("fcfs", "qssf"), target)
     return target
@@ -227,7 +227,7 @@ def test_a_rule_of_ones_own_needs_no_change_here() -> None:
         key = -view.arrival_s
         key[:1] = np.inf
         target = np.minimum(view.level, view.limit_level)
-        serve_all(view._replace(running=view.running.copy()), key, target)
+        serve_all(view.with_own_scratch(), key, target)
         np.testing.assert_array_equal(mine.levels(view), target)
 
 
