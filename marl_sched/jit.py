@@ -31,6 +31,7 @@ SOURCES = (
     "types.py",
     "order.py",
     "logarithm.py",
+    "allocation",
     "sim",
     "schedulers",
     "envs",

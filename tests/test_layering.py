@@ -23,8 +23,6 @@ ALLOWED: dict[str, set[str]] = {
     "types": {"errors"},
     "config": {"errors", "files"},
     "presets": {"errors"},
-    "projection": {"types"},
-    "sharing": {"errors"},
     "records": set(),
     "linking": {"records"},
     "jit": {"linking"},
@@ -33,17 +31,18 @@ ALLOWED: dict[str, set[str]] = {
     "perf": _BASE,
     "workload": _BASE | {"perf"},
     "warm": {"linking"},
-    "sim": _BASE | _KERNELS | {"order", "perf", "workload"},
-    "schedulers": _BASE | _KERNELS | {"order", "logarithm", "perf", "projection", "sharing"},
-    "envs": _BASE | _RULES | _KERNELS | {"order", "logarithm", "projection", "sharing"},
+    "allocation": {"errors", "types"} | _KERNELS,
+    "sim": _BASE | _KERNELS | {"allocation", "order", "perf", "workload"},
+    "schedulers": _BASE | _KERNELS | {"allocation", "order", "logarithm", "perf"},
+    "envs": _BASE | _RULES | _KERNELS | {"allocation", "order", "logarithm"},
     "reproduce": _BASE | _RULES | _KERNELS | {"order", "evaluation"},
     "models": _BASE | _KERNELS,
-    "evaluation": _BASE | _RULES | {"envs", "models"},
+    "evaluation": _BASE | _RULES | {"allocation", "envs", "models"},
     "training": _BASE | _RULES | {"envs", "models", "evaluation"},
     "export": _BASE | _RULES | {"envs", "models", "evaluation"},
     "tuning": _BASE | _RULES | {"envs", "models", "evaluation", "training"},
     "clusters": {"errors", "files", "workload", "training"},
-    "live": _BASE | {"perf", "schedulers", "models", "projection", "sharing"},
+    "live": _BASE | {"allocation", "perf", "schedulers", "models"},
 }
 """What each part may import of ours, besides itself; `cli` may import everything."""
 
@@ -125,7 +124,7 @@ def test_the_reference_simulator_shares_nothing_with_the_kernels() -> None:
     "code",
     [
         "import marl_sched",
-        "import marl_sched.types, marl_sched.config, marl_sched.projection, marl_sched.sharing",
+        "import marl_sched.types, marl_sched.config, marl_sched.allocation.sharing",
         "import marl_sched.workload, marl_sched.perf, marl_sched.sim, marl_sched.schedulers",
         # The program's own path to its help texts.
         "from marl_sched.cli import main\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from marl_sched.allocation.feasibility import exceeds
 from marl_sched.envs.base import behave, nothing_to_do, score_levels, write_base
 from marl_sched.envs.credit import apply_looking_ahead, credit_by_shadow, play_base, play_shadow
 from marl_sched.envs.game import COMMIT, LEARNED, Game
@@ -25,7 +26,7 @@ from marl_sched.jit import kernel, part
 from marl_sched.records import at_address
 from marl_sched.schedulers.dispatch import decide
 from marl_sched.sim import columns as c
-from marl_sched.sim.apply import apply, settle
+from marl_sched.sim.apply import apply, gpus_at, settle
 from marl_sched.sim.kernels import EPOCH, FULL, STUCK, advance, make_view, start
 from marl_sched.sim.world import World
 from marl_sched.types import Flags1, Floats1, Ints1
@@ -134,7 +135,7 @@ def open_round(w: World, g: Game, b: int) -> None:
     n = w.env_k[b, c.NUM_ACTIVE]
     g.scored[b] = write_base(w, g, b, b, g.proposal[b, :n])
     g.pinned[b, :n] = False
-    g.room[b] = int(w.total[0])
+    g.room[b] = w.usable[b, 0]
     g.edits[b] = 0
     g.changed[b] = False
     g.fresh[b] = True
@@ -176,9 +177,9 @@ def take_algorithm(w: World, g: Game, b: int, number: int, params: Floats1) -> N
 @kernel
 def move(w: World, g: Game, b: int, i: int, more: int) -> None:
     """Change the proposal of row `i` by `more` levels, and what is counted and seen of it."""
-    profile, held, level = w.slot_k[b, c.PROFILE, i], w.slot_k[b, c.LEVEL, i], g.proposal[b, i]
+    held, level = w.slot_k[b, c.LEVEL, i], g.proposal[b, i]
     g.proposal[b, i] = level + more
-    g.free[b] -= w.sizes[profile, level + more] - w.sizes[profile, level]
+    g.free[b] -= gpus_at(w, b, i, level + more) - gpus_at(w, b, i, level)
     g.moved[b] += (level + more != held) * 1 - (level != held) * 1
     set_bids(w, g, b, i)
     k = g.slot_of[b, i]
@@ -201,11 +202,12 @@ def find_giver(w: World, g: Game, b: int) -> int:
 def find_taker(w: World, g: Game, b: int) -> int:
     """The job, not edited in this round, that values one level more most, of those that fit."""
     taker, highest = -1, -np.inf
-    bid, pinned, profile = g.bid_up[b], g.pinned[b], w.slot_k[b, c.PROFILE]
+    bid, pinned = g.bid_up[b], g.pinned[b]
     for i in range(w.env_k[b, c.NUM_ACTIVE]):
         if bid[i] > highest and not pinned[i]:
             level = g.proposal[b, i]
-            if w.sizes[profile[i], level + 1] - w.sizes[profile[i], level] <= g.free[b]:
+            more = gpus_at(w, b, i, level + 1) - gpus_at(w, b, i, level)
+            if not exceeds(more, g.free[b]):
                 taker, highest = i, bid[i]
     return taker
 
@@ -219,10 +221,13 @@ def edit(w: World, g: Game, b: int, i: int, up: bool) -> None:
     """
     g.pinned[b, i] = True
     move(w, g, b, i, 1 if up else -1)
-    g.room[b] -= w.sizes[w.slot_k[b, c.PROFILE, i], g.proposal[b, i]]
-    while g.free[b] < 0:
-        move(w, g, b, find_giver(w, g, b), -1)
-    while g.free[b] > 0:
+    g.room[b] -= gpus_at(w, b, i, g.proposal[b, i])
+    while exceeds(0.0, g.free[b]):
+        giver = find_giver(w, g, b)
+        if giver < 0:
+            break
+        move(w, g, b, giver, -1)
+    while exceeds(g.free[b], 0.0):
         taker = find_taker(w, g, b)
         if taker < 0:
             break

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from marl_sched.allocation.feasibility import Infeasible, named
 from marl_sched.config import SimConfig, WorkloadConfig
 from marl_sched.envs.play import play
 from marl_sched.errors import UserError
@@ -80,7 +81,7 @@ def begin(
         log_rows=LOG_ROWS if log_events else 0,
         node_events=read_node_events(sim.node_events, cluster),
     )
-    return Simulation(world)
+    return Simulation(world, job_name=named(workload.job_id))
 
 
 def run(
@@ -96,7 +97,11 @@ def run(
     else:
         planner = scheduler.new_planner()
         while simulation.advance():
-            simulation.apply(planner.allocate(simulation.view(), simulation.nodes()))
+            allocation = planner.allocate(simulation.view(), simulation.nodes())
+            try:
+                simulation.apply(allocation)
+            except Infeasible as error:
+                raise Infeasible(f"scheduler {scheduler.name!r}: {error}") from None
     if simulation.world.log.shape[0]:
         simulation.drain_log()
     world = simulation.world

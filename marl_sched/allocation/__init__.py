@@ -1,0 +1,1 @@
+"""What may be allocated: bounds of resources, nodes, GPU types and tenants, in one place."""
