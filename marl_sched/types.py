@@ -1,6 +1,7 @@
 """The nouns of the project: nodes, clusters, jobs, what a scheduler sees, what it answers.
 
-Axes: J jobs of a workload, A active jobs, N nodes, P job profiles, L levels, 4 resources.
+Axes: J jobs of a workload, A active jobs, N nodes, T GPU types, P job profiles, L levels, 4
+resources.
 """
 
 from __future__ import annotations
@@ -248,9 +249,12 @@ class ClusterView(NamedTuple):
     num_gpus: int  # GPUs of the whole cluster, down nodes too
     capacity: Floats1  # (4,) float64, of the nodes that are up, order of RESOURCES
     free: Floats1  # (4,) float64, of it, what no job holds
+    free_by_type: Floats2  # (T, 4) float64, `free` of each GPU type
+    releases: int  # how often GPUs have come back so far
     sizes: Ints2  # (P, L) int64, GPUs at each level, sizes[:, 0] == 0
     num_levels: Ints1  # (P,) int64, highest legal level of the profile
     rates: Floats2  # (P, L) float64, progress in isolated seconds per second
+    type_order: Ints3  # (P, L, T) int64, GPU types as placement tries them, the fastest first
     job: Ints1  # (A,) int64, index of the job in the workload: unique, by arrival
     profile: Ints1  # (A,) int64 in [0, P)
     level: Ints1  # (A,) int64, level held now
@@ -268,9 +272,15 @@ class ClusterView(NamedTuple):
     priority: Floats1  # (A,) float64, higher runs first
     tenant: Ints1  # (A,) int64
     deadline_s: Floats1  # (A,) float64, +inf without one
+    types: Ints1  # (A,) int64, bit t is set where the job may run on GPU type t
+    gpu_type: Ints1  # (A,) int64 in [0, T), of the GPUs that a running job holds
+    leaving: Ints1  # (A,) int64, GPUs held on nodes that take nobody any more
+    refused_at: Ints1  # (A,) int64, `releases` when a start last found no node; -1 before
     waiting: Ints1  # (W,) int64, rows that hold nothing, in order of arrival
     running: Ints1  # (R,) int64, rows that hold GPUs; a rule may put them in an order
-    tenant_quota: Floats1  # (tenants,) float64 GPUs, +inf without one
+    tenant_quota: Floats1  # (tenants,) float64 GPUs, +inf without one; (0,): nobody has one
+    tenant_held: Ints1  # (tenants,) int64, thousandths of a GPU that its jobs hold; or (0,)
+    tenant_tally: Ints2  # (2, tenants + 1) int64, scratch of `allocation.quota`
 
 
 class NodeView(NamedTuple):

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "marl_sched"
 _BASE = {"errors", "files", "types", "config", "artefact"}
 _KERNELS = {"jit", "linking", "records"}
 _RULES = {"perf", "workload", "sim", "schedulers"}
+_COUNTED = {"allocation", "order", "logarithm"}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -30,11 +31,11 @@ ALLOWED: dict[str, set[str]] = {
     "logarithm": _KERNELS,
     "perf": _BASE,
     "workload": _BASE | {"perf"},
+    "allocation": _KERNELS | {"errors", "types"},
     "warm": {"linking"},
-    "allocation": {"errors", "types"} | _KERNELS,
     "sim": _BASE | _KERNELS | {"allocation", "order", "perf", "workload"},
-    "schedulers": _BASE | _KERNELS | {"allocation", "order", "logarithm", "perf"},
-    "envs": _BASE | _RULES | _KERNELS | {"allocation", "order", "logarithm"},
+    "schedulers": _BASE | _KERNELS | _COUNTED | {"perf"},
+    "envs": _BASE | _RULES | _KERNELS | _COUNTED,
     "reproduce": _BASE | _RULES | _KERNELS | {"order", "evaluation"},
     "models": _BASE | _KERNELS,
     "evaluation": _BASE | _RULES | {"allocation", "envs", "models"},

@@ -1,1 +1,1 @@
-"""What may be allocated: bounds of resources, nodes, GPU types and tenants, in one place."""
+"""What may be given to whom: the one place for limits by GPU type, node and tenant."""

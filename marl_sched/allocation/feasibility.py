@@ -8,7 +8,8 @@ An allocation x, GPUs of job i on node n, is feasible when
     sum over a tenant's jobs and all nodes of x[i, n] d[i, 0] <= its quota.
 
 Who runs on as before may stay on a node that takes nobody anew. An allocation that breaks a
-bound is its author's error: it is refused by name, not mended.
+bound is its author's error: it is refused by name, not mended. What is left while a compiled rule
+decides is `room`'s matter, and what tenants may hold is counted by `quota` for both.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from marl_sched.allocation import quota
+from marl_sched.allocation.room import raise_level, whole_room
 from marl_sched.errors import UserError
 from marl_sched.jit import kernel
 from marl_sched.types import ClusterView, NodeView
@@ -36,6 +39,22 @@ class Infeasible(UserError):
 def exceeds(asked: float, most: float) -> bool:
     """Whether an amount is more than there is."""
     return asked > most + SLACK
+
+
+@kernel
+def placeable(v: ClusterView, target: np.ndarray) -> bool:
+    """Whether there is room for the levels in target (A,) all at once, by GPU type and quota.
+
+    Who keeps GPUs that it holds keeps them where they are; the others follow, row by row.
+    """
+    room = whole_room(v)
+    for i in v.running:
+        if 0 < target[i] <= v.level[i] and not raise_level(v, room, i, 0, target[i]):
+            return False
+    for i in range(target.size):
+        if target[i] > v.level[i] and not raise_level(v, room, i, 0, target[i]):
+            return False
+    return True
 
 
 def check_shares(
@@ -65,30 +84,38 @@ class QuotaRoom:
 
     Args:
         tenant: (A,) int64, whose job each row is.
-        quota: (tenants,) float64 GPUs, +inf without one.
+        limits: (tenants,) float64 GPUs, +inf without one; (0,): nobody has one.
     """
 
-    def __init__(self, tenant: np.ndarray, quota: np.ndarray) -> None:
+    def __init__(self, tenant: np.ndarray, limits: np.ndarray) -> None:
         self.tenant = tenant
-        self.left = np.array(quota, dtype=np.float64)
+        self.limits = limits
+        self._held = np.zeros(limits.size, dtype=np.int64)
+        self._tally = np.zeros((2, limits.size + 1), dtype=np.int64)
+        quota.count_anew(limits, self._tally, False)
 
     @property
     def bounded(self) -> bool:
         """Whether any tenant has a quota."""
-        return bool(np.isfinite(self.left).any())
+        return bool(np.isfinite(self.limits).any())
 
-    def covers(self, gpus: np.ndarray) -> bool:
-        """Whether all rows may hold `gpus` (A,) at once, beside what has been taken."""
-        held = np.bincount(self.tenant, weights=gpus, minlength=self.left.size)
-        return bool((held <= self.left + SLACK).all())
+    def anew(self) -> QuotaRoom:
+        """The same quotas with nothing taken."""
+        return QuotaRoom(self.tenant, self.limits)
 
     def take(self, row: int, gpus: float) -> bool:
         """Take GPUs for a row, if its tenant may have them; whether it did."""
-        tenant = self.tenant[row]
-        if exceeds(gpus, self.left[tenant]):
+        tenant, more = int(self.tenant[row]), quota.thousandths(1, float(gpus))
+        if quota.excess(self.limits, self._held, self._tally, tenant, more) > 0.0:
             return False
-        self.left[tenant] -= gpus
+        quota.add(self.limits, self._held, self._tally, tenant, more)
         return True
+
+    def first_above(self, gpus: np.ndarray) -> int:
+        """First row that is above its tenant's quota if all hold `gpus` (A,); -1 without."""
+        room = self.anew()
+        rows = np.flatnonzero(gpus) if self.bounded else ()
+        return next((int(row) for row in rows if not room.take(row, gpus[row])), -1)
 
 
 def open_capacity(nodes: NodeView) -> np.ndarray:
@@ -210,19 +237,13 @@ class _Check:
 
     def quotas(self) -> None:
         """No tenant has more than its quota."""
-        view, room = self.view, QuotaRoom(self.view.tenant, self.view.tenant_quota)
-        held = self.placement.sum(axis=1) * view.demand[:, 0]
-        if room.covers(held):
-            return
-        for row in np.flatnonzero(held):
-            if not room.take(row, held[row]):
-                tenant = view.tenant[row]
-                total = held[view.tenant == tenant].sum()
-                self.refuse(
-                    f"is above the quota of its tenant (number {tenant}): {total:g} of "
-                    f"{view.tenant_quota[tenant]:g} GPUs are given to it",
-                    row,
-                )
+        view, held = self.view, self.placement.sum(axis=1) * self.view.demand[:, 0]
+        row = QuotaRoom(view.tenant, view.tenant_quota).first_above(held)
+        if row >= 0:
+            tenant = view.tenant[row]
+            total, most = held[view.tenant == tenant].sum(), view.tenant_quota[tenant]
+            who = f"its tenant (number {tenant})"
+            self.refuse(f"is above the quota of {who}: {total:g} of {most:g} GPUs are given", row)
 
 
 def named(job_id: Sequence[str] | np.ndarray) -> Callable[[int], str]:

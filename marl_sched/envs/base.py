@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from marl_sched.allocation.room import all_fit, is_plain
 from marl_sched.envs.game import GREEDY, HONEST, LEARNED, YIELDING, Game
 from marl_sched.jit import kernel, part
 from marl_sched.order import descending_again
 from marl_sched.schedulers.dispatch import decide
 from marl_sched.schedulers.elastic_index import remaining_s, single_gpu_work, write_worth
-from marl_sched.schedulers.filling import fill_by_score
+from marl_sched.schedulers.filling import fill_whole
 from marl_sched.sim import columns as c
 from marl_sched.sim.apply import gpus_at
 from marl_sched.sim.kernels import make_view, plain_view
@@ -43,6 +44,10 @@ def grant_all(w: World, g: Game, view: ClusterView, target: np.ndarray) -> bool:
     profile, limit, demand, sizes, useful = (
         view.profile, view.limit_level, view.demand, view.sizes, g.useful,
     )  # fmt: skip
+    if not is_plain(view):
+        for i in range(target.size):
+            target[i] = min(limit[i], useful[profile[i]])
+        return all_fit(view, target)
     for r in range(1 if w.gpus_only else 4):
         left = view.capacity[r] + 1e-9
         for i in range(target.size):
@@ -72,8 +77,7 @@ def write_base(w: World, g: Game, b: int, at: int, target: Ints1) -> bool:
             return False
         view = make_view(w, at)
         score_levels(w, g, b, at, view)
-        target[:] = 0
-        fill_by_score(view, g.score[b, : target.size], target, view.capacity.copy())
+        fill_whole(view, g.score[b, : target.size], target)
         return True
     for i in range(target.size):
         target[i] = min(w.slot_k[at, c.LEVEL, i], w.slot_k[at, c.LIMIT_LEVEL, i])

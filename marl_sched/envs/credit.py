@@ -161,6 +161,8 @@ def copy_env(w: World, source: int, target: int) -> None:
     w.free[target] = w.free[source]
     w.usable[target] = w.usable[source]
     w.spare[target] = w.spare[source]
+    w.spare_by_type[target] = w.spare_by_type[source]
+    w.tenant_held[target] = w.tenant_held[source]
     w.node_f[target] = w.node_f[source]
     w.node_k[target] = w.node_k[source]
     w.device_free[target] = w.device_free[source]

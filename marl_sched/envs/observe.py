@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.allocation.feasibility import exceeds
+from marl_sched.allocation.feasibility import exceeds, placeable
+from marl_sched.allocation.room import is_plain
 from marl_sched.envs.game import Game
 from marl_sched.jit import kernel, part
 from marl_sched.logarithm import log_each
@@ -15,6 +16,7 @@ from marl_sched.order import smallest_first
 from marl_sched.schedulers.elastic_index import MIN_REMAINING_S
 from marl_sched.sim import columns as c
 from marl_sched.sim.apply import gpus_at
+from marl_sched.sim.kernels import plain_view
 from marl_sched.sim.nodes import emptiest_share
 from marl_sched.sim.world import World
 
@@ -124,7 +126,8 @@ def write_mask(w: World, g: Game, b: int) -> None:
     """Legal actions: commit always; algorithms at a round's start; edits that can be served.
 
     A job is edited once a round. It can go up when the free GPUs and those of jobs that were
-    not edited suffice, and down when the proposal gives it any.
+    not edited suffice, of a type that it may use and within its tenant's quota, and down when the
+    proposal gives it any.
     """
     mask, slot, pinned, jobs = g.mask[b], g.slot[b], g.pinned[b], g.jobs[b]
     first_up, shown = 1 + g.algorithms.size, g.shown[b]
@@ -136,18 +139,33 @@ def write_mask(w: World, g: Game, b: int) -> None:
         jobs[:, 14] = 0.0
         return
     proposal, bid_up, room = g.proposal[b], g.bid_up[b], g.room[b]
+    plain = is_plain(plain_view(w, b))
     for k in range(shown):
         i = slot[k]
         up, down = False, False
         if not pinned[i]:
             level = proposal[i]
             up = bid_up[i] > -np.inf and not exceeds(gpus_at(w, b, i, level + 1), room)
+            if up and not plain:
+                up = finds_room(w, g, b, i)
             down = level > 0
         mask[first_up + k] = 1 if up else 0
         mask[first_down + k] = 1 if down else 0
         jobs[k, 14] = 1.0 if up else 0.0
     mask[first_up + shown : first_down] = 0
     mask[first_down + shown :] = 0
+
+
+@part
+def finds_room(w: World, g: Game, b: int, i: int) -> bool:
+    """Whether one level more for row `i` can be placed beside the rows edited before."""
+    view = plain_view(w, b)
+    target = np.zeros(view.job.size, dtype=np.int64)
+    for j in range(target.size):
+        if g.pinned[b, j]:
+            target[j] = g.proposal[b, j]
+    target[i] = g.proposal[b, i] + 1
+    return placeable(view, target)
 
 
 @kernel

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from marl_sched.allocation.room import most_left, raise_level, whole_room
 from marl_sched.jit import kernel, part
 from marl_sched.order import rows_by
 from marl_sched.schedulers.elastic_index import MIN_REMAINING_S
-from marl_sched.schedulers.filling import charge, enough
 from marl_sched.types import ClusterView, Floats1, Ints1
 
 
@@ -73,7 +73,7 @@ def afs(v: ClusterView, params: Floats1, target: Ints1) -> None:
     the GPUs given so far; gains are per GPU, because steps go from one allowed size to the next.
     """
     n = v.job.size
-    left = v.capacity.copy()
+    room = whole_room(v)
     length = np.empty(n)
     for i in range(n):
         length[i] = max(v.est_remaining_s[i], MIN_REMAINING_S) / v.rates[v.profile[i], 1]
@@ -88,7 +88,7 @@ def afs(v: ClusterView, params: Floats1, target: Ints1) -> None:
         as_shorter[rank], as_longer[width + rank] = step_gains(v, order[rank], 0)
     for node in range(width - 1, 0, -1):
         as_longer[node] = max(as_longer[2 * node], as_longer[2 * node + 1])
-    while left[0] > 1e-9:
+    while most_left(room) > 1e-9:
         winner, rival = -1, first_above(as_longer, 0, -np.inf)
         while rival >= 0:
             winner = rival
@@ -96,10 +96,8 @@ def afs(v: ClusterView, params: Floats1, target: Ints1) -> None:
         if winner < 0:
             return
         i = order[winner]
-        step = v.sizes[v.profile[i], target[i] + 1] - v.sizes[v.profile[i], target[i]]
         longer = -np.inf
-        if enough(v, i, step, left):
+        if raise_level(v, room, i, target[i], target[i] + 1):
             target[i] += 1
-            charge(v, i, step, left)
             as_shorter[winner], longer = step_gains(v, i, target[i])
         set_leaf(as_longer, winner, longer)

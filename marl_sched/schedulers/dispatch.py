@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from marl_sched.allocation.room import free_room
 from marl_sched.jit import kernel, part
 from marl_sched.records import record
 from marl_sched.schedulers.afs import afs
@@ -14,12 +15,7 @@ from marl_sched.schedulers.equal import equal
 from marl_sched.schedulers.equi import equi
 from marl_sched.schedulers.fcfs import fcfs
 from marl_sched.schedulers.fcfs_backfill import fcfs_backfill
-from marl_sched.schedulers.filling import (
-    free_after_limits,
-    serve_all,
-    serve_queue,
-    serve_waiting,
-)
+from marl_sched.schedulers.filling import serve_all, serve_queue, serve_waiting
 from marl_sched.schedulers.gittins import gittins
 from marl_sched.schedulers.hesrpt import hesrpt
 from marl_sched.schedulers.las import las
@@ -119,7 +115,7 @@ def decide(number: int, v: ClusterView, params: Floats1, target: Ints1) -> None:
         share_by_rank(v, key, params, target)
         return
     if number < NUM_QUEUES:
-        serve_queue(v, STRICT[number], target, free_after_limits(v))
+        serve_queue(v, STRICT[number], target, free_room(v))
         return
     if number < NUM_KEYED:
         key = np.empty(v.job.size)

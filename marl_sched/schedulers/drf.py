@@ -2,14 +2,9 @@
 
 import numpy as np
 
+from marl_sched.allocation.room import most_left, room_beside_running, take
 from marl_sched.jit import kernel, part
-from marl_sched.schedulers.filling import (
-    asked_level,
-    charge,
-    enough,
-    keep_running,
-    serve_waiting,
-)
+from marl_sched.schedulers.filling import asked_level, serve_waiting
 from marl_sched.types import ClusterView, Floats1, Ints1
 
 
@@ -32,8 +27,7 @@ def drf(v: ClusterView, params: Floats1, target: Ints1) -> None:
     Resource Fairness", NSDI 2011; a tenant's share is summed over its running jobs.
     """
     n = v.job.size
-    left = v.capacity.copy()
-    keep_running(v, target, left)
+    room = room_beside_running(v, target)
     tenants = int(v.tenant.max()) + 1 if n > 0 else 0
     if n == 0 or v.tenant.min() == v.tenant.max():
         own = np.empty(n)
@@ -45,7 +39,7 @@ def drf(v: ClusterView, params: Floats1, target: Ints1) -> None:
     for i in range(n):
         if target[i] > 0:
             share[v.tenant[i]] += dominant_share(v, i, v.sizes[v.profile[i], target[i]])
-    while left[0] >= 1.0:
+    while most_left(room) > 1e-9:
         head = np.full(tenants, -1)
         for i in range(n):
             t = v.tenant[i]
@@ -59,10 +53,8 @@ def drf(v: ClusterView, params: Floats1, target: Ints1) -> None:
             return
         i = head[best]
         level = asked_level(v, i)
-        gpus = v.sizes[v.profile[i], level]
-        if enough(v, i, gpus, left):
+        if take(v, room, i, level):
             target[i] = level
-            charge(v, i, gpus, left)
-            share[best] += dominant_share(v, i, gpus)
+            share[best] += dominant_share(v, i, v.sizes[v.profile[i], level])
         else:
             share[best] = np.inf

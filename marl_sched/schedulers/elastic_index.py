@@ -5,7 +5,7 @@ import numpy as np
 from marl_sched.jit import kernel, part
 from marl_sched.logarithm import log_each
 from marl_sched.order import rows_by_key
-from marl_sched.schedulers.filling import fill_by_score
+from marl_sched.schedulers.filling import fill_whole
 from marl_sched.types import ClusterView, Floats1, Ints1
 
 MIN_REMAINING_S = 1.0
@@ -202,8 +202,7 @@ def share_by_index(
     n = v.job.size
     gains, table = np.empty((n, v.sizes.shape[1])), np.empty((n, v.sizes.shape[1]))
     write_table(v, params, left_s, weight, gains, table)
-    target[:] = 0
-    fill_by_score(v, table, target, v.capacity.copy())
+    fill_whole(v, table, target)
 
 
 @part

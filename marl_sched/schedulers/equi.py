@@ -3,7 +3,7 @@
 import numpy as np
 
 from marl_sched.jit import part
-from marl_sched.schedulers.filling import fill_by_score
+from marl_sched.schedulers.filling import fill_whole
 from marl_sched.types import ClusterView, Floats1, Ints1
 
 
@@ -15,13 +15,11 @@ def equi(v: ClusterView, params: Floats1, target: Ints1) -> None:
     equals. A level that does not speed a job up is not given. Source: Edmonds, "Scheduling
     in the dark", STOC 1999 (EQUI-partition), on whole GPUs.
     """
-    left = v.capacity.copy()
     n, levels = v.job.size, v.sizes.shape[1]
     table = np.full((n, levels), -np.inf)
     for i in range(n):
-        target[i] = 0
         profile = v.profile[i]
         for level in range(v.num_levels[profile]):
             if v.rates[profile, level + 1] > v.rates[profile, level]:
                 table[i, level] = -float(v.sizes[profile, level + 1])
-    fill_by_score(v, table, target, left)
+    fill_whole(v, table, target)

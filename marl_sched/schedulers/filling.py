@@ -9,6 +9,24 @@ from __future__ import annotations
 
 import numpy as np
 
+from marl_sched.allocation.room import (
+    Room,
+    charge,
+    close_tenant,
+    count,
+    covers,
+    free_room,
+    is_plain,
+    is_refused,
+    most_left,
+    over_quota,
+    raise_level,
+    release,
+    room_of,
+    take,
+    type_for,
+    whole_room,
+)
 from marl_sched.jit import kernel, part
 from marl_sched.order import comes_before, heapify, sift_down, sort_nearly_sorted
 from marl_sched.types import ClusterView, Floats1, Floats2, Ints1
@@ -24,61 +42,25 @@ def asked_level(v: ClusterView, i: int) -> int:
 
 
 @kernel
-def charge(v: ClusterView, i: int, gpus: int, left: np.ndarray) -> None:
-    """Take `gpus` of job `i`, with the CPU, memory and network they need, from `left` (4,)."""
-    for r in range(4):
-        left[r] -= gpus * v.demand[i, r]
-
-
-@kernel
-def enough(v: ClusterView, i: int, gpus: int, left: np.ndarray) -> bool:
-    """Whether the cluster-wide rest `left` (4,) covers `gpus` of job `i`."""
-    for r in range(4):
-        if gpus * v.demand[i, r] > left[r] + 1e-9:
-            return False
-    return True
-
-
-@kernel
-def keep_running(v: ClusterView, target: np.ndarray, left: np.ndarray) -> None:
-    """Let every running job keep its level: the first step of a non-preemptive rule."""
-    for i in range(v.job.size):
-        target[i] = min(v.level[i], v.limit_level[i])
-        if target[i] > 0:
-            charge(v, i, v.sizes[v.profile[i], target[i]], left)
-
-
-@kernel
-def free_after_limits(v: ClusterView) -> np.ndarray:
-    """(4,) float64, what is free once running jobs are down to what their agents accept."""
-    left = v.free.copy()
-    for i in v.running:
-        if v.level[i] > v.limit_level[i]:
-            profile = v.profile[i]
-            over = v.sizes[profile, v.level[i]] - v.sizes[profile, v.limit_level[i]]
-            charge(v, i, -over, left)
-    return left
-
-
-@kernel
-def serve_queue(v: ClusterView, strict: bool, target: np.ndarray, left: np.ndarray) -> None:
+def serve_queue(v: ClusterView, strict: bool, target: np.ndarray, room: Room) -> None:
     """Give waiting jobs their whole request in order of arrival; who runs keeps what it holds.
 
     Args:
-        strict: stop at the first job that does not fit, instead of passing over it.
+        strict: stop at the first job that does not fit, instead of passing over it. A job that its
+            tenant's quota holds back stops its own tenant's jobs alone.
         target: (A,) int64, the levels held; raised in place.
-        left: (4,) float64, free resources; lowered in place.
+        room: what is free; lowered in place.
     """
     for i in v.waiting:
-        if left[0] <= 0.0:
+        if most_left(room) <= 0.0:
             return
         level = asked_level(v, i)
-        gpus = v.sizes[v.profile[i], level]
-        if enough(v, i, gpus, left):
+        if take(v, room, i, level):
             target[i] = level
-            charge(v, i, gpus, left)
         elif strict:
-            return
+            if not over_quota(v, i, v.sizes[v.profile[i], level]):
+                return
+            close_tenant(v, i)
 
 
 @kernel
@@ -90,14 +72,13 @@ def serve_waiting(v: ClusterView, key: np.ndarray, strict: bool, target: np.ndar
         strict, target: as in `serve_queue`.
     """
     heap = np.empty(v.waiting.size, dtype=np.int64)
-    count, smallest = 0, np.inf
+    size, smallest = 0, np.inf
     for i in v.waiting:
         if key[i] < np.inf:
-            heap[count] = i
-            count += 1
+            heap[size] = i
+            size += 1
             smallest = min(smallest, v.sizes[v.profile[i], asked_level(v, i)] * v.demand[i, 0])
-    left = free_after_limits(v)
-    fill_from_heap(v, heap, count, smallest, key, strict, target, left)
+    fill_from_heap(v, heap, size, smallest, key, strict, target, free_room(v))
 
 
 @kernel
@@ -127,7 +108,7 @@ def serve_all(v: ClusterView, key: np.ndarray, target: np.ndarray) -> None:
             smallest = min(smallest, v.sizes[v.profile[i], asked_level(v, i)] * v.demand[i, 0])
     # GPUs left for those who come after each running job; after `last` for nobody who waits.
     after = np.empty(running.size)
-    left, last, changes = v.capacity[0], -1, False
+    left, last, changes, plain = v.capacity[0], -1, False, is_plain(v)
     for at in range(running.size):
         i = running[at]
         left -= v.gpus[i]
@@ -135,13 +116,17 @@ def serve_all(v: ClusterView, key: np.ndarray, target: np.ndarray) -> None:
         if last < 0 and left < smallest - 1e-9:
             last = i
         changes |= v.level[i] != wanted_level(v, key, i)
+        plain &= v.leaving[i] == 0
+    if not plain:
+        serve_by_turns(v, key, smallest, target)
+        return
     heap = np.empty(v.waiting.size, dtype=np.int64)
-    count = 0
+    size = 0
     for i in v.waiting:
         if key[i] < np.inf and (last < 0 or comes_before(key, v.job, i, last)):
-            heap[count] = i
-            count += 1
-    if changes or displace(v, key, heap, count, after, target):
+            heap[size] = i
+            size += 1
+    if changes or displace(v, key, heap, size, after, target):
         serve_in_turn(v, key, heap, smallest, target)
 
 
@@ -150,25 +135,25 @@ def displace(
     v: ClusterView,
     key: np.ndarray,
     heap: np.ndarray,
-    count: int,
+    size: int,
     after: np.ndarray,
     target: np.ndarray,
 ) -> bool:
-    """Serve those who wait in `heap[:count]` from what is free; True if one displaces who runs.
+    """Serve those who wait in `heap[:size]` from what is free; True if one displaces who runs.
 
     Args:
         after: (R,) float64, GPUs left after each running job's turn, as long as all stay.
     """
-    free, given = v.free.copy(), 0.0
-    heapify(heap, count, key, v.job)
-    while count > 0:
+    room, given = room_of(v, v.free, True), 0.0
+    heapify(heap, size, key, v.job)
+    while size > 0:
         i = heap[0]
-        count -= 1
-        heap[0] = heap[count]
-        sift_down(heap, count, 0, key, v.job)
+        size -= 1
+        heap[0] = heap[size]
+        sift_down(heap, size, 0, key, v.job)
         level = asked_level(v, i)
         gpus = v.sizes[v.profile[i], level] * v.demand[i, 0]
-        target[i] = serve(v, i, level, free)
+        target[i] = serve(v, i, level, room)
         if target[i] > 0:
             given += gpus
             continue
@@ -180,7 +165,7 @@ def displace(
             else:
                 high = middle
         left = after[low - 1] if low > 0 else v.capacity[0]
-        if gpus <= left - given + 1e-9:
+        if gpus <= left - given + 1e-9 and not is_refused(v, i):
             return True
     return False
 
@@ -195,70 +180,158 @@ def serve_in_turn(
         heap: (W,) int64, scratch.
         smallest: GPUs of the least request of those who wait.
     """
-    count = 0
-    for i in v.waiting:
-        target[i] = 0
-        if key[i] < np.inf:
-            heap[count] = i
-            count += 1
-    heapify(heap, count, key, v.job)
-    left = v.capacity.copy()
+    size = list_waiting(v, key, heap, target)
+    room = whole_room(v)
     at = 0
-    while at < v.running.size or count > 0:
-        waits = count > 0 and left[0] >= smallest - 1e-9
+    while at < v.running.size or size > 0:
+        waits = size > 0 and most_left(room) >= smallest - 1e-9
         if waits and at < v.running.size:
             waits = comes_before(key, v.job, heap[0], v.running[at])
         if waits:
             i = heap[0]
-            count -= 1
-            heap[0] = heap[count]
-            sift_down(heap, count, 0, key, v.job)
-            target[i] = serve(v, i, asked_level(v, i), left)
+            size -= 1
+            heap[0] = heap[size]
+            sift_down(heap, size, 0, key, v.job)
+            target[i] = serve(v, i, asked_level(v, i), room)
         elif at < v.running.size:
             i = v.running[at]
             at += 1
-            target[i] = serve(v, i, wanted_level(v, key, i), left)
+            target[i] = serve(v, i, wanted_level(v, key, i), room)
         else:
             return
 
 
 @kernel
-def serve(v: ClusterView, i: int, level: int, left: np.ndarray) -> int:
-    """Take the GPUs of job `i` at `level` from `left` (4,) if they are there; its level then."""
+def list_waiting(v: ClusterView, key: np.ndarray, heap: np.ndarray, target: np.ndarray) -> int:
+    """Make `heap` (W,) a heap of those who wait and are not left out; their number. Target 0."""
+    size = 0
+    for i in v.waiting:
+        target[i] = 0
+        if key[i] < np.inf:
+            heap[size] = i
+            size += 1
+    heapify(heap, size, key, v.job)
+    return size
+
+
+@kernel
+def serve(v: ClusterView, i: int, level: int, room: Room) -> int:
+    """Take the GPUs of job `i` at `level` from a room if they are there; its level then."""
+    return level if take(v, room, i, level) else 0
+
+
+@part
+def serve_by_turns(v: ClusterView, key: Floats1, smallest: float, target: Ints1) -> None:
+    """`serve_in_turn` where it matters which GPUs a job has: by type, tenant and node.
+
+    A running job is where it is. A job whose turn comes takes GPUs that nobody holds, on the first
+    of its types that has enough; else on the first that has with what running jobs after it hold.
+
+    Args:
+        key, smallest, target: as in `serve_all`; running jobs are sorted already.
+    """
+    running = v.running
+    heap = np.empty(v.waiting.size, dtype=np.int64)
+    size = list_waiting(v, key, heap, target)
+    room = room_of(v, v.free, False)  # what is not held, and not given since
+    ahead = room.left.copy()  # with what running jobs hold whose turn is still to come
+    for i in running:
+        release(v, ahead, i, held_on_open(v, i), v.gpu_type[i])
+    at = 0
+    while at < running.size or size > 0:
+        waits = size > 0 and most_left(Room(ahead, room.kind)) >= smallest - 1e-9
+        if waits and at < running.size:
+            waits = comes_before(key, v.job, heap[0], running[at])
+        if waits:
+            i = heap[0]
+            size -= 1
+            heap[0] = heap[size]
+            sift_down(heap, size, 0, key, v.job)
+            target[i] = serve_ahead(v, i, asked_level(v, i), room, ahead)
+        elif at < running.size:
+            i = running[at]
+            at += 1
+            target[i] = serve_running(v, i, wanted_level(v, key, i), room, ahead)
+        else:
+            return
+
+
+@kernel
+def held_on_open(v: ClusterView, i: int) -> int:
+    """GPUs of a running job that others could have: not on nodes that are about to go."""
+    return int(v.sizes[v.profile[i], v.level[i]] - v.leaving[i])
+
+
+@kernel
+def back_from(v: ClusterView, i: int, level: int) -> int:
+    """GPUs that others can have when the running job `i`, kept at a level, has ended."""
+    return int(min(v.sizes[v.profile[i], level], held_on_open(v, i)))
+
+
+@kernel
+def serve_ahead(v: ClusterView, i: int, level: int, room: Room, ahead: np.ndarray) -> int:
+    """Place job `i` at `level` in free GPUs, else in those of running jobs after it; its level."""
     gpus = v.sizes[v.profile[i], level]
-    if not enough(v, i, gpus, left):
+    if is_refused(v, i) or over_quota(v, i, gpus):
         return 0
-    charge(v, i, gpus, left)
+    kind = type_for(v, room.left, i, level)
+    if kind < 0:
+        kind = type_for(v, ahead, i, level)
+    if kind < 0:
+        return 0
+    charge(v, room, i, gpus, kind)
+    release(v, ahead, i, -gpus, kind)
     return level
+
+
+@kernel
+def serve_running(v: ClusterView, i: int, level: int, room: Room, ahead: np.ndarray) -> int:
+    """Let the running job `i` keep its place, or find one at another level; its level then.
+
+    Args:
+        level: wanted; 0 stops it.
+    """
+    gpus, kind = held_on_open(v, i), v.gpu_type[i]
+    held = v.sizes[v.profile[i], v.level[i]]
+    if level == v.level[i] and not over_quota(v, i, held) and covers(v, ahead, i, gpus, kind):
+        release(v, ahead, i, -gpus, kind)
+        count(v, i, held)
+        return level
+    release(v, room.left, i, gpus, kind)
+    return serve_ahead(v, i, level, room, ahead) if 0 < level != v.level[i] else 0
 
 
 @kernel
 def fill_from_heap(
     v: ClusterView,
     heap: np.ndarray,
-    count: int,
+    size: int,
     smallest: float,
     key: np.ndarray,
     strict: bool,
     target: np.ndarray,
-    left: np.ndarray,
+    room: Room,
 ) -> None:
-    """Give `heap[:count]` rows their request, smallest key first, from what is `left` (4,)."""
-    if left[0] < smallest - 1e-9:
+    """Give `heap[:size]` rows their request, smallest key first, from what a room has left."""
+    if most_left(room) < smallest - 1e-9:
         return
-    heapify(heap, count, key, v.job)
-    while count > 0 and left[0] >= smallest - 1e-9:
+    heapify(heap, size, key, v.job)
+    while size > 0 and most_left(room) >= smallest - 1e-9:
         i = heap[0]
-        count -= 1
-        heap[0] = heap[count]
-        sift_down(heap, count, 0, key, v.job)
+        size -= 1
+        heap[0] = heap[size]
+        sift_down(heap, size, 0, key, v.job)
         level = asked_level(v, i)
-        gpus = v.sizes[v.profile[i], level]
-        if enough(v, i, gpus, left):
+        if take(v, room, i, level):
             target[i] = level
-            charge(v, i, gpus, left)
         elif strict:
             return
+
+
+@kernel
+def highest(v: ClusterView, i: int) -> int:
+    """Level up to which job `i` may be raised at all."""
+    return 0 if is_refused(v, i) else int(v.limit_level[i])
 
 
 @kernel
@@ -273,11 +346,11 @@ def list_steps(
         gpus: (A * L,) int64, overwritten, in 1/1000: integers are added several at once.
     """
     count = 0
-    limit, sizes = v.limit_level, v.sizes
+    sizes = v.sizes
     for i in range(target.size):
         size, score, milli = sizes[v.profile[i]], table[i], int(1000.0 * v.demand[i, 0] + 0.5)
         least = np.inf
-        for level in range(target[i], limit[i]):
+        for level in range(target[i], highest(v, i)):
             least = min(least, score[level])
             if least == -np.inf:
                 break
@@ -315,10 +388,10 @@ def take_at_once(
 ) -> None:
     """Give out every level that comes at `score` or above, if all of them fit together."""
     raised, gpus = target.copy(), np.empty(target.size)
-    profile, limit, sizes, demand = v.profile, v.limit_level, v.sizes, v.demand
+    profile, sizes, demand = v.profile, v.sizes, v.demand
     for i in range(target.size):
-        worth, level = table[i], target[i]
-        while level < limit[i] and worth[level] >= score and worth[level] > -np.inf:
+        worth, level, limit = table[i], target[i], highest(v, i)
+        while level < limit and worth[level] >= score and worth[level] > -np.inf:
             level += 1
         gpus[i] = sizes[profile[i], level] - sizes[profile[i], target[i]]
         raised[i] = level
@@ -334,49 +407,68 @@ def take_at_once(
 
 
 @part
-def fill_by_score(v: ClusterView, table: Floats2, target: Ints1, left: Floats1) -> None:
+def fill_by_score(
+    v: ClusterView, table: Floats2, target: Ints1, left: Floats2, kind: Ints1
+) -> None:
     """Raise jobs one level at a time, highest score first, until nothing fits.
 
-    Whoever comes before the first that finds no room is not sorted, but found by a score.
+    Whoever comes before the first that finds no room is not sorted, but found by a score: where
+    one type of GPU and no quota makes the room one sum.
 
     Args:
         table: (A, L) float64, table[i, l] the score of going from level l to l + 1;
             -inf stops the job there.
         target: (A,) int64 levels to start from, raised in place.
-        left: (4,) float64 resources not yet given away, lowered in place.
+        left, kind: fields of the room not yet given away, which is lowered in place.
     """
     n = v.job.size
-    worth, gpus = np.empty(table.size), np.empty(table.size, dtype=np.int64)
-    steps = list_steps(v, table, target, worth, gpus)
-    if steps > 0:
-        take_at_once(v, table, target, left, fitting_score(worth[:steps], gpus[:steps], left[0]))
-    if left[0] <= 1e-9:
+    room = Room(left, kind)
+    if is_plain(v):
+        worth, gpus = np.empty(table.size), np.empty(table.size, dtype=np.int64)
+        steps = list_steps(v, table, target, worth, gpus)
+        if steps > 0:
+            score = fitting_score(worth[:steps], gpus[:steps], left[0, 0])
+            take_at_once(v, table, target, left[0], score)
+    if most_left(room) <= 1e-9:
         return
     heap = np.empty(n, dtype=np.int64)
     key = np.empty(n)
     waiting = 0
-    profile, limit, sizes = v.profile, v.limit_level, v.sizes
     for i in range(n):
         level = target[i]
-        if level >= limit[i] or table[i, level] == -np.inf:
+        if level >= highest(v, i) or table[i, level] == -np.inf:
             continue
-        # What does not fit now never will.
-        if enough(v, i, sizes[profile[i], level + 1] - sizes[profile[i], level], left):
+        if may_grow(v, room, i, level):
             key[i] = -table[i, level]
             heap[waiting] = i
             waiting += 1
     heapify(heap, waiting, key, v.job)
-    while waiting > 0 and left[0] > 1e-9:
+    while waiting > 0 and most_left(room) > 1e-9:
         i = heap[0]
         level = target[i]
-        step = v.sizes[v.profile[i], level + 1] - v.sizes[v.profile[i], level]
         key[i] = np.inf
-        if enough(v, i, step, left):
+        if raise_level(v, room, i, level, level + 1):
             target[i] = level + 1
-            charge(v, i, step, left)
             if level + 1 < v.limit_level[i]:
                 key[i] = -table[i, level + 1]
         if key[i] == np.inf:
             waiting -= 1
             heap[0] = heap[waiting]
         sift_down(heap, waiting, 0, key, v.job)
+
+
+@kernel
+def may_grow(v: ClusterView, room: Room, i: int, level: int) -> bool:
+    """Whether the next level of job `i` fits now; what does not on one type never will."""
+    if room.left.shape[0] > 1:
+        return True
+    sizes = v.sizes[v.profile[i]]
+    return covers(v, room.left, i, sizes[level + 1] - sizes[level], 0)
+
+
+@kernel
+def fill_whole(v: ClusterView, table: np.ndarray, target: np.ndarray) -> None:
+    """`fill_by_score` of everything there is, from nothing; target (A,) is overwritten."""
+    target[:] = 0
+    room = whole_room(v)
+    fill_by_score(v, table, target, room.left, room.kind)

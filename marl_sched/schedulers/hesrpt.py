@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 
+from marl_sched.allocation.room import raise_level, whole_room
 from marl_sched.jit import kernel, part
 from marl_sched.order import rows_by, rows_in_order
 from marl_sched.schedulers.elastic_index import MIN_REMAINING_S
-from marl_sched.schedulers.filling import charge, enough, fill_by_score
+from marl_sched.schedulers.filling import fill_by_score
 from marl_sched.types import ClusterView, Floats1, Ints1
 
 
@@ -75,9 +76,9 @@ def hesrpt(v: ClusterView, params: Floats1, target: Ints1) -> None:
     """
     n = v.job.size
     p = params[0]
-    left = v.capacity.copy()
     if n == 0:
         return
+    room = whole_room(v)
     work = work_left(v, p)
     weight = np.ones(n)
     if params[1] > 0.0:
@@ -102,8 +103,7 @@ def hesrpt(v: ClusterView, params: Floats1, target: Ints1) -> None:
             and v.sizes[profile, level + 1] <= share[rank] * v.capacity[0] + 1e-9
         ):
             level += 1
-        while level > 0 and not enough(v, rank, v.sizes[profile, level], left):
+        while level > 0 and not raise_level(v, room, rank, 0, level):
             level -= 1
         target[rank] = level
-        charge(v, rank, v.sizes[profile, level], left)
-    fill_by_score(v, table, target, left)
+    fill_by_score(v, table, target, room.left, room.kind)

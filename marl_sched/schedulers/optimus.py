@@ -4,7 +4,7 @@ import numpy as np
 
 from marl_sched.jit import part
 from marl_sched.schedulers.drf import dominant_share
-from marl_sched.schedulers.filling import fill_by_score
+from marl_sched.schedulers.filling import fill_whole
 from marl_sched.types import ClusterView, Floats1, Ints1
 
 
@@ -21,7 +21,6 @@ def optimus(v: ClusterView, params: Floats1, target: Ints1) -> None:
     n = v.job.size
     table = np.full((n, v.sizes.shape[1]), -np.inf)
     for i in range(n):
-        target[i] = 0
         profile = v.profile[i]
         table[i, 0] = np.inf
         for level in range(1, v.num_levels[profile]):
@@ -30,5 +29,4 @@ def optimus(v: ClusterView, params: Floats1, target: Ints1) -> None:
                 break
             share = dominant_share(v, i, v.sizes[profile, level + 1] - v.sizes[profile, level])
             table[i, level] = v.est_remaining_s[i] * (1.0 / slow - 1.0 / fast) / share
-    left = v.capacity.copy()
-    fill_by_score(v, table, target, left)
+    fill_whole(v, table, target)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from marl_sched.jit import kernel, part
-from marl_sched.schedulers.filling import fill_by_score
+from marl_sched.schedulers.filling import fill_whole
 from marl_sched.types import ClusterView, Floats1, Ints1
 
 LEAST = 1e-3
@@ -36,7 +36,6 @@ def pollux(v: ClusterView, params: Floats1, target: Ints1) -> None:
     table = np.full((n, levels), -np.inf)
     worth = np.empty(levels)
     for i in range(n):
-        target[i] = 0
         profile = v.profile[i]
         fair = rate_at(v, i, v.capacity[0] / n / v.demand[i, 0])
         age_s = v.now_s - v.arrival_s[i]
@@ -51,5 +50,4 @@ def pollux(v: ClusterView, params: Floats1, target: Ints1) -> None:
                 gain = (worth[above] - worth[level]) / gpus
                 if gain > 0.0:
                     table[i, level] = max(table[i, level], gain)
-    left = v.capacity.copy()
-    fill_by_score(v, table, target, left)
+    fill_whole(v, table, target)

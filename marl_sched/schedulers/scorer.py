@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from marl_sched.allocation.room import all_fit as all_fit_by_type
+from marl_sched.allocation.room import is_plain
 from marl_sched.jit import kernel, part
 from marl_sched.logarithm import log_each
 from marl_sched.schedulers.elastic_index import remaining_s, surprise, write_index
-from marl_sched.schedulers.filling import fill_by_score
+from marl_sched.schedulers.filling import fill_whole
 from marl_sched.types import ClusterView, Floats1, Ints1
 
 GLOBAL_FEATURES = (
@@ -65,13 +67,31 @@ LAST = BIAS + HIDDEN
 
 
 @kernel
+def most_useful_level(v: ClusterView, table: np.ndarray, i: int) -> int:
+    """Highest level of job `i` that table (A, L) has a score for."""
+    level = 0
+    while level < v.limit_level[i] and table[i, level] > -np.inf:
+        level += 1
+    return level
+
+
+@kernel
+def most_useful(v: ClusterView, table: np.ndarray) -> np.ndarray:
+    """(A,) int64, `most_useful_level` of every job."""
+    level = np.empty(v.job.size, dtype=np.int64)
+    for i in range(v.job.size):
+        level[i] = most_useful_level(v, table, i)
+    return level
+
+
+@kernel
 def all_fit(v: ClusterView, table: np.ndarray) -> bool:
     """Whether every level that is worth something can be given at once: no score matters."""
+    if not is_plain(v):
+        return all_fit_by_type(v, most_useful(v, table))
     left = v.capacity.copy()
     for i in range(v.job.size):
-        level = 0
-        while level < v.limit_level[i] and table[i, level] > -np.inf:
-            level += 1
+        level = most_useful_level(v, table, i)
         gpus = v.sizes[v.profile[i], level]
         for r in range(4):
             left[r] -= gpus * v.demand[i, r]
@@ -337,8 +357,7 @@ def scorer(v: ClusterView, params: Floats1, target: Ints1) -> None:
     """
     table = np.empty((v.job.size, v.sizes.shape[1]))
     write_scores(v, params, table)
-    target[:] = 0
-    fill_by_score(v, table, target, v.capacity.copy())
+    fill_whole(v, table, target)
 
 
 def initial_weights(seed: int | list[int]) -> np.ndarray:

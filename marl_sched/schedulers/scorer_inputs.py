@@ -8,7 +8,7 @@ import numpy as np
 
 from marl_sched.jit import part
 from marl_sched.schedulers.elastic_index import remaining_s, write_index
-from marl_sched.schedulers.filling import fill_by_score
+from marl_sched.schedulers.filling import fill_whole
 from marl_sched.schedulers.scorer import (
     GLOBAL_FEATURES,
     JOB_FEATURES,
@@ -71,8 +71,7 @@ def write_table(v: ClusterView, params: Floats1, table: Floats2) -> None:
 @part
 def write_target(v: ClusterView, table: Floats2, target: Ints1) -> None:
     """Fill target (J,) with the levels that the scores in table (J, L) lead to."""
-    target[:] = 0
-    fill_by_score(v, table, target, v.capacity.copy())
+    fill_whole(v, table, target)
 
 
 def inputs_of(view: ClusterView, params: np.ndarray) -> ScorerInputs:

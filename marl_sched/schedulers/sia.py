@@ -166,7 +166,7 @@ def solve(
     if (used <= total + 1e-9).all():
         gpus = np.zeros(len(demand))
         gpus[choices.job[best]] = need[best, 0]
-        if quotas is None or quotas.covers(gpus):
+        if quotas is None or quotas.first_above(gpus) < 0:
             return np.sort(best)
     return _integer_program(choices, need, total, quotas)
 
@@ -231,12 +231,12 @@ def _constraints(
     most = np.concatenate([np.ones(len(rows)), total[:, scarce].reshape(-1)])
     if quotas is not None:
         tenant = quotas.tenant[choices.job]
-        bound = np.flatnonzero(np.isfinite(quotas.left))
+        bound = np.flatnonzero(np.isfinite(quotas.limits))
         under = np.flatnonzero(np.isin(tenant, bound))
         row = np.concatenate([row, most.size + np.searchsorted(bound, tenant[under])])
         column = np.concatenate([column, under])
         data = np.concatenate([data, need[under, 0]])
-        most = np.concatenate([most, quotas.left[bound]])
+        most = np.concatenate([most, quotas.limits[bound]])
     return csc_array((data, (row, column)), shape=(most.size, each.size)), most
 
 
@@ -249,7 +249,7 @@ def _round(
 ) -> np.ndarray:
     """Whole choices near a relaxed solution: the larger parts first, then whatever still fits."""
     free = total + 1e-9
-    room = None if quotas is None else QuotaRoom(quotas.tenant, quotas.left)
+    room = None if quotas is None else quotas.anew()
     served: set[int] = set()
     taken: list[int] = []
     for at in np.lexsort((choices.value, -np.round(relaxed, 6))).tolist():

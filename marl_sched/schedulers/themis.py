@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 
+from marl_sched.allocation.room import keep, whole_room
 from marl_sched.jit import kernel, part
 from marl_sched.order import rows_by
 from marl_sched.schedulers.elastic_index import MIN_REMAINING_S
-from marl_sched.schedulers.filling import charge, fill_by_score
+from marl_sched.schedulers.filling import fill_by_score
 from marl_sched.types import ClusterView, Floats1, Ints1
 
 FROM_NOTHING = 1e6
@@ -72,12 +73,12 @@ def themis(v: ClusterView, params: Floats1, target: Ints1) -> None:
         params: (lease_s, fairness).
     """
     n = v.job.size
-    left = v.capacity.copy()
+    room = whole_room(v)
     for i in range(n):
         target[i] = 0
         if v.level[i] > 0 and v.now_s - v.run_since_s[i] < params[0]:
             target[i] = min(v.level[i], v.limit_level[i])
-            charge(v, i, v.sizes[v.profile[i], target[i]], left)
+            keep(v, room, i, target[i])
     table = np.empty((n, v.sizes.shape[1]))
     bid_table(v, table)
     invited = worst_off(v, int(math.ceil((1.0 - params[1]) * n - 1e-9)))
@@ -85,5 +86,5 @@ def themis(v: ClusterView, params: Floats1, target: Ints1) -> None:
     for i in range(n):
         if not invited[i]:
             bids[i, :] = -np.inf
-    fill_by_score(v, bids, target, left)
-    fill_by_score(v, table, target, left)
+    fill_by_score(v, bids, target, room.left, room.kind)
+    fill_by_score(v, table, target, room.left, room.kind)

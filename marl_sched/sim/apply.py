@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from marl_sched.allocation import quota
 from marl_sched.jit import kernel, part
 from marl_sched.order import rows_by, rows_in_order
 from marl_sched.sim import columns as c
@@ -40,11 +41,13 @@ def find_changes(w: World, b: int, target: np.ndarray) -> int:
             count += 1
             more += gpus_at(w, b, i, target[i]) - gpus_at(w, b, i, level[i])
     excess = w.env_f[b, c.HELD_GPUS] + more - w.total[0]
-    quotas = bounded_tenants(w)
-    if excess <= 1e-9 and not quotas:
+    if w.tenant_quota.size > 0:
+        freed = cut_to_quotas(w, b, target, count)
+        if excess <= 1e-9 and freed == 0.0:
+            return count
+        excess -= freed
+    elif excess <= 1e-9:
         return count
-    if quotas:
-        excess -= cut_to_quotas(w, b, target)
     cut(w, b, target, -1, excess)
     count = 0
     for i in range(w.env_k[b, c.NUM_ACTIVE]):
@@ -54,27 +57,25 @@ def find_changes(w: World, b: int, target: np.ndarray) -> int:
     return count
 
 
-@kernel
-def bounded_tenants(w: World) -> bool:
-    """Whether some tenant has a quota."""
-    for tenant in range(w.tenant_quota.size):
-        if w.tenant_quota[tenant] < np.inf:
-            return True
-    return False
-
-
 @part
-def cut_to_quotas(w: World, b: int, target: Ints1) -> float:
-    """Lower the latest jobs of tenants above their quota; GPUs freed."""
+def cut_to_quotas(w: World, b: int, target: Ints1, count: int) -> float:
+    """Lower the latest jobs of tenants above their quota, by the `count` listed changes; GPUs
+    freed."""
+    limits, held, tally = w.tenant_quota, w.tenant_held[b], w.tenant_tally
+    quota.count_anew(limits, tally, True)
+    for k in range(count):
+        i = w.changes[b, k]
+        profile = w.slot_k[b, c.PROFILE, i]
+        more = w.sizes[profile, target[i]] - w.sizes[profile, w.slot_k[b, c.LEVEL, i]]
+        milli = quota.thousandths(more, w.slot_demand[b, i, 0])
+        quota.add(limits, held, tally, w.slot_k[b, c.TENANT, i], milli)
     freed = 0.0
-    for tenant in range(w.tenant_quota.size):
-        if w.tenant_quota[tenant] == np.inf:
-            continue
-        asked = 0.0
-        for i in range(w.env_k[b, c.NUM_ACTIVE]):
-            if w.slot_k[b, c.TENANT, i] == tenant:
-                asked += gpus_at(w, b, i, target[i])
-        freed += cut(w, b, target, tenant, asked - w.tenant_quota[tenant])
+    for k in range(count):
+        tenant = w.slot_k[b, c.TENANT, w.changes[b, k]]
+        over = quota.excess(limits, held, tally, tenant, 0)
+        if over > 0.0:
+            freed += cut(w, b, target, tenant, over)
+            quota.add(limits, held, tally, tenant, -quota.FULL)  # once
     return freed
 
 
@@ -133,8 +134,38 @@ def apply(w: World, b: int, target: Ints1) -> None:
     if raised > 0:
         raise_levels(w, b, target, count, raised)
     settle(w, b)
+    ask_again(w, b, target, count)
     for k in range(count):
         target[changes[k]] = level[changes[k]]
+
+
+@kernel
+def ask_again(w: World, b: int, target: np.ndarray, count: int) -> None:
+    """Let the scheduler decide once more at this instant where the nodes told it something new.
+
+    A start found no node, which shows in `REFUSED_AT`; or a job was stopped on one GPU type
+    whose smallest size another would hold.
+    """
+    again = w.env_k[b, c.ASKS_AGAIN] > 0
+    w.env_k[b, c.ASKS_AGAIN] = 0
+    if w.spare_by_type.shape[1] > 0:
+        for k in range(count):
+            i = w.changes[b, k]
+            again |= target[i] == 0 and w.slot_k[b, c.LEVEL, i] == 0 and could_move(w, b, i)
+    if again and w.env_k[b, c.TIMES_ASKED] < c.MOST_TIMES_ASKED:
+        w.env_k[b, c.TIMES_ASKED] += 1
+        w.env_f[b, c.ROUND_AT_S] = w.env_f[b, c.NOW_S]
+
+
+@kernel
+def could_move(w: World, b: int, i: int) -> bool:
+    """Whether one of the types of row `i` has GPUs free for its smallest size."""
+    least = gpus_at(w, b, i, 1)
+    for gpu_type in range(w.spare_by_type.shape[1]):
+        allowed = w.slot_k[b, c.TYPES, i] >> gpu_type & 1 > 0
+        if allowed and w.spare_by_type[b, gpu_type, 0] >= least - 1e-9:
+            return True
+    return False
 
 
 @kernel
@@ -195,6 +226,9 @@ def start_at_most(w: World, b: int, i: int, level: int) -> None:
             return
     if w.slot_k[b, c.LEVEL, i] > 0:
         suspend(w, b, i)
+    elif w.slot_k[b, c.REFUSED_AT, i] != w.env_k[b, c.RELEASES]:
+        w.slot_k[b, c.REFUSED_AT, i] = w.env_k[b, c.RELEASES]
+        w.env_k[b, c.ASKS_AGAIN] = 1
 
 
 @kernel
@@ -214,6 +248,7 @@ def grow(w: World, b: int, i: int, level: int) -> None:
         mark_spanning(w, b, i, -1)
         w.slot_k[b, c.PLACEMENT, i] = new
     drop_entries(w, b, old)
+    w.env_k[b, c.RELEASES] += 1
     sync(w, b, i)
     run_at(w, b, i, level)
 
@@ -289,13 +324,16 @@ def repack(w: World, b: int, order: Ints1) -> None:
         old[i] = w.slot_k[b, c.PLACEMENT, i]
         w.slot_k[b, c.PLACEMENT, i] = -1
     placed = np.zeros(active, dtype=np.bool_)
-    granted = w.tenant_quota.copy()
+    limits, held, tally = w.tenant_quota, w.tenant_held[b], w.tenant_tally
+    quota.count_anew(limits, tally, False)
     for i in order:
         level = min(w.slot_k[b, c.REQUEST_LEVEL, i], w.slot_k[b, c.LIMIT_LEVEL, i])
-        tenant, gpus = w.slot_k[b, c.TENANT, i], gpus_at(w, b, i, level)
-        if gpus <= granted[tenant] + 1e-9 and place(w, b, i, level):
+        tenant, gpus = w.slot_k[b, c.TENANT, i], w.sizes[w.slot_k[b, c.PROFILE, i], level]
+        milli = quota.thousandths(gpus, w.slot_demand[b, i, 0])
+        within = quota.excess(limits, held, tally, tenant, milli) == 0.0
+        if within and place(w, b, i, level):
             placed[i] = True
-            granted[tenant] -= gpus
+            quota.add(limits, held, tally, tenant, milli)
     for i in range(active):
         if old[i] >= 0 and not placed[i]:
             drop_entries(w, b, old[i])

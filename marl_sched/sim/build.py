@@ -29,6 +29,7 @@ class Room(NamedTuple):
     slots: int  # active jobs
     phases: int
     nodes: int
+    types: int  # of GPUs
     classes: int  # of nodes
     most_gpus: int  # of a node
     devices: int  # GPUs of a node that are tracked one by one
@@ -77,6 +78,7 @@ def build_world(
         slots=slots,
         phases=profiles.phase_left.shape[1],
         nodes=len(cluster.nodes),
+        types=len(cluster.gpu_types),
         classes=len(machines["class_type"]),
         most_gpus=most_gpus,
         devices=most_gpus if shares or scored else 0,
@@ -84,15 +86,17 @@ def build_world(
         linked=window if jobs["parents"].size else 0,
         log_rows=log_rows,
     )
+    quota = quotas_of(workload, sim)
     world = World(
         **rules,
         **machines,
         **speed_fields(profiles),
         **jobs,
         interference=interference_of(workload, profiles) if shares else np.empty((0, 0)),
-        tenant_quota=quotas_of(workload, sim),
+        tenant_quota=quota,
         given_events=given_events,
         **_state(room, machines["total"]),
+        **_quota_state(num_envs, quota.size),
         **_node_state(room, machines["capacity"]),
         **_job_state(room),
     )
@@ -151,12 +155,21 @@ def _state(room: Room, total: np.ndarray) -> dict[str, Any]:
         env_k=np.zeros((b, c.NUM_ENV_K), dtype=np.int64),
         usable=np.repeat(total[None], b, axis=0),
         spare=np.repeat(total[None], b, axis=0),
+        spare_by_type=np.zeros((b, room.types if room.types > 1 else 0, 4)),
         pool=np.zeros((b, c.NUM_ENTRY, room.entries), dtype=np.int64),
         cost=np.zeros((b, c.NUM_COST)),
         account=np.zeros((b, c.NUM_ACCOUNT)),
         log=np.zeros((room.log_rows, c.NUM_LOG)),
         view_table=np.empty((b, 0), dtype=np.int64),
         table=np.empty(0, dtype=np.int64),
+    )
+
+
+def _quota_state(envs: int, tenants: int) -> dict[str, Any]:
+    """What the tenants hold, nothing, in each environment; tenants is 0 without quotas."""
+    return dict(
+        tenant_held=np.zeros((envs, tenants), dtype=np.int64),
+        tenant_tally=np.zeros((2, tenants + 1), dtype=np.int64),
     )
 
 

@@ -57,7 +57,10 @@ NUM_LOGGED = 13
 BELOW_MOST = 14  # active jobs below their highest level
 IDLE_NODES = 15  # open nodes that run nothing
 SETBACKS = 16  # since a job last arrived or ended: STOP_WEIGHT for a stop, 1 for a node's event
-NUM_ENV_K = 17
+RELEASES = 17  # how often GPUs have come back
+ASKS_AGAIN = 18  # 1 where a decision could not be carried out as it was meant
+TIMES_ASKED = 19  # decisions at one instant after the first
+NUM_ENV_K = 20
 
 # node_f (B, ., N): float64
 NODE_OWN_EVENT_S = 0  # next failure or repair by the node's own process
@@ -123,7 +126,10 @@ PHASE = 10
 RETRIES = 11
 SPAN = 12  # 0 one node, 1 one rack, 2 across racks
 GPU_TYPE = 13
-NUM_SLOT_K = 14
+TYPES = 14  # as JOB_TYPES
+LEAVING = 15  # GPUs on nodes that take nobody any more
+REFUSED_AT = 16  # `RELEASES` when a start last found no node; -1 before
+NUM_SLOT_K = 17
 
 # pool (B, ., E): int64, placement entries: a linked list for each running job
 ENTRY_NODE = 0
@@ -193,6 +199,9 @@ BUSY_WATT = 300.0
 STOP_WEIGHT, MAX_SETBACKS = 20, 1_000_000
 """50,000 abrupt stops of jobs, or a million failures and repairs of nodes, without an end or an
 arrival mean that no job can ever end."""
+
+MOST_TIMES_ASKED = 8
+"""Decisions at one instant after the first: rules need one or two, others could go on for ever."""
 
 MAX_IDLE_ROUNDS = 10_000
 """So many rounds with waiting jobs and none running mean that the scheduler is stuck."""

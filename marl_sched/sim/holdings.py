@@ -77,6 +77,9 @@ def book(w: World, b: int, slot: int, entry: int, sign: int) -> None:
             w.free[b, node, r] = np.rint(GRAINS * (w.free[b, node, r] - part)) / GRAINS
         if is_open:
             w.spare[b, r] = np.rint(GRAINS * (w.spare[b, r] - part)) / GRAINS
+            if w.spare_by_type.shape[1] > 0:
+                spare = w.spare_by_type[b, w.node_type[node]]
+                spare[r] = np.rint(GRAINS * (spare[r] - part)) / GRAINS
         else:
             w.usable[b, r] += part  # what comes back there is not to be had
     add_jobs(w, b, node, sign)
@@ -97,6 +100,9 @@ def book(w: World, b: int, slot: int, entry: int, sign: int) -> None:
     w.free[b, node, 0] = free / 1000.0
     w.spare[b, 0] = np.rint(1000.0 * w.spare[b, 0]) / 1000.0
     w.usable[b, 0] = np.rint(1000.0 * w.usable[b, 0]) / 1000.0
+    if w.spare_by_type.shape[1] > 0:
+        spare = w.spare_by_type[b, w.node_type[node]]
+        spare[0] = np.rint(1000.0 * spare[0]) / 1000.0
     set_whole(w, b, node, whole)
 
 

@@ -24,11 +24,18 @@ def speed_fields(profiles: ProfileTable) -> dict[str, Any]:
         num_levels=np.ascontiguousarray(profiles.num_levels, dtype=np.int64),
         request_level=np.ascontiguousarray(profiles.request_level, dtype=np.int64),
         rates=np.ascontiguousarray(profiles.rates, dtype=np.float64),
+        type_order=_type_order(profiles),
         nominal_rates=np.ascontiguousarray(profiles.nominal_rates, dtype=np.float64),
         phase_left=np.ascontiguousarray(profiles.phase_left, dtype=np.float64),
         restart=np.ascontiguousarray(profiles.restart_s, dtype=np.float64),
         best_efficiency=_best_efficiency(profiles),
     )
+
+
+def _type_order(profiles: ProfileTable) -> np.ndarray:
+    """(P, L, T) int64, GPU types by the speed of a gang on one node, equal ones as they come."""
+    packed = np.moveaxis(profiles.rates[..., 0], 1, 2)
+    return np.ascontiguousarray(np.argsort(-packed, axis=-1, kind="stable"), dtype=np.int64)
 
 
 def _best_efficiency(profiles: ProfileTable) -> np.ndarray:
@@ -133,7 +140,7 @@ def interference_of(workload: Workload, profiles: ProfileTable) -> np.ndarray:
 
 
 def quotas_of(workload: Workload, sim: SimConfig) -> np.ndarray:
-    """(tenants,) float64, most GPUs that each may hold."""
+    """(tenants,) float64, most GPUs that each may hold; (0,) where nobody has a quota."""
     unknown = sorted(set(sim.tenant_quota) - set(workload.tenants))
     if unknown:
         known = ", ".join(repr(name) for name in workload.tenants[:8])
@@ -141,4 +148,6 @@ def quotas_of(workload: Workload, sim: SimConfig) -> np.ndarray:
             f"setting sim.tenant_quota: {workload.name!r} has no tenant {unknown[0]!r}; it has "
             f"{known}"
         )
+    if not sim.tenant_quota:
+        return np.empty(0)
     return np.array([float(sim.tenant_quota.get(name, np.inf)) for name in workload.tenants])

@@ -15,7 +15,14 @@ from marl_sched.sim.lifecycle import arrival_of, arrive, end_job, fail
 from marl_sched.sim.nodes import open_all
 from marl_sched.sim.outages import node_events, plan_failures
 from marl_sched.sim.progress import end_phase, refresh_rates, show_running, sync
-from marl_sched.sim.views import LENGTHS, NOW_WORD, RUNNING_WORD, WAITING_WORD, cluster_view
+from marl_sched.sim.views import (
+    LENGTHS,
+    NOW_WORD,
+    RELEASES_WORD,
+    RUNNING_WORD,
+    WAITING_WORD,
+    cluster_view,
+)
 from marl_sched.sim.world import World
 from marl_sched.types import ClusterView
 
@@ -41,6 +48,7 @@ def start(w: World, b: int, first: int, end: int, stretch: float) -> None:
     w.result[b] = np.nan
     for entry in range(w.pool.shape[2]):
         w.pool[b, c.ENTRY_NEXT, entry] = entry + 1
+    w.tenant_held[b] = 0
     open_all(w, b)
     plan_failures(w, b)
     if w.blocked.shape[1] > 0:
@@ -83,6 +91,7 @@ def move_clock(w: World, b: int, until_s: float) -> None:
     if dt <= 0.0:
         return
     w.env_f[b, c.NOW_S] = until_s
+    w.env_k[b, c.TIMES_ASKED] = 0
     held, up = w.env_f[b, c.HELD_GPUS], w.env_f[b, c.UP_GPUS]
     w.account[b, c.UP_GPU_S] += up * dt
     w.account[b, c.IDLE_GPU_S] += (up - held) * dt
@@ -227,6 +236,7 @@ def plain_view(w: World, b: int) -> ClusterView:
     """What a scheduler sees that does not look at progress: running jobs' may be out of date."""
     words = w.view_table[b]
     words[NOW_WORD] = np.float64(w.env_f[b, c.NOW_S]).view(np.int64)
+    words[RELEASES_WORD] = w.env_k[b, c.RELEASES]
     for at in LENGTHS:
         words[at] = w.env_k[b, c.NUM_ACTIVE]
     words[WAITING_WORD] = w.waiting[b, w.env_k[b, c.WAITING_HEAD] :].ctypes.data

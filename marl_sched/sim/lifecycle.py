@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from marl_sched.allocation import quota
 from marl_sched.jit import kernel
 from marl_sched.sim import columns as c
 from marl_sched.sim.draws import JOB_FAILURES, exponential_s
@@ -116,6 +117,9 @@ def take_up(w: World, b: int, job: int) -> None:
     k[c.RETRIES] = 0
     k[c.SPAN] = 0
     k[c.GPU_TYPE] = 0
+    k[c.TYPES] = w.job_k[c.JOB_TYPES, job]
+    k[c.LEAVING] = 0
+    k[c.REFUSED_AT] = -1
     for r in range(4):
         w.slot_demand[b, i, r] = w.job_demand[job, r]
     w.target[b, i] = 0
@@ -166,8 +170,10 @@ def set_level(w: World, b: int, i: int, level: int) -> None:
     w.env_k[b, c.BELOW_MOST] += (level < most) * 1 - (before < most) * 1
     gpus = w.sizes[profile, level] * w.slot_demand[b, i, 0]
     w.env_f[b, c.HELD_GPUS] += gpus - w.slot_f[b, c.GPUS_HELD, i]
+    count_held(w, b, i, w.sizes[profile, level] - w.sizes[profile, before])
     w.slot_f[b, c.GPUS_HELD, i] = gpus
     w.slot_k[b, c.LEVEL, i] = level
+    w.slot_k[b, c.LEAVING, i] = 0
     w.target[b, i] = level
     if before == 0 and level > 0:
         leave_waiting(w, b, i)
@@ -177,6 +183,14 @@ def set_level(w: World, b: int, i: int, level: int) -> None:
         join_waiting(w, b, i)
         if w.env_k[b, c.NUM_RUNNING] == 0:
             w.env_f[b, c.HELD_GPUS] = 0.0
+
+
+@kernel
+def count_held(w: World, b: int, i: int, more: int) -> None:
+    """Count `more` GPUs of row `i` for its tenant, where tenants have quotas."""
+    if w.tenant_held.shape[1] > 0:
+        more = quota.thousandths(more, w.slot_demand[b, i, 0])
+        w.tenant_held[b, w.slot_k[b, c.TENANT, i]] += more
 
 
 @kernel
@@ -233,6 +247,7 @@ def unplace(w: World, b: int, i: int) -> None:
     give_back(w, b, i, 1)
     drop_entries(w, b, w.slot_k[b, c.PLACEMENT, i])
     w.slot_k[b, c.PLACEMENT, i] = -1
+    w.env_k[b, c.RELEASES] += 1
 
 
 @kernel
@@ -313,6 +328,7 @@ def end_job(w: World, b: int, i: int, status: int) -> None:
         unplace(w, b, i)
         leave_running(w, b, i)
         w.env_f[b, c.HELD_GPUS] -= f[c.GPUS_HELD, i]
+        count_held(w, b, i, -w.sizes[w.slot_k[b, c.PROFILE, i], level])
         if w.env_k[b, c.NUM_RUNNING] == 0:
             w.env_f[b, c.HELD_GPUS] = 0.0
     else:

@@ -50,11 +50,15 @@ def set_state(w: World, b: int, node: int, state: int) -> None:
         for r in range(4):
             w.spare[b, r] += sign * w.free[b, node, r]
             w.usable[b, r] += sign * w.free[b, node, r]
+        if w.spare_by_type.shape[1] > 0:
+            for r in range(4):
+                w.spare_by_type[b, w.node_type[node], r] += sign * w.free[b, node, r]
         if w.node_k[b, c.NODE_JOBS, node] == 0:
             w.env_k[b, c.IDLE_NODES] += sign
     w.node_k[b, c.NODE_STATE, node] = state
     if state == c.OPEN:
         flip(w, b, node, True)
+        w.env_k[b, c.RELEASES] += 1
     if c.DOWN in (before, state):
         w.env_f[b, c.UP_GPUS] += w.capacity[node, 0] * (1.0 if before == c.DOWN else -1.0)
 
@@ -78,6 +82,11 @@ def open_all(w: World, b: int) -> None:
     copy_into(w.free[b], w.capacity)
     copy_into(w.usable[b], w.total)
     copy_into(w.spare[b], w.total)
+    if w.spare_by_type.shape[1] > 0:
+        w.spare_by_type[b] = 0.0
+        for node in range(nodes):
+            for r in range(4):
+                w.spare_by_type[b, w.node_type[node], r] += w.capacity[node, r]
     w.env_f[b, c.UP_GPUS] = w.total[0]
     w.node_k[b] = 0
     w.node_f[b] = 0.0

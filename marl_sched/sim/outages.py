@@ -68,6 +68,18 @@ def on_node(w: World, b: int, i: int, node: int) -> bool:
 
 
 @kernel
+def mark_leaving(w: World, b: int, node: int) -> None:
+    """Note for whoever holds GPUs of `node` that nobody else can have them after it."""
+    for k in range(w.env_k[b, c.NUM_RUNNING]):
+        i = w.running[b, k]
+        entry = w.slot_k[b, c.PLACEMENT, i]
+        while entry >= 0:
+            if w.pool[b, c.ENTRY_NODE, entry] == node:
+                w.slot_k[b, c.LEAVING, i] += w.pool[b, c.ENTRY_GPUS, entry]
+            entry = w.pool[b, c.ENTRY_NEXT, entry]
+
+
+@kernel
 def bring_up(w: World, b: int, node: int) -> None:
     """A node that was down is back; it takes jobs unless it is under notice."""
     if w.node_k[b, c.NODE_STATE, node] != c.DOWN:
@@ -118,6 +130,7 @@ def given_event(w: World, b: int, at_s: float, node: int, kind: int, notice_s: f
         take_down(w, b, node, True)
     else:
         if w.node_k[b, c.NODE_STATE, node] == c.OPEN:
+            mark_leaving(w, b, node)
             set_state(w, b, node, c.CLOSED)
         gone_s = w.node_f[b, c.NODE_GONE_AT_S, node]
         w.node_f[b, c.NODE_GONE_AT_S, node] = min(gone_s, at_s + notice_s)

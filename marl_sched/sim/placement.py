@@ -228,15 +228,8 @@ def place(w: World, b: int, slot: int, level: int) -> bool:
     if num_types == 1:
         w.slot_k[b, c.GPU_TYPE, slot] = 0
         return place_on_type(w, b, slot, size, 0)
-    tried = 0
-    for _ in range(num_types):
-        gpu_type, fastest = -1, -1.0
-        for t in range(num_types):
-            if not tried >> t & 1 and w.rates[profile, t, level, 0] > fastest:
-                gpu_type, fastest = t, w.rates[profile, t, level, 0]
-        if gpu_type < 0:
-            return False
-        tried |= 1 << gpu_type
+    for rank in range(num_types):
+        gpu_type = w.type_order[profile, level, rank]
         if allowed >> gpu_type & 1 and place_on_type(w, b, slot, size, gpu_type):
             w.slot_k[b, c.GPU_TYPE, slot] = gpu_type
             return True

@@ -34,11 +34,13 @@ def _words(names: tuple[str, ...], offset: int) -> tuple[int, ...]:
 _PER_JOB = (
     "job", "profile", "level", "gpus", "request_level", "limit_level", "arrival_s",
     "attained_gpu_s", "run_since_s", "waiting_since_s", "est_total_s", "est_remaining_s",
-    "restart_s", "demand", "priority", "tenant", "deadline_s",
+    "restart_s", "demand", "priority", "tenant", "deadline_s", "types", "gpu_type", "leaving",
+    "refused_at",
 )  # fmt: skip
 LENGTHS = np.array(_words(_PER_JOB, 1))
 """Words that hold the number of active jobs."""
 (NOW_WORD,) = _words(("now_s",), 0)
+(RELEASES_WORD,) = _words(("releases",), 0)
 (WAITING_WORD,) = _words(("waiting",), 0)
 (RUNNING_WORD,) = _words(("running",), 0)
 
@@ -53,9 +55,12 @@ def view_of(world: World, b: int) -> ClusterView:
         num_gpus=int(world.total[0]),
         capacity=world.usable[b],
         free=world.spare[b],
+        free_by_type=free_by_type(world, b),
+        releases=int(world.env_k[b, c.RELEASES]),
         sizes=world.sizes,
         num_levels=world.num_levels,
         rates=world.nominal_rates,
+        type_order=world.type_order,
         job=k[c.JOB, :n],
         profile=k[c.PROFILE, :n],
         level=k[c.LEVEL, :n],
@@ -73,10 +78,22 @@ def view_of(world: World, b: int) -> ClusterView:
         priority=f[c.PRIORITY, :n],
         tenant=k[c.TENANT, :n],
         deadline_s=f[c.DEADLINE_S, :n],
+        types=k[c.TYPES, :n],
+        gpu_type=k[c.GPU_TYPE, :n],
+        leaving=k[c.LEAVING, :n],
+        refused_at=k[c.REFUSED_AT, :n],
         waiting=world.waiting[b, head : head + int(world.env_k[b, c.NUM_WAITING])],
         running=world.running[b, : int(world.env_k[b, c.NUM_RUNNING])],
         tenant_quota=world.tenant_quota,
+        tenant_held=world.tenant_held[b],
+        tenant_tally=world.tenant_tally,
     )
+
+
+def free_by_type(world: World, b: int) -> np.ndarray:
+    """(T, 4) float64, free on the open nodes of each GPU type."""
+    several = world.spare_by_type.shape[1] > 0
+    return world.spare_by_type[b] if several else world.spare[b : b + 1]
 
 
 def sealed(world: World) -> World:

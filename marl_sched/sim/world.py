@@ -58,6 +58,7 @@ class World(NamedTuple):
     num_levels: Ints1  # (P,) int64
     request_level: Ints1  # (P,) int64
     rates: Floats4  # (P, T, L, 2 or 3) float64: on one node, within a rack, across racks
+    type_order: Ints3  # (P, L, T) int64, types as placement tries them, the fastest first
     nominal_rates: Floats2  # (P, L) float64, what schedulers are told
     phase_left: Floats2  # (P, F) float64, work left at the end of each phase; last one 0
     restart: Floats2  # (P, L) float64 seconds, cost of a start at each level
@@ -72,7 +73,7 @@ class World(NamedTuple):
     parents: Ints1  # (E,) int64, jobs
     children_at: Ints1  # (J + 1,) int64, as parents_at
     children: Ints1  # (E,) int64
-    tenant_quota: Floats1  # (tenants,) float64 GPUs; +inf without one
+    tenant_quota: Floats1  # (tenants,) float64 GPUs; +inf without one; (0,): nobody has one
     given_events: Floats2  # (G, 4) float64: time, node, kind, notice in seconds
 
     env_f: Floats2  # (B, .) float64
@@ -80,6 +81,8 @@ class World(NamedTuple):
     free: Floats3  # (B, N, 4) float64
     usable: Floats2  # (B, 4) float64, what jobs hold and what open nodes have free
     spare: Floats2  # (B, 4) float64, free on open nodes
+    spare_by_type: Floats3  # (B, T, 4) float64, the same of each GPU type; (B, 0, 4) with one
+    tenant_held: Ints2  # (B, tenants) int64, thousandths of a GPU; (B, 0) without quotas
     node_f: Floats3  # (B, ., N) float64
     node_k: Ints3  # (B, ., N) int64
     device_free: Ints3  # (B, N, G) int64 in 1/1000; G = 0 where devices are not tracked
@@ -102,6 +105,7 @@ class World(NamedTuple):
     doomed: Flags2  # (B, W) bool: a parent ended without finishing
     ready: Ints2  # (B, W) int64, jobs to take up now
     result: Floats3  # (B, ., W) float64
+    tenant_tally: Ints2  # (2, tenants + 1) int64, scratch of `allocation.quota`
     log: Floats2  # (E, 6) float64 of environment 0; E = 0 keeps none
     view_table: Ints2  # (B, .), tables of the schedulers' views, see `views`
     table: np.ndarray  # (.,) int64, of this record
@@ -110,7 +114,7 @@ class World(NamedTuple):
 SHARED = World._fields[: World._fields.index("env_f")]
 """Fields that the kernels never write."""
 
-SCRATCH = ("changes", "log", "view_table", "table")
+SCRATCH = ("changes", "tenant_tally", "log", "view_table", "table")
 
 PER_ENV = tuple(name for name in World._fields if name not in SHARED + SCRATCH)
 """Fields that change while the simulation runs: all that a snapshot needs."""

@@ -15,6 +15,9 @@ The rules, in the order in which `simulate` applies them:
 3. If a job is active, and t is one of the moments of decision, `decide` names a target level
    for each, and `apply` carries it out: preemptions, then shrinks, then growers and starters by
    decreasing target size (`deciding`).
+   A start that finds no node, or a stop though another GPU type has room for the job's smallest
+   size, brings the next decision at once; the first only where no earlier start of the job has
+   found none since GPUs last came back.
 4. A start after a stop and every resize or move costs `restart_s`, by level or one for
    all, without progress.
 
@@ -25,8 +28,11 @@ Where the rules leave something open, it reads them so:
 * A job whose parent ended badly ends then, or on its arrival if that is later.
 * A job that becomes active at or after its time of cancellation is cancelled instead.
 * A node under notice takes nobody, not even a job that it runs and that is resized.
-* A node that goes down and comes back during the notice still goes at the notice's end.
+* A node that goes down and comes back during the notice still takes nobody, and goes at the
+  notice's end; so does one that is announced to go while it is down. Of several notices each
+  has its end.
 * Targets are cut to the GPUs of the whole cluster, up or down.
+* At one instant there are at most eight decisions after the first.
 * Under `repack`, a request that would exceed its tenant's quota is skipped.
 * Under `overhead_each_epoch`, every decision is a restart of all running jobs but for their
   predicted ends; a job that reaches its end sooner than its work has finished all the same.

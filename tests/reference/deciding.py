@@ -13,10 +13,15 @@ from tests.reference.rules import INF
 from tests.reference.world import ReferenceWorld
 
 
-def apply(world: ReferenceWorld, decided: Mapping[int, int]) -> None:
-    """Preemptions, then shrinks, then growers and starters by decreasing target size."""
+def apply(world: ReferenceWorld, decided: Mapping[int, int]) -> bool:
+    """Preemptions, then shrinks, then growers and starters by decreasing target size.
+
+    Returns whether to decide once more: a start found no node, which nobody knew before, or a job
+    was stopped though GPUs of another type are free for its smallest size.
+    """
     targets = affordable(world, decided)
-    for job in world.running:
+    ran, surprised = list(world.running), False
+    for job in ran:
         if targets[job.index] == 0:
             preempt(world, job)
     for job in world.active:
@@ -28,8 +33,17 @@ def apply(world: ReferenceWorld, decided: Mapping[int, int]) -> None:
         if job.level > 0:
             grow(world, job, targets[job.index])
         else:
-            start_at_most(world, job, targets[job.index])
+            surprised |= not start_at_most(world, job, targets[job.index])
     refresh(world)
+    stopped = [job for job in ran if job.level == 0]
+    return surprised or any(could_move(world, job) for job in stopped)
+
+
+def could_move(world: ReferenceWorld, job: ReferenceJob) -> bool:
+    """Whether one of several types that the job may use has GPUs free for its smallest size."""
+    kinds = [kind for kind in range(world.num_types) if job.allowed[kind]]
+    free = [world.free_gpus(kind) for kind in kinds]
+    return world.num_types > 1 and max(free) >= world.gpus(job, 1) - 1e-9
 
 
 def affordable(world: ReferenceWorld, decided: Mapping[int, int]) -> dict[int, int]:
@@ -124,6 +138,7 @@ def preempt(world: ReferenceWorld, job: ReferenceJob) -> None:
 
 def shrink(world: ReferenceWorld, job: ReferenceJob, target: int) -> None:
     drop(job)
+    world.release()
     for level in range(target, 0, -1):
         placement = place(world, job, level)
         if placement is not None:
@@ -141,18 +156,22 @@ def grow(world: ReferenceWorld, job: ReferenceJob, target: int) -> None:
     if placement is None:
         job.placement, job.devices = before, devices
         return
+    world.release()
     take(world, job, placement)
     hold(world, job, target, pays=True)
     world.log("grow", job)
 
 
-def start_at_most(world: ReferenceWorld, job: ReferenceJob, target: int) -> None:
+def start_at_most(world: ReferenceWorld, job: ReferenceJob, target: int) -> bool:
+    """False where it finds no node, not even for its smallest size, and that is news."""
     for level in range(target, 0, -1):
         placement = place(world, job, level)
         if placement is not None:
             take(world, job, placement)
             start(world, job, level)
-            return
+            return True
+    known, job.refused = job.refused, True
+    return known
 
 
 def start(world: ReferenceWorld, job: ReferenceJob, level: int) -> None:

@@ -39,6 +39,8 @@ def end(world: ReferenceWorld, job: ReferenceJob, status: int, kind: str) -> Non
     job.finish = world.now
     job.level = 0
     job.finish_at = job.fail_at = job.cancel_at = INF
+    if job.placement:
+        world.release()
     drop(job)
     if job in world.active:
         world.active.remove(job)
@@ -57,6 +59,7 @@ def stop(world: ReferenceWorld, job: ReferenceJob, abruptly: bool) -> None:
     job.run_since = math.nan
     job.worked = []
     drop(job)
+    world.release()
 
 
 def lose(world: ReferenceWorld, job: ReferenceJob) -> None:
@@ -99,6 +102,7 @@ def node_event(world: ReferenceWorld, node: ReferenceNode) -> None:
         return
     elif event.kind == "up":
         node.is_up = True
+        world.release()
         world.node_events.append((world.now, "up", node.index))
     else:
         go(world, node, gracefully=event.kind == "gone")

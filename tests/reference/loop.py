@@ -19,6 +19,8 @@ from tests.reference.records import (
 from tests.reference.rules import INF, Rules
 from tests.reference.world import ReferenceWorld
 
+MOST_TIMES_ASKED = 8  # at one instant, after the first time
+
 Decide = Callable[[float, Sequence[ReferenceJob]], Mapping[int, Any]]
 """(now, active jobs) to target levels by job index, or to placements (node to GPUs) of all of
 them; under `repack` the answer's order of keys is the order of placing, and who is left out is
@@ -52,10 +54,12 @@ def simulate(
     world = ReferenceWorld(workload, profiles, cluster, charge_first_start, rules)
     epochs: list[Epoch] = []
     round_at = INF
+    asked = 0  # decisions at this instant
     while any(job.status == 0 for job in world.jobs):
         t = min([next_instant(world)] + ([round_at] if world.active else []))
         if t == INF:
             raise RuntimeError("jobs wait for one another, or for an event that never comes")
+        asked = asked if t == world.now else 0
         world.advance_to(t)
         happen(world)
         refresh(world)
@@ -67,19 +71,22 @@ def simulate(
                 continue
         if len(epochs) >= max_epochs:
             raise RuntimeError(f"no end after {max_epochs} epochs: does decide start every job?")
-        decided = decide(world.now, list(world.active))
+        decided, again = decide(world.now, list(world.active)), False
         if rules.repack:
             repack(world, list(decided))
         elif any(isinstance(wish, Mapping) for wish in decided.values()):
             place_exactly(world, decided)
         else:
-            apply(world, decided)
+            again = apply(world, decided)
         if rules.overhead_each_epoch:
             charge_everybody(world)
         epochs.append(world.snapshot())
         if not rules.decide_on_rounds:
             satisfied = all(job.level == world.num_levels[job.profile] for job in world.active)
             round_at = INF if satisfied else world.now + round_s
+        if again and asked < MOST_TIMES_ASKED:
+            asked += 1
+            round_at = world.now
     return ReferenceResult(
         world.events,
         epochs,

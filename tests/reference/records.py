@@ -32,6 +32,7 @@ class ReferenceJob:
     num_preemptions: int = 0
     num_restarts: int = 0
 
+    refused: bool = False  # its start found no node since GPUs last came back
     tenant: int = 0
     has_arrived: bool = False
     status: int = 0  # 0 until it ends

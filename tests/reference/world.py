@@ -73,6 +73,16 @@ class ReferenceWorld:
                 left[r] -= gpus * job.demand[r]
         return [round(amount, 9) for amount in left]
 
+    def free_gpus(self, kind: int) -> float:
+        """GPUs of one type that are free on nodes which take jobs."""
+        nodes = [node.index for node in self.nodes if node.kind == kind and node.is_open]
+        return sum(sum(self.free_milli(node)) for node in nodes) / WHOLE
+
+    def release(self) -> None:
+        """GPUs have come back: whoever was refused may be lucky now."""
+        for job in self.active:
+            job.refused = False
+
     def time_to_failure(self, job: ReferenceJob) -> float:
         """Held seconds between the job's last failure, or its first start, and the next one."""
         if job.failures_per_h == 0.0:

@@ -316,8 +316,8 @@ def test_filling_by_score_is_greedy_level_by_level(seed: int) -> None:
     table = rng.integers(0, 6, size.shape) * rng.choice([0.1, 1.0])
     table[rng.random(size.shape) < 0.1] = -np.inf
     target = np.zeros(view.job.size, dtype=np.int64)
-    left, expected, rest = view.capacity.copy(), target.copy(), view.capacity.copy()
-    fill_by_score(view, table, target, left)
+    left, expected, rest = view.capacity[None].copy(), target.copy(), view.capacity.copy()
+    fill_by_score(view, table, target, left, np.zeros(0, np.int64))
     open_rows = set(rows)
     while open_rows and rest[0] > 1e-9:
         best = None
@@ -335,4 +335,4 @@ def test_filling_by_score_is_greedy_level_by_level(seed: int) -> None:
         expected[i] += 1
         rest -= need
     assert target.tolist() == expected.tolist()
-    np.testing.assert_allclose(left, rest, atol=1e-6)
+    np.testing.assert_allclose(left[0], rest, atol=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,14 @@ class JobRow:
     priority: float = 0.0
     tenant: int = 0
     deadline_s: float = float("inf")
+    types: tuple[int, ...] = ()
+    """GPU types that it may run on, the fastest first; none: all, as they come."""
+    kind: int = 0
+    """GPU type that it holds."""
+    leaving: int = 0
+    """GPUs that it holds on nodes which take nobody any more."""
+    refused: bool = False
+    """Whether its start found no node since GPUs last came back."""
 
 
 def make_view(
@@ -43,8 +52,16 @@ def make_view(
     now_s: float = 0.0,
     capacity: tuple[float, float, float] = (1e6, 1e6, 1e6),
     job: Any = None,
+    by_type: tuple[int, ...] = (),
+    quota: Mapping[int, float] | None = None,
 ) -> ClusterView:
-    """A view of `jobs`, given in order of arrival unless `job` names their indices."""
+    """A view of `jobs`, given in order of arrival unless `job` names their indices.
+
+    Args:
+        by_type: GPUs of each type; none: all are of one. Everything else is shared by GPUs.
+        quota: GPUs by tenant; none: nobody has one.
+    """
+    parts = np.array(by_type or (num_gpus,), float)
     allowed = [(0, *(row.sizes or (row.request,))) for row in jobs]
     most = max((len(sizes) for sizes in allowed), default=2)
     sizes = np.array([s + (s[-1],) * (most - len(s)) for s in allowed], np.int64)
@@ -62,6 +79,18 @@ def make_view(
     demand = np.array([(1.0, *row.demand) for row in jobs], float).reshape(len(jobs), 4)
     held = np.array([row.held for row in jobs], float)
     total = np.array([num_gpus, *capacity], float)
+    kind = np.array([row.kind for row in jobs], np.int64)
+    free = np.outer(parts / num_gpus, total)
+    np.subtract.at(free, kind, held[:, None] * demand)
+    types = [(*row.types, *sorted(set(range(parts.size)) - set(row.types))) for row in jobs]
+    tenants = 1 + max((row.tenant for row in jobs), default=0)
+    limits = np.full(tenants if quota else 0, np.inf)
+    for tenant, most in (quota or {}).items():
+        limits[tenant] = most
+    held_by = np.zeros(limits.size, np.int64)
+    if quota:
+        milli = np.rint(1000 * held * demand[:, 0]).astype(np.int64)
+        np.add.at(held_by, [row.tenant for row in jobs], milli)
     number = np.arange(len(jobs)) if job is None else np.asarray(job, np.int64)
     order = np.argsort(number)
     return ClusterView(
@@ -69,9 +98,12 @@ def make_view(
         num_gpus=num_gpus,
         capacity=total,
         free=total - held @ demand,
+        free_by_type=free,
+        releases=0,
         sizes=sizes.reshape(len(jobs), most),
         num_levels=np.array([len(s) - 1 for s in allowed], np.int64),
         rates=rates.reshape(len(jobs), most),
+        type_order=np.tile(np.array(types, np.int64).reshape(len(jobs), 1, -1), (1, most, 1)),
         job=number,
         profile=np.arange(len(jobs)),
         level=levels([row.held for row in jobs]),
@@ -91,9 +123,15 @@ def make_view(
         priority=column([row.priority for row in jobs]),
         tenant=np.array([row.tenant for row in jobs], np.int64),
         deadline_s=column([row.deadline_s for row in jobs]),
+        types=np.array([sum(1 << t for t in row.types) or -1 for row in jobs], np.int64),
+        gpu_type=kind,
+        leaving=np.array([row.leaving for row in jobs], np.int64),
+        refused_at=np.array([0 if row.refused else -1 for row in jobs], np.int64),
         waiting=order[held[order] == 0],
         running=np.flatnonzero(held),
-        tenant_quota=np.full(1 + max((row.tenant for row in jobs), default=0), np.inf),
+        tenant_quota=limits,
+        tenant_held=held_by,
+        tenant_tally=np.zeros((2, limits.size + 1), np.int64),
     )
 
 

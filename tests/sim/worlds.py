@@ -312,7 +312,12 @@ def view_of(setup: Setup, now_s: float, active: list[ReferenceJob]) -> ClusterVi
 
     started = ~np.isnan(column("first_start"))
     level = column("level").astype(np.int64)
-    used = (profiles.sizes[profile, level][:, None] * work.demand[job]).sum(axis=0)
+    used = profiles.sizes[profile, level][:, None] * work.demand[job]
+    node_type = setup.cluster.node_type
+    kind = np.array([node_type[min(j.placement, default=0)] for j in active], np.int64)
+    free = np.zeros((len(setup.cluster.gpu_types), 4))
+    np.add.at(free, node_type, setup.cluster.capacity)
+    np.subtract.at(free, kind, used)
     return ClusterView(
         now_s=now_s,
         num_gpus=setup.cluster.num_gpus,
@@ -320,6 +325,7 @@ def view_of(setup: Setup, now_s: float, active: list[ReferenceJob]) -> ClusterVi
         sizes=profiles.sizes,
         num_levels=profiles.num_levels,
         rates=profiles.nominal_rates,
+        type_order=types_by_speed(profiles),
         job=job,
         profile=profile,
         level=level,
@@ -341,8 +347,26 @@ def view_of(setup: Setup, now_s: float, active: list[ReferenceJob]) -> ClusterVi
         priority=work.priority[job],
         tenant=work.tenant[job],
         deadline_s=work.deadline_s[job],
-        free=setup.cluster.capacity.sum(axis=0) - used,
+        free=free.sum(axis=0),
+        free_by_type=free,
+        releases=0,
+        types=np.full(len(active), -1),
+        gpu_type=kind,
+        leaving=np.zeros(len(active), np.int64),
+        refused_at=np.array([0 if j.refused else -1 for j in active]),
         waiting=np.flatnonzero(level == 0),
         running=np.flatnonzero(level),
-        tenant_quota=np.full(len(work.tenants), np.inf),
+        tenant_quota=np.empty(0),
+        tenant_held=np.empty(0, np.int64),
+        tenant_tally=np.zeros((2, 1), np.int64),
     )
+
+
+def types_by_speed(profiles: ProfileTable) -> np.ndarray:
+    """(P, L, T) GPU types by falling speed on one node, equal ones as they come."""
+    shape = profiles.rates.shape
+    order = np.empty((shape[0], shape[2], shape[1]), np.int64)
+    for p, level in np.ndindex(shape[0], shape[2]):
+        packed = profiles.rates[p, :, level, 0].tolist()
+        order[p, level] = sorted(range(shape[1]), key=lambda t: (-packed[t], t))
+    return order
