@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "marl_sched"
 
 _BASE = {"errors", "files", "types", "config", "artefact"}
 _KERNELS = {"jit", "linking", "records"}
+_COUNTED = {"allocation", "order", "logarithm"}
 _RULES = {"perf", "workload", "sim", "schedulers"}
 _COUNTED = {"allocation", "order", "logarithm"}
 

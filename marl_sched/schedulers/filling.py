@@ -57,10 +57,17 @@ def serve_queue(v: ClusterView, strict: bool, target: np.ndarray, room: Room) ->
         level = asked_level(v, i)
         if take(v, room, i, level):
             target[i] = level
-        elif strict:
-            if not over_quota(v, i, v.sizes[v.profile[i], level]):
-                return
-            close_tenant(v, i)
+        elif strict and stops_the_queue(v, i, level):
+            return
+
+
+@kernel
+def stops_the_queue(v: ClusterView, i: int, level: int) -> bool:
+    """Whether nobody may pass job `i`, which found no room; else nobody of its tenant does."""
+    if not over_quota(v, i, v.sizes[v.profile[i], level]):
+        return True
+    close_tenant(v, i)
+    return False
 
 
 @kernel
@@ -324,7 +331,7 @@ def fill_from_heap(
         level = asked_level(v, i)
         if take(v, room, i, level):
             target[i] = level
-        elif strict:
+        elif strict and stops_the_queue(v, i, level):
             return
 
 

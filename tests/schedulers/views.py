@@ -85,8 +85,8 @@ def make_view(
     types = [(*row.types, *sorted(set(range(parts.size)) - set(row.types))) for row in jobs]
     tenants = 1 + max((row.tenant for row in jobs), default=0)
     limits = np.full(tenants if quota else 0, np.inf)
-    for tenant, most in (quota or {}).items():
-        limits[tenant] = most
+    for tenant, limit in (quota or {}).items():
+        limits[tenant] = limit
     held_by = np.zeros(limits.size, np.int64)
     if quota:
         milli = np.rint(1000 * held * demand[:, 0]).astype(np.int64)
@@ -103,7 +103,9 @@ def make_view(
         sizes=sizes.reshape(len(jobs), most),
         num_levels=np.array([len(s) - 1 for s in allowed], np.int64),
         rates=rates.reshape(len(jobs), most),
-        type_order=np.tile(np.array(types, np.int64).reshape(len(jobs), 1, -1), (1, most, 1)),
+        type_order=np.tile(
+            np.array(types, np.int64).reshape(len(jobs), 1, parts.size), (1, most, 1)
+        ),
         job=number,
         profile=np.arange(len(jobs)),
         level=levels([row.held for row in jobs]),
