@@ -15,6 +15,7 @@ decides is `room`'s matter, and what tenants may hold is counted by `quota` for 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import numpy as np
 
@@ -175,7 +176,7 @@ class _Check:
         self.nodes = nodes
         self.job_name = job_name
 
-    def refuse(self, text: str, row: int | None = None) -> None:
+    def refuse(self, text: str, row: int | None = None) -> NoReturn:
         who = "" if row is None else f"job {self.job_name(int(self.view.job[row]))} "
         raise Infeasible(f"at {self.view.now_s:.9g} s: {who}{text}")
 

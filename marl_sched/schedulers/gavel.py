@@ -123,6 +123,11 @@ class GavelPlanner:
             self._rounds = Rounds(types, self.round_s, self.reset_s, self.seed, fixed_order=fixed)
         job, ran_on = self._ran
         self._rounds.book(job, ran_on, np.full(job.size, view.now_s - self._since_s))
+        self._ran, self._since_s = (job[:0], ran_on[:0]), view.now_s
+        if not demand.capacity.any():
+            # No node takes jobs: there is nothing to take fractions of.
+            placement = np.zeros_like(nodes.held)
+            return Allocation(gpus=placement.sum(axis=1), placement=placement)
         # Rows of a view are in no order, the mechanism breaks ties by job.
         order = np.argsort(view.job)
         ordered = demand._replace(
@@ -147,7 +152,6 @@ class GavelPlanner:
         )
         runs = placement.any(axis=1)
         self._ran = (view.job[runs].copy(), chosen[runs])
-        self._since_s = view.now_s
         return Allocation(gpus=placement.sum(axis=1), placement=placement)
 
 

@@ -43,11 +43,6 @@ class Case:
     sim: SimConfig
     node_events: np.ndarray  # (G, 4): time, node, kind, notice in seconds
     preemptive: bool = True  # whether the scheduler may take GPUs from a running job
-    elastic: bool = True  # whether it gives other sizes than the request
-
-    @property
-    def shares(self) -> bool:
-        return bool((self.workload.demand[:, 0] < 1.0).any())
 
 
 @dataclass
@@ -219,8 +214,6 @@ class Judge:
         count = round(gpus / self.case.workload.demand[job, 0])
         if count not in sizes[1:]:
             self.wrong(f"{kind} on {gpus:g} GPUs, no size of it", job)
-        if not self.case.elastic and count != self.case.workload.num_gpus[job]:
-            self.wrong(f"{kind} on {count} GPUs, which nobody asked for", job)
         right = {"start": not state.runs, "grow": 0 < held < count, "shrink": count < held}
         if not right.get(kind, held == count):
             self.wrong(f"{kind} from {held} to {count} GPUs", job)
@@ -384,7 +377,7 @@ class Judge:
         """Progress of a running job; spanning: gangs that span nodes, by node."""
         state, profiles = self.jobs[job], self.case.profiles
         count = sum(state.nodes.values())
-        if count not in self.sizes(job):
+        if count not in self.sizes(job)[1:]:
             return 0.0
         nodes = list(state.nodes)
         row = profiles.rates[
