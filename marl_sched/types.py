@@ -384,7 +384,7 @@ class Allocation:
     gpus: np.ndarray
     """(A,) int64, each an allowed size of its job."""
     placement: np.ndarray | None = None
-    """(A, N) int64, GPUs on each node, carried out as given; None leaves it to the placement
-    rule."""
+    """(A, N) int64, GPUs on each node, carried out as given in place of `gpus`, or refused where
+    they break a bound of `allocation.feasibility`; None leaves it to the placement rule."""
     wake_s: float = float("inf")
     """The scheduler wants to decide again at this time at the latest."""

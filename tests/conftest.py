@@ -62,3 +62,11 @@ def small_workload(small_cluster: Cluster) -> Workload:
 
     config = WorkloadConfig(synthetic=SyntheticConfig(num_jobs=60, load=0.9))
     return load_workload(config, small_cluster, seed=0)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--log-worlds",
+        type=int,
+        help="random worlds whose event logs are judged, under every scheduler (tests/sim)",
+    )

@@ -17,6 +17,7 @@ from marl_sched.schedulers.dispatch import decide
 from marl_sched.schedulers.elastic_index import remaining_s, single_gpu_work, write_worth
 from marl_sched.schedulers.filling import fill_whole
 from marl_sched.sim import columns as c
+from marl_sched.sim.apply import gpus_at
 from marl_sched.sim.kernels import make_view, plain_view
 from marl_sched.sim.world import World
 from marl_sched.types import ClusterView, Ints1
@@ -100,7 +101,7 @@ def behave(w: World, g: Game, b: int, at: int) -> None:
 def declare_all(w: World, g: Game, b: int, at: int) -> None:
     """The same for those who are not honest."""
     n = w.env_k[at, c.NUM_ACTIVE]
-    share = w.total[0] / max(n, 1)
+    share = w.usable[at, 0] / max(n, 1)
     crowded = w.env_k[at, c.NUM_WAITING] > 0
     for i in range(n):
         profile = w.slot_k[at, c.PROFILE, i]
@@ -109,7 +110,7 @@ def declare_all(w: World, g: Game, b: int, at: int) -> None:
         if g.behaviour == GREEDY:
             request = most
         elif g.behaviour == YIELDING and crowded:
-            while limit > 1 and w.sizes[profile, limit] > share:
+            while limit > 1 and gpus_at(w, at, i, limit) > share:
                 limit -= 1
         elif g.behaviour == LEARNED:
             row = w.slot_k[at, c.JOB, i] - w.env_k[at, c.FIRST_JOB]

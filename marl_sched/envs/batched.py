@@ -113,7 +113,7 @@ def episode_jobs(config: Config, part: Workload) -> int:
     jobs = config.env.jobs_per_episode
     if jobs is None:
         gpus = Cluster.parse(config.cluster).num_gpus
-        wanted = int(FILLS * gpus / part.num_gpus.mean())
+        wanted = int(FILLS * gpus / (part.num_gpus * part.demand[:, 0]).mean())
         jobs = min(max(wanted, MIN_EPISODE_JOBS), MAX_EPISODE_JOBS)
     return min(jobs, len(part))
 

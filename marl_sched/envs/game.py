@@ -117,7 +117,7 @@ class Game(NamedTuple):
     useful: Ints1  # (P,) int64 levels up to which each brings speed
     all_useful: bool  # every level of every profile does
     gain_feature: Floats2  # (P, L + 1) float64: of the last level, so that l + 1 is the next one's
-    size_feature: Floats2  # (P, L) float64
+    size_feature: Floats2  # (P, L) float64, of whole GPUs
 
     weights: Floats2  # (B, 7) float64, on the simplex
     proposal: Ints2  # (B, S) int64 levels
@@ -133,8 +133,8 @@ class Game(NamedTuple):
     edits: Ints1  # (B,) int64 edits made in this round
     changed: Flags1  # (B,) bool: the proposal may differ from the base schedule
     fresh: Flags1  # (B,) bool: no sub-step taken in this round yet
-    free: Ints1  # (B,) int64 GPUs that the proposal leaves
-    room: Ints1  # (B,) int64 GPUs that it leaves or gives to jobs not edited yet
+    free: Floats1  # (B,) float64 GPUs of those that can be used that the proposal leaves
+    room: Floats1  # (B,) float64 GPUs that it leaves or gives to jobs not edited yet
     moved: Ints1  # (B,) int64 jobs whose level the proposal changes
     work: Floats2  # (B, S) float64 estimated single-GPU seconds left
     log_work: Floats2  # (B, S) float64
@@ -234,8 +234,8 @@ def build_game(config: Config, world: World, num_envs: int) -> Game:
         edits=np.zeros(b, dtype=np.int64),
         changed=np.zeros(b, dtype=np.bool_),
         fresh=np.ones(b, dtype=np.bool_),
-        free=np.zeros(b, dtype=np.int64),
-        room=np.zeros(b, dtype=np.int64),
+        free=np.zeros(b),
+        room=np.zeros(b),
         moved=np.zeros(b, dtype=np.int64),
         work=np.zeros((b, rows)),
         log_work=np.zeros((b, rows)),

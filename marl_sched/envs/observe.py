@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from marl_sched.allocation.feasibility import exceeds, placeable
+from marl_sched.allocation.room import is_plain
 from marl_sched.envs.game import Game
 from marl_sched.jit import kernel, part
 from marl_sched.logarithm import log_each
 from marl_sched.order import smallest_first
 from marl_sched.schedulers.elastic_index import MIN_REMAINING_S
 from marl_sched.sim import columns as c
+from marl_sched.sim.apply import gpus_at
+from marl_sched.sim.kernels import plain_view
 from marl_sched.sim.nodes import emptiest_share
 from marl_sched.sim.world import World
 
@@ -32,17 +36,17 @@ def set_bids(w: World, g: Game, b: int, i: int) -> None:
 @part
 def take_stock(w: World, g: Game, b: int) -> None:
     """Count what the proposal hands out and changes, and note everybody's bids."""
-    given, moved = 0, 0
-    profile, held, limit = w.slot_k[b, c.PROFILE], w.slot_k[b, c.LEVEL], w.slot_k[b, c.LIMIT_LEVEL]
-    proposal, score, sizes = g.proposal[b], g.score[b], w.sizes
+    given, moved = 0.0, 0
+    held, limit = w.slot_k[b, c.LEVEL], w.slot_k[b, c.LIMIT_LEVEL]
+    proposal, score = g.proposal[b], g.score[b]
     bid_up, bid_down = g.bid_up[b], g.bid_down[b]
     for i in range(w.env_k[b, c.NUM_ACTIVE]):
         level = proposal[i]
-        given += sizes[profile[i], level]
+        given += gpus_at(w, b, i, level)
         moved += level != held[i]
         bid_up[i] = score[i, level] if level < limit[i] else -np.inf
         bid_down[i] = score[i, level - 1] if level > 0 else np.inf
-    g.free[b] = int(w.total[0]) - given
+    g.free[b] = w.usable[b, 0] - given
     g.moved[b] = moved
 
 
@@ -122,7 +126,8 @@ def write_mask(w: World, g: Game, b: int) -> None:
     """Legal actions: commit always; algorithms at a round's start; edits that can be served.
 
     A job is edited once a round. It can go up when the free GPUs and those of jobs that were
-    not edited suffice, and down when the proposal gives it any.
+    not edited suffice, of a type that it may use and within its tenant's quota, and down when the
+    proposal gives it any.
     """
     mask, slot, pinned, jobs = g.mask[b], g.slot[b], g.pinned[b], g.jobs[b]
     first_up, shown = 1 + g.algorithms.size, g.shown[b]
@@ -133,14 +138,16 @@ def write_mask(w: World, g: Game, b: int) -> None:
         mask[first_up:] = 0
         jobs[:, 14] = 0.0
         return
-    profile, proposal, sizes = w.slot_k[b, c.PROFILE], g.proposal[b], w.sizes
-    bid_up, room = g.bid_up[b], g.room[b]
+    proposal, bid_up, room = g.proposal[b], g.bid_up[b], g.room[b]
+    plain = is_plain(plain_view(w, b))
     for k in range(shown):
         i = slot[k]
         up, down = False, False
         if not pinned[i]:
             level = proposal[i]
-            up = bid_up[i] > -np.inf and sizes[profile[i], level + 1] <= room
+            up = bid_up[i] > -np.inf and not exceeds(gpus_at(w, b, i, level + 1), room)
+            if up and not plain:
+                up = finds_room(w, g, b, i)
             down = level > 0
         mask[first_up + k] = 1 if up else 0
         mask[first_down + k] = 1 if down else 0
@@ -149,13 +156,25 @@ def write_mask(w: World, g: Game, b: int) -> None:
     mask[first_down + shown :] = 0
 
 
+@part
+def finds_room(w: World, g: Game, b: int, i: int) -> bool:
+    """Whether one level more for row `i` can be placed beside the rows edited before."""
+    view = plain_view(w, b)
+    target = np.zeros(view.job.size, dtype=np.int64)
+    for j in range(target.size):
+        if g.pinned[b, j]:
+            target[j] = g.proposal[b, j]
+    target[i] = g.proposal[b, i] + 1
+    return placeable(view, target)
+
+
 @kernel
 def write_jobs(w: World, g: Game, b: int, mean_left_s: float) -> None:
     """Per-job features in the order of `game.JOB_FEATURES` that hold all round long."""
     n, shown = w.env_k[b, c.NUM_ACTIVE], g.shown[b]
     now, round_s = w.env_f[b, c.NOW_S], w.round_s
     f, slot_k = w.slot_f[b], w.slot_k[b]
-    logs, slot, jobs, size_feature = g.scratch[b], g.slot[b], g.jobs[b], g.size_feature
+    logs, slot, jobs = g.scratch[b], g.slot[b], g.jobs[b]
     total_work, work = 0.0, g.work[b]
     for i in range(n):
         total_work += work[i]
@@ -179,13 +198,13 @@ def write_jobs(w: World, g: Game, b: int, mean_left_s: float) -> None:
         if k < 0:
             continue
         x = jobs[k]
-        profile, held = slot_k[c.PROFILE, i], slot_k[c.LEVEL, i]
+        held = slot_k[c.LEVEL, i]
         x[0] = 1.0
         x[1] = (log_work[i] - log_mean_work) / 4.0
         x[2] = (n - 1 - rank) / n
-        x[3] = size_feature[profile, slot_k[c.REQUEST_LEVEL, i]]
-        x[4] = size_feature[profile, held]
-        x[6] = size_feature[profile, slot_k[c.LIMIT_LEVEL, i]]
+        x[3] = size_feature(w, g, b, i, slot_k[c.REQUEST_LEVEL, i])
+        x[4] = size_feature(w, g, b, i, held)
+        x[6] = size_feature(w, g, b, i, slot_k[c.LIMIT_LEVEL, i])
         x[7] = 1.0 if held == 0 else 0.0
         x[8] = 1.0 if np.isnan(f[c.FIRST_START_S, i]) else 0.0
         x[9] = logs[k] / 4.0
@@ -195,13 +214,21 @@ def write_jobs(w: World, g: Game, b: int, mean_left_s: float) -> None:
 
 
 @kernel
+def size_feature(w: World, g: Game, b: int, i: int, level: int) -> float:
+    """What is seen of the GPUs of row `i` at a level: log2(1 + GPUs) / log2(1 + R)."""
+    if w.slot_demand[b, i, 0] == 1.0:
+        return g.size_feature[w.slot_k[b, c.PROFILE, i], level]
+    return np.log2(1.0 + gpus_at(w, b, i, level)) / np.log2(1.0 + w.total[0])
+
+
+@kernel
 def write_level(w: World, g: Game, b: int, k: int) -> None:
     """The features of slot `k` that follow from what is proposed for its job."""
     i = g.slot[b, k]
     x = g.jobs[b, k]
     profile, held = w.slot_k[b, c.PROFILE, i], w.slot_k[b, c.LEVEL, i]
     wanted, price = g.proposal[b, i], g.price[b]
-    x[5] = g.size_feature[profile, wanted]
+    x[5] = size_feature(w, g, b, i, wanted)
     x[11] = g.gain_feature[profile, wanted + 1]
     x[12] = g.gain_feature[profile, wanted]
     x[17] = np.sign(wanted - held)
@@ -214,18 +241,19 @@ def write_level(w: World, g: Game, b: int, k: int) -> None:
 def write_globals(w: World, g: Game, b: int) -> float:
     """Global features in the order of `game.GLOBAL_FEATURES`; the mean run time left, s."""
     n = w.env_k[b, c.NUM_ACTIVE]
-    profile, request = w.slot_k[b, c.PROFILE], w.slot_k[b, c.REQUEST_LEVEL]
-    limit, left = w.slot_k[b, c.LIMIT_LEVEL], w.slot_f[b, c.EST_REMAINING_S]
-    work, log_work, sizes, slot_of = g.work[b], g.log_work[b], w.sizes, g.slot_of[b]
+    request, limit = w.slot_k[b, c.REQUEST_LEVEL], w.slot_k[b, c.LIMIT_LEVEL]
+    left, work, log_work, slot_of = (
+        w.slot_f[b, c.EST_REMAINING_S], g.work[b], g.log_work[b], g.slot_of[b],
+    )  # fmt: skip
     for i in range(n):
         log_work[i] = work[i]
     log_each(log_work[:n])
-    asked, most, tail_asked, shown = 0, 0, 0, 0
+    asked, most, tail_asked, shown = 0.0, 0.0, 0.0, 0
     left_s, total, tail, log_sum, log_squares = 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(n):
-        request_gpus = sizes[profile[i], request[i]]
+        request_gpus = gpus_at(w, b, i, request[i])
         asked += request_gpus
-        most += sizes[profile[i], limit[i]]
+        most += gpus_at(w, b, i, limit[i])
         left_s += max(left[i], MIN_REMAINING_S)
         total += work[i]
         log_sum += log_work[i]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from marl_sched.allocation.feasibility import exceeds, placeable
+from marl_sched.allocation.room import is_plain
 from marl_sched.envs.base import behave, nothing_to_do, score_levels, write_base
 from marl_sched.envs.credit import apply_looking_ahead, credit_by_shadow, play_base, play_shadow
 from marl_sched.envs.game import COMMIT, LEARNED, Game
@@ -25,10 +27,10 @@ from marl_sched.jit import kernel, part
 from marl_sched.records import at_address
 from marl_sched.schedulers.dispatch import decide
 from marl_sched.sim import columns as c
-from marl_sched.sim.apply import apply, settle
-from marl_sched.sim.kernels import EPOCH, FULL, STUCK, advance, make_view, start
+from marl_sched.sim.apply import apply, gpus_at, settle
+from marl_sched.sim.kernels import EPOCH, FULL, STUCK, advance, make_view, plain_view, start
 from marl_sched.sim.world import World
-from marl_sched.types import Flags1, Floats1, Ints1
+from marl_sched.types import ClusterView, Flags1, Floats1, Ints1
 
 world_at, game_at = at_address(World), at_address(Game)
 
@@ -134,7 +136,7 @@ def open_round(w: World, g: Game, b: int) -> None:
     n = w.env_k[b, c.NUM_ACTIVE]
     g.scored[b] = write_base(w, g, b, b, g.proposal[b, :n])
     g.pinned[b, :n] = False
-    g.room[b] = int(w.total[0])
+    g.room[b] = w.usable[b, 0]
     g.edits[b] = 0
     g.changed[b] = False
     g.fresh[b] = True
@@ -176,9 +178,9 @@ def take_algorithm(w: World, g: Game, b: int, number: int, params: Floats1) -> N
 @kernel
 def move(w: World, g: Game, b: int, i: int, more: int) -> None:
     """Change the proposal of row `i` by `more` levels, and what is counted and seen of it."""
-    profile, held, level = w.slot_k[b, c.PROFILE, i], w.slot_k[b, c.LEVEL, i], g.proposal[b, i]
+    held, level = w.slot_k[b, c.LEVEL, i], g.proposal[b, i]
     g.proposal[b, i] = level + more
-    g.free[b] -= w.sizes[profile, level + more] - w.sizes[profile, level]
+    g.free[b] -= gpus_at(w, b, i, level + more) - gpus_at(w, b, i, level)
     g.moved[b] += (level + more != held) * 1 - (level != held) * 1
     set_bids(w, g, b, i)
     k = g.slot_of[b, i]
@@ -201,11 +203,12 @@ def find_giver(w: World, g: Game, b: int) -> int:
 def find_taker(w: World, g: Game, b: int) -> int:
     """The job, not edited in this round, that values one level more most, of those that fit."""
     taker, highest = -1, -np.inf
-    bid, pinned, profile = g.bid_up[b], g.pinned[b], w.slot_k[b, c.PROFILE]
+    bid, pinned = g.bid_up[b], g.pinned[b]
     for i in range(w.env_k[b, c.NUM_ACTIVE]):
         if bid[i] > highest and not pinned[i]:
             level = g.proposal[b, i]
-            if w.sizes[profile[i], level + 1] - w.sizes[profile[i], level] <= g.free[b]:
+            more = gpus_at(w, b, i, level + 1) - gpus_at(w, b, i, level)
+            if not exceeds(more, g.free[b]):
                 taker, highest = i, bid[i]
     return taker
 
@@ -217,19 +220,79 @@ def edit(w: World, g: Game, b: int, i: int, up: bool) -> None:
     GPUs change hands at the margin, by the index score: who values its last level least gives
     first, who values one more most gets first. Rows edited before in this round stay.
     """
+    view = plain_view(w, b)
+    by_kind = not is_plain(view) and placeable(view, g.proposal[b, : view.job.size])
     g.pinned[b, i] = True
     move(w, g, b, i, 1 if up else -1)
-    g.room[b] -= w.sizes[w.slot_k[b, c.PROFILE, i], g.proposal[b, i]]
-    while g.free[b] < 0:
-        move(w, g, b, find_giver(w, g, b), -1)
-    while g.free[b] > 0:
+    g.room[b] -= gpus_at(w, b, i, g.proposal[b, i])
+    if by_kind:
+        change_hands(w, g, b, i)
+    else:
+        change_any_hands(w, g, b)
+    g.edits[b] += 1
+    g.changed[b] = True
+    g.fresh[b] = False
+
+
+@kernel
+def change_any_hands(w: World, g: Game, b: int) -> None:
+    """Let others make room for an edit or take what it leaves, all GPUs being alike."""
+    while exceeds(0.0, g.free[b]):
+        giver = find_giver(w, g, b)
+        if giver < 0:
+            break
+        move(w, g, b, giver, -1)
+    while exceeds(g.free[b], 0.0):
         taker = find_taker(w, g, b)
         if taker < 0:
             break
         move(w, g, b, taker, 1)
-    g.edits[b] += 1
-    g.changed[b] = True
-    g.fresh[b] = False
+
+
+@part
+def change_hands(w: World, g: Game, b: int, i: int) -> None:
+    """The same where it matters whose GPUs they are: of which type, within which quota.
+
+    Args:
+        i: the row that has been edited; the proposal before it could be placed.
+    """
+    view = plain_view(w, b)
+    n = view.job.size
+    proposal, bid_up = g.proposal[b, :n], g.bid_up[b]
+    while not placeable(view, proposal):
+        giver = find_helper(g, b, view, i)
+        if giver < 0:
+            break
+        move(w, g, b, giver, -1)
+    passed = g.pinned[b, :n].copy()
+    while True:
+        taker, highest = -1, -np.inf
+        for j in range(n):
+            if bid_up[j] > highest and not passed[j]:
+                taker, highest = j, bid_up[j]
+        if taker < 0:
+            return
+        proposal[taker] += 1
+        fits = placeable(view, proposal)
+        proposal[taker] -= 1
+        if fits:
+            move(w, g, b, taker, 1)
+        else:
+            passed[taker] = True
+
+
+@kernel
+def find_helper(g: Game, b: int, v: ClusterView, i: int) -> int:
+    """As `find_giver`, of those whose GPUs job `i` could use, or whose quota it shares."""
+    giver, lowest = -1, np.inf
+    bid, pinned = g.bid_down[b], g.pinned[b]
+    for j in range(v.job.size):
+        if bid[j] < lowest and not pinned[j]:
+            types = 1 << v.gpu_type[j] if v.level[j] > 0 else v.types[j]
+            shares_quota = v.tenant_quota.size > 0 and v.tenant[j] == v.tenant[i]
+            if types & v.types[i] != 0 or shares_quota:
+                giver, lowest = j, bid[j]
+    return giver
 
 
 @part

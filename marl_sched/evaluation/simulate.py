@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from marl_sched.allocation.feasibility import Infeasible, named
 from marl_sched.config import SimConfig, WorkloadConfig
 from marl_sched.envs.play import play
 from marl_sched.errors import UserError
@@ -77,7 +78,7 @@ def begin(
         check_whole_gpus(scheduler.name, workload)
     rows = LOG_ROWS if log_events else 0
     world = world_of(workload, cluster, sim, estimate_noise, seed, slots=FIRST_SLOTS, log_rows=rows)
-    return Simulation(world)
+    return Simulation(world, job_name=named(workload.job_id))
 
 
 def run(
@@ -111,7 +112,11 @@ def drive(simulation: Simulation, planner: Planner, num_jobs: int, tell: Tell = 
     """Let a planner decide, at every epoch of a simulation that has begun, until all jobs ended."""
     told_s = time.monotonic()
     while simulation.advance():
-        simulation.apply(planner.allocate(simulation.view(), simulation.nodes()))
+        allocation = planner.allocate(simulation.view(), simulation.nodes())
+        try:
+            simulation.apply(allocation)
+        except Infeasible as error:
+            raise Infeasible(f"{simulation.who}: {error}") from None
         if time.monotonic() - told_s >= TELL_EVERY_S:
             told_s = time.monotonic()
             ended = simulation.world.env_k[0, c.NUM_ENDED]

@@ -10,7 +10,8 @@
 They make one decision a round: run them with `sim.decide_on=rounds`, and `sim.round_s` as the
 length of a round, with `round_s` of the scheduler the same. Deviations from the artifact: a job
 that has arrived since the fractions were computed may use GPUs that nobody else wants; no two jobs
-share a GPU; a gang that finds no room under the nodes' other resources waits.
+share a GPU; a gang that finds no room under the nodes' other resources waits; so does a job whose
+tenant has its quota already, of which the fractions know nothing.
 
 Axes: A active jobs, T GPU types, N nodes.
 """
@@ -22,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from marl_sched.allocation.feasibility import QuotaRoom, open_capacity
 from marl_sched.schedulers import fractions
 from marl_sched.schedulers.node_fitting import place_gangs
 from marl_sched.schedulers.rounds import Rounds
@@ -113,7 +115,7 @@ class GavelPlanner:
 
     def allocate(self, view: ClusterView, nodes: NodeView) -> Allocation:
         """Whole requests on one GPU type each; running jobs stay where they are if they can."""
-        capacity = np.where(nodes.up[:, None], nodes.capacity, 0.0)
+        capacity = open_capacity(nodes)
         demand = demand_of(view, nodes, capacity)
         types = len(demand.capacity)
         if self._rounds is None:
@@ -121,6 +123,11 @@ class GavelPlanner:
             self._rounds = Rounds(types, self.round_s, self.reset_s, self.seed, fixed_order=fixed)
         job, ran_on = self._ran
         self._rounds.book(job, ran_on, np.full(job.size, view.now_s - self._since_s))
+        self._ran, self._since_s = (job[:0], ran_on[:0]), view.now_s
+        if not demand.capacity.any():
+            # No node takes jobs: there is nothing to take fractions of.
+            placement = np.zeros_like(nodes.held)
+            return Allocation(gpus=placement.sum(axis=1), placement=placement)
         # Rows of a view are in no order, the mechanism breaks ties by job.
         order = np.argsort(view.job)
         ordered = demand._replace(
@@ -137,6 +144,7 @@ class GavelPlanner:
             ordered.rate > 0.0,
             ordered.capacity.astype(np.int64),
             lambda: PROGRAMS[self.program](ordered),
+            QuotaRoom(view.tenant[order], view.tenant_quota),
         )
         gpus = np.where(chosen >= 0, demand.gang, 0.0).astype(np.int64)
         placement = place_gangs(
@@ -144,7 +152,6 @@ class GavelPlanner:
         )
         runs = placement.any(axis=1)
         self._ran = (view.job[runs].copy(), chosen[runs])
-        self._since_s = view.now_s
         return Allocation(gpus=placement.sum(axis=1), placement=placement)
 
 

@@ -23,6 +23,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from marl_sched.allocation.feasibility import QuotaRoom
+
 _SHUFFLE_STREAM = 5
 """Offset of the seed of the type order, as in the artifact."""
 
@@ -84,6 +86,7 @@ class Rounds:
         runs: np.ndarray,
         capacity: np.ndarray,
         fractions: Callable[[], np.ndarray],
+        quotas: QuotaRoom | None = None,
     ) -> np.ndarray:
         """Who runs in the round that begins.
 
@@ -93,6 +96,7 @@ class Rounds:
             runs: (A, T) bool, whether a job makes progress on a type at all.
             capacity: (T,) int64, GPUs.
             fractions: computes X (A, T) float64; called only when it is time to.
+            quotas: what the jobs' tenants may have; None without any.
 
         Returns:
             (A,) int64, the type that each job runs on, -1 where it waits.
@@ -104,7 +108,7 @@ class Rounds:
             self._fraction[job] = fractions()
             self._planned[job] = True
             self._stale = False
-        return self._take(job, gang, runs, capacity)
+        return self._take(job, gang, runs, capacity, quotas)
 
     def _meet(self, job: np.ndarray) -> None:
         """Take up new jobs, forget those that are gone."""
@@ -145,9 +149,16 @@ class Rounds:
             return np.where(had > 0.0, wanted / had, wanted * _NEVER_RUN)
 
     def _take(
-        self, job: np.ndarray, gang: np.ndarray, runs: np.ndarray, capacity: np.ndarray
+        self,
+        job: np.ndarray,
+        gang: np.ndarray,
+        runs: np.ndarray,
+        capacity: np.ndarray,
+        quotas: QuotaRoom | None = None,
     ) -> np.ndarray:
         """(A,) int64 type of each job in the round, -1 where it waits."""
+        if quotas is not None and not quotas.bounded:
+            quotas = None
         chosen = np.full(job.size, -1, dtype=np.int64)
         types = list(range(len(capacity)))
         if not self.fixed_order:
@@ -155,21 +166,28 @@ class Rounds:
         for kind in types:
             free = int(capacity[kind])
             able = np.flatnonzero(runs[:, kind] & (chosen == -1) & (gang <= free))
-            taken = able if gang[able].sum() <= free else self._first(able, job, gang, kind, free)
+            enough = quotas is None and gang[able].sum() <= free
+            taken = able if enough else self._first(able, job, gang, kind, free, quotas)
             chosen[taken] = kind if self.lend else np.where(self._planned[job[taken]], kind, -2)
         return np.maximum(chosen, -1)
 
     def _first(
-        self, able: np.ndarray, job: np.ndarray, gang: np.ndarray, kind: int, free: int
+        self,
+        able: np.ndarray,
+        job: np.ndarray,
+        gang: np.ndarray,
+        kind: int,
+        free: int,
+        quotas: QuotaRoom | None,
     ) -> list[int]:
-        """Those of the rows `able` that get a type's `free` GPUs."""
+        """Those of the rows `able` that get a type's `free` GPUs, as far as quotas allow."""
         wanted = self._fraction[job[able], kind]
         priority, deficit_s = self._priority(job[able], kind), self._deficit_s[job[able], kind]
         # Ties in the end by arrival: lexsort is stable.
         order = able[np.lexsort((-wanted, -deficit_s, -priority))]
         taken = []
         for a, size in zip(order.tolist(), gang[order].tolist(), strict=True):
-            if size <= free:
+            if size <= free and (quotas is None or quotas.take(a, size)):
                 free -= size
                 taken.append(a)
                 if free == 0:

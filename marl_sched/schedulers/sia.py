@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from marl_sched.allocation.feasibility import QuotaRoom, open_capacity
 from marl_sched.schedulers.node_fitting import place_gangs
 from marl_sched.schedulers.solving import uninterrupted
 from marl_sched.types import Allocation, ClusterView, NodeView
@@ -34,7 +35,8 @@ class Sia:
     r_i = max(age - restarts S, 0) / (age + S), S the restart cost (1 while age < S):
 
         minimise sum_ij X_ij G_ij^p + lambda sum_i (1 - sum_j X_ij)
-        subject to sum_j X_ij <= 1, GPUs (CPUs, memory, network) of each type within the cluster
+        subject to sum_j X_ij <= 1, GPUs (CPUs, memory, network) of each type within the cluster,
+        GPUs of each tenant within its quota
 
     Preemptive, elastic, chooses GPU types and places. Source: Jayaram Subramanya et al., "Sia:
     Heterogeneity-aware, goodput-optimized ML-cluster scheduling", SOSP 2023, and the authors'
@@ -51,11 +53,12 @@ class Sia:
 
     def allocate(self, view: ClusterView, nodes: NodeView) -> Allocation:
         """GPUs and places of each active job."""
-        capacity = np.where(nodes.up[:, None], nodes.capacity, 0.0)
+        capacity = open_capacity(nodes)
         gpus = np.zeros(view.job.size, dtype=np.int64)
         gpu_type = np.zeros(view.job.size, dtype=np.int64)
         choices = self.choices(view, nodes, capacity)
-        chosen = solve(choices, view.demand, total_by_type(nodes.gpu_type, capacity))
+        quotas = QuotaRoom(view.tenant, view.tenant_quota)
+        chosen = solve(choices, view.demand, total_by_type(nodes.gpu_type, capacity), quotas)
         gpus[choices.job[chosen]] = choices.gpus[chosen]
         gpu_type[choices.job[chosen]] = choices.gpu_type[chosen]
         placement = place_gangs(
@@ -67,9 +70,9 @@ class Sia:
         """Configurations that are legal, better than none, and not beaten by a smaller one."""
         sizes = view.sizes[view.profile]  # (A, L)
         speed = nodes.rates[view.profile][..., 0].copy()  # (A, T, L)
-        legal = whole_shapes(sizes, nodes.gpu_type, capacity) & (speed > 0.0)
-        legal &= nodes.allowed[:, :, None]
-        legal &= (np.arange(sizes.shape[1]) <= view.limit_level[:, None])[:, None, :]
+        able = (speed > 0.0) & nodes.allowed[:, :, None]
+        able &= (np.arange(sizes.shape[1]) <= view.limit_level[:, None])[:, None, :]
+        legal = whole_shapes(sizes, able, nodes.gpu_type, capacity)
         if not legal.any():
             none = np.zeros(0, dtype=np.int64)
             return Choices(none, none, none, np.zeros(0))
@@ -102,10 +105,18 @@ class Sia:
         return table
 
 
-def whole_shapes(sizes: np.ndarray, node_type: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+def whole_shapes(
+    sizes: np.ndarray, able: np.ndarray, node_type: np.ndarray, capacity: np.ndarray
+) -> np.ndarray:
     """(A, T, L) bool: sizes that fit a node of the type, or fill whole ones where all are alike.
 
     A size that spans and fills no whole nodes is allowed too where its job has no other.
+
+    Args:
+        sizes: (A, L) int64.
+        able: (A, T, L) bool, what each job may have at all.
+        node_type: (N,) int64.
+        capacity: (N, 4) float64, zeros where a node takes no jobs.
     """
     types = int(node_type.max()) + 1
     legal = np.zeros((len(sizes), types, sizes.shape[1]), dtype=bool)
@@ -113,7 +124,7 @@ def whole_shapes(sizes: np.ndarray, node_type: np.ndarray, capacity: np.ndarray)
     for kind in range(types):
         gpus = capacity[node_type == kind, 0]
         open_nodes = gpus[gpus > 0]
-        possible[:, kind] = (sizes > 0) & (sizes <= gpus.sum())
+        possible[:, kind] = able[:, kind] & (sizes > 0) & (sizes <= gpus.sum())
         if open_nodes.size:
             largest = open_nodes.max()
             alike = (open_nodes == largest).all()
@@ -131,16 +142,21 @@ def total_by_type(node_type: np.ndarray, capacity: np.ndarray) -> np.ndarray:
     return total
 
 
-def solve(choices: Choices, demand: np.ndarray, total: np.ndarray) -> np.ndarray:
+def solve(
+    choices: Choices, demand: np.ndarray, total: np.ndarray, quotas: QuotaRoom | None = None
+) -> np.ndarray:
     """Indices of the chosen configurations, at most one a job: the least sum of values.
 
     Args:
         demand: (A, 4) float64, resources per GPU of each job.
         total: (T, 4) float64, resources of each GPU type.
+        quotas: what tenants may have; None without any.
     """
     count = choices.job.size
     if count == 0:
         return np.zeros(0, dtype=np.int64)
+    if quotas is not None and not quotas.bounded:
+        quotas = None
     # Resources of each choice, and the best choice of each job, ties to the first.
     need = choices.gpus[:, None] * demand[choices.job]  # (C, 4)
     order = np.lexsort((choices.value, choices.job))
@@ -148,11 +164,16 @@ def solve(choices: Choices, demand: np.ndarray, total: np.ndarray) -> np.ndarray
     used = np.zeros_like(total)
     np.add.at(used, choices.gpu_type[best], need[best])
     if (used <= total + 1e-9).all():
-        return np.sort(best)
-    return _integer_program(choices, need, total)
+        gpus = np.zeros(len(demand))
+        gpus[choices.job[best]] = need[best, 0]
+        if quotas is None or quotas.first_above(gpus) < 0:
+            return np.sort(best)
+    return _integer_program(choices, need, total, quotas)
 
 
-def _integer_program(choices: Choices, need: np.ndarray, total: np.ndarray) -> np.ndarray:
+def _integer_program(
+    choices: Choices, need: np.ndarray, total: np.ndarray, quotas: QuotaRoom | None
+) -> np.ndarray:
     """Optimal choices within `GAP`: by the linear relaxation, and a search among what it leaves.
 
     The relaxation's solution is whole for all but a few jobs. Made whole, it costs `bound`; a
@@ -161,14 +182,14 @@ def _integer_program(choices: Choices, need: np.ndarray, total: np.ndarray) -> n
     # Not at the top: `import marl_sched` must stay light.
     from scipy.optimize import linprog
 
-    matrix, most = _constraints(choices, need, total)
+    matrix, most = _constraints(choices, need, total, quotas)
     with uninterrupted():
         relaxed = linprog(
             choices.value, A_ub=matrix, b_ub=most, bounds=(0.0, 1.0), method="highs-ds"
         )
     if relaxed.x is None:
         raise RuntimeError(f"HiGHS found no allocation: {relaxed.message}")
-    rounded = _round(relaxed.x, choices, need, total)
+    rounded = _round(relaxed.x, choices, need, total, quotas)
     bound = choices.value[rounded].sum()
     if bound - relaxed.fun <= GAP * abs(bound):
         return rounded
@@ -194,8 +215,10 @@ def _search(value: np.ndarray, matrix: Any, most: np.ndarray) -> np.ndarray:
     return np.flatnonzero(result.x > 0.5)
 
 
-def _constraints(choices: Choices, need: np.ndarray, total: np.ndarray) -> tuple[Any, np.ndarray]:
-    """Sparse (rows, C) and its upper bounds: one row a job, then one a type and resource."""
+def _constraints(
+    choices: Choices, need: np.ndarray, total: np.ndarray, quotas: QuotaRoom | None = None
+) -> tuple[Any, np.ndarray]:
+    """Sparse (rows, C) and its upper bounds: a row a job, a type and resource, a quota."""
     from scipy.sparse import csc_array
 
     each = np.arange(choices.job.size)
@@ -206,19 +229,33 @@ def _constraints(choices: Choices, need: np.ndarray, total: np.ndarray) -> tuple
     column = np.concatenate([each, np.repeat(each, scarce.size)])
     data = np.concatenate([np.ones(each.size), need[:, scarce].reshape(-1)])
     most = np.concatenate([np.ones(len(rows)), total[:, scarce].reshape(-1)])
+    if quotas is not None:
+        tenant = quotas.tenant[choices.job]
+        bound = np.flatnonzero(np.isfinite(quotas.limits))
+        under = np.flatnonzero(np.isin(tenant, bound))
+        row = np.concatenate([row, most.size + np.searchsorted(bound, tenant[under])])
+        column = np.concatenate([column, under])
+        data = np.concatenate([data, need[under, 0]])
+        most = np.concatenate([most, quotas.limits[bound]])
     return csc_array((data, (row, column)), shape=(most.size, each.size)), most
 
 
 def _round(
-    relaxed: np.ndarray, choices: Choices, need: np.ndarray, total: np.ndarray
+    relaxed: np.ndarray,
+    choices: Choices,
+    need: np.ndarray,
+    total: np.ndarray,
+    quotas: QuotaRoom | None,
 ) -> np.ndarray:
     """Whole choices near a relaxed solution: the larger parts first, then whatever still fits."""
     free = total + 1e-9
+    room = None if quotas is None else quotas.anew()
     served: set[int] = set()
     taken: list[int] = []
     for at in np.lexsort((choices.value, -np.round(relaxed, 6))).tolist():
         job, kind = int(choices.job[at]), int(choices.gpu_type[at])
-        if job not in served and (need[at] <= free[kind]).all():
+        fits = job not in served and (need[at] <= free[kind]).all()
+        if fits and (room is None or room.take(job, need[at, 0])):
             free[kind] -= need[at]
             served.add(job)
             taken.append(at)

@@ -12,6 +12,7 @@ from marl_sched.allocation import quota
 from marl_sched.jit import kernel, part
 from marl_sched.order import rows_by, rows_in_order
 from marl_sched.sim import columns as c
+from marl_sched.sim.devices import choose_devices, devices_suffice, give_devices
 from marl_sched.sim.holdings import drop_entries, give_back, take
 from marl_sched.sim.lifecycle import mark_spanning, restart_s, run_at, suspend, unplace
 from marl_sched.sim.placement import place
@@ -375,38 +376,79 @@ def differs(w: World, b: int, i: int, wanted: np.ndarray) -> bool:
 
 @kernel
 def level_of(w: World, profile: int, gpus: int) -> int:
-    """Level of a profile with exactly so many GPUs, -1 without."""
-    for level in range(w.num_levels[profile] + 1):
-        if w.sizes[profile, level] == gpus:
-            return level
+    """Level of a profile with exactly so many GPUs, which it has."""
+    level = 0
+    while w.sizes[profile, level] != gpus:
+        level += 1
+    return level
+
+
+@kernel
+def placing_order(w: World, b: int, placement: np.ndarray) -> np.ndarray:
+    """(n,) int64, the rows that `placement` (A, N) moves; larger shares of a GPU before smaller."""
+    rows = np.empty(w.env_k[b, c.NUM_ACTIVE], dtype=np.int64)
+    count = 0
+    for i in range(rows.size):
+        if differs(w, b, i, placement[i]):
+            rows[count] = i
+            count += 1
+    rows = rows[:count]
+    if w.device_free.shape[2] == 0:
+        return rows
+    smaller = np.empty(count, dtype=np.int64)
+    for k in range(count):
+        smaller[k] = -w.job_k[c.JOB_MILLI, w.slot_k[b, c.JOB, rows[k]]]
+    return rows[np.argsort(smaller, kind="mergesort")]
+
+
+@part
+def row_without_device(w: World, b: int, placement: Ints2) -> int:
+    """First row whose GPUs `apply_placement` would not find, device by device; -1 without.
+
+    Args:
+        placement: as there; every node has enough GPUs in total.
+    """
+    if w.device_free.shape[2] == 0:
+        return -1
+    free = w.device_free[b].copy()
+    rows = placing_order(w, b, placement)
+    for i in rows:
+        entry, milli = w.slot_k[b, c.PLACEMENT, i], w.job_k[c.JOB_MILLI, w.slot_k[b, c.JOB, i]]
+        while entry >= 0:
+            node = w.pool[b, c.ENTRY_NODE, entry]
+            give_devices(free[node], w.pool[b, c.ENTRY_DEVICES, entry], milli)
+            entry = w.pool[b, c.ENTRY_NEXT, entry]
+    for i in rows:
+        milli = w.job_k[c.JOB_MILLI, w.slot_k[b, c.JOB, i]]
+        for node in range(placement.shape[1]):
+            gpus = placement[i, node]
+            if gpus > 0 and not devices_suffice(free[node], gpus, milli):
+                return i
+            if gpus > 0:
+                give_devices(free[node], choose_devices(free[node], gpus, milli), -milli)
     return -1
 
 
 @part
-def apply_placement(w: World, b: int, placement: Ints2, rates: Floats2, given: bool) -> int:
+def apply_placement(w: World, b: int, placement: Ints2, rates: Floats2, given: bool) -> None:
     """Carry out given places; who is elsewhere now restarts there.
 
     Args:
-        placement: (A, N) int64, GPUs of each active job on each node; at most what is there.
+        placement: (A, N) int64, GPUs of each active job on each node, which break no bound of
+            `allocation.feasibility`.
         rates: (A, F) float64, progress per second in each phase; read where `given`.
-
-    Returns:
-        -1, or the first row whose GPUs are no allowed size of its job: nothing is done then.
     """
-    active = w.env_k[b, c.NUM_ACTIVE]
-    moved = np.zeros(active, dtype=np.bool_)
-    for i in range(active):
-        moved[i] = differs(w, b, i, placement[i])
-        if moved[i] and level_of(w, w.slot_k[b, c.PROFILE, i], placement[i].sum()) < 0:
-            return i
-    for i in range(active):
+    moved = np.zeros(w.env_k[b, c.NUM_ACTIVE], dtype=np.bool_)
+    rows = placing_order(w, b, placement)
+    moved[rows] = True
+    for i in range(moved.size):
         if moved[i] and w.slot_k[b, c.LEVEL, i] > 0:
             sync(w, b, i)
             unplace(w, b, i)
             if placement[i].sum() == 0:
                 suspend(w, b, i)
-    for i in range(active):
-        if moved[i] and placement[i].sum() > 0:
+    for i in rows:
+        if placement[i].sum() > 0:
             for node in range(placement.shape[1] - 1, -1, -1):
                 if placement[i, node] > 0:
                     take(w, b, i, node, placement[i, node])
@@ -421,4 +463,3 @@ def apply_placement(w: World, b: int, placement: Ints2, rates: Floats2, given: b
                 enter_phase(w, b, i)
                 predict(w, b, i)
     settle(w, b)
-    return -1

@@ -113,6 +113,25 @@ def whole_devices(device_free: np.ndarray, count: int) -> int:
 
 
 @kernel
+def choose_devices(device_free: np.ndarray, count: int, gpu_milli: int) -> int:
+    """Bits of the devices that a job gets where no rule names one, which the node has.
+
+    Whole GPUs are those of lowest index, a share is of the fullest with room.
+    """
+    if gpu_milli == MILLI:
+        return whole_devices(device_free, count)
+    return 1 << tightest_device(device_free, gpu_milli)
+
+
+@kernel
+def give_devices(device_free: np.ndarray, held: int, gpu_milli: int) -> None:
+    """Free `gpu_milli` of each device in the bits `held`; a negative number takes it."""
+    for g in range(device_free.size):
+        if held >> g & 1:
+            device_free[g] += gpu_milli
+
+
+@kernel
 def drawn_device(device_free: np.ndarray, gpu_milli: int, u: float) -> int:
     """A device with room for a share, drawn evenly by u in [0, 1); -1 for none."""
     count = 0

@@ -10,7 +10,7 @@ import numpy as np
 
 from marl_sched.jit import kernel
 from marl_sched.sim import columns as c
-from marl_sched.sim.devices import MILLI, NO_DEVICE, tightest_device, whole_devices
+from marl_sched.sim.devices import MILLI, NO_DEVICE, choose_devices, tightest_device
 from marl_sched.sim.nodes import add_jobs, set_whole
 from marl_sched.sim.world import World
 
@@ -61,9 +61,9 @@ def devices_for(w: World, b: int, slot: int, node: int, gpus: int, device: int) 
     if w.device_free.shape[2] == 0:
         return 0
     milli = w.job_k[c.JOB_MILLI, w.slot_k[b, c.JOB, slot]]
-    if milli == MILLI:
-        return whole_devices(w.device_free[b, node], gpus)
-    return 1 << (tightest_device(w.device_free[b, node], milli) if device < 0 else device)
+    if milli < MILLI and device >= 0:
+        return 1 << device
+    return choose_devices(w.device_free[b, node], gpus, milli)
 
 
 @kernel

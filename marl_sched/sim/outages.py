@@ -81,11 +81,24 @@ def mark_leaving(w: World, b: int, node: int) -> None:
 
 @kernel
 def bring_up(w: World, b: int, node: int) -> None:
-    """A node that was down is back; one under notice stays so."""
+    """A node that was down is back; it takes jobs unless it is under notice."""
     if w.node_k[b, c.NODE_STATE, node] != c.DOWN:
         return
     log(w, b, c.NODE_UP, -1, w.capacity[node, 0], node, 0.0)
-    set_state(w, b, node, c.OPEN)
+    noticed = w.node_f[b, c.NODE_GONE_AT_S, node] < np.inf
+    set_state(w, b, node, c.CLOSED if noticed else c.OPEN)
+
+
+@kernel
+def next_gone_s(w: World, b: int, node: int, now: float) -> float:
+    """End of the node's next notice after `now`, of those given so far; +inf without."""
+    gone_s = np.inf
+    for k in range(w.env_k[b, c.GIVEN]):
+        event = w.given_events[k]
+        if event[1] == node and event[2] == GIVEN_RECLAIM and event[3] > 0.0:
+            if event[0] + event[3] > now:
+                gone_s = min(gone_s, event[0] + event[3])
+    return gone_s
 
 
 @kernel
@@ -107,19 +120,20 @@ def own_event(w: World, b: int, node: int) -> None:
 
 @kernel
 def given_event(w: World, b: int, at_s: float, node: int, kind: int, notice_s: float) -> None:
-    """Carry out a row of the given events."""
+    """Carry out a row of the given events.
+
+    A notice holds until it is over, whatever becomes of the node in between.
+    """
     if kind == GIVEN_UP:
         bring_up(w, b, node)
-    elif kind == GIVEN_DOWN:
+    elif kind == GIVEN_DOWN or notice_s <= 0.0:
         take_down(w, b, node, True)
-    elif w.node_k[b, c.NODE_STATE, node] != c.DOWN:
-        if notice_s <= 0.0:
-            take_down(w, b, node, True)
-            return
+    else:
         if w.node_k[b, c.NODE_STATE, node] == c.OPEN:
             mark_leaving(w, b, node)
-        set_state(w, b, node, c.CLOSED)
-        w.node_f[b, c.NODE_GONE_AT_S, node] = at_s + notice_s
+            set_state(w, b, node, c.CLOSED)
+        gone_s = w.node_f[b, c.NODE_GONE_AT_S, node]
+        w.node_f[b, c.NODE_GONE_AT_S, node] = min(gone_s, at_s + notice_s)
 
 
 @part
@@ -136,7 +150,7 @@ def node_events(w: World, b: int) -> None:
             given_event(w, b, event[0], int(event[1]), int(event[2]), event[3])
         for node in range(w.capacity.shape[0]):
             if w.node_f[b, c.NODE_GONE_AT_S, node] <= at_s:
-                w.node_f[b, c.NODE_GONE_AT_S, node] = np.inf
+                w.node_f[b, c.NODE_GONE_AT_S, node] = next_gone_s(w, b, node, at_s)
                 take_down(w, b, node, False)
             if w.node_f[b, c.NODE_OWN_EVENT_S, node] <= at_s:
                 own_event(w, b, node)

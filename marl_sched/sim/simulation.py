@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from marl_sched.allocation.feasibility import Infeasible, check_gpus, check_placement
 from marl_sched.errors import UserError
 from marl_sched.sim import columns as c
 from marl_sched.sim import kernels
-from marl_sched.sim.apply import apply, apply_placement, repack
+from marl_sched.sim.apply import apply, apply_placement, repack, row_without_device
 from marl_sched.sim.progress import sync_running
 from marl_sched.sim.views import sealed, view_of
 from marl_sched.sim.world import World, grown
@@ -26,6 +29,7 @@ class Simulation:
         first, end: jobs [first, end) of the workload; default all.
         stretch: factor of the gaps between arrivals.
         origin_s: time of the trace at which the clock starts; default the first arrival.
+        job_name: what messages call a job, given by its index in the workload.
     """
 
     def __init__(
@@ -35,11 +39,13 @@ class Simulation:
         end: int | None = None,
         stretch: float = 1.0,
         origin_s: float | None = None,
+        job_name: Callable[[int], str] = "number {}".format,
     ) -> None:
         self.world = world
         self.who = "the scheduler"
         """Named in errors about what it asks for."""
         self._stands = 0
+        self.job_name = job_name
         self.events: list[np.ndarray] = []
         """Full pieces of the event log, (., 6) float64 each."""
         kernels.start(world, 0, first, world.job_f.shape[1] if end is None else end, stretch)
@@ -147,7 +153,11 @@ class Simulation:
         repack(self.world, 0, np.ascontiguousarray(order, dtype=np.int64))
 
     def apply(self, allocation: Allocation) -> None:
-        """Carry out an allocation: by the placement rule, or where it says."""
+        """Carry out an allocation: by the placement rule, or where it says.
+
+        Raises:
+            Infeasible: before anything has changed, where it breaks a bound.
+        """
         if allocation.placement is not None:
             self.place(allocation.placement)
         else:
@@ -156,6 +166,7 @@ class Simulation:
 
     def _bring_to(self, gpus: np.ndarray) -> None:
         view = view_of(self.world, 0)
+        check_gpus(gpus, view)
         sizes = view.sizes[view.profile]
         # The highest legal level of at most so many GPUs.
         fits = sizes <= gpus[:, None]
@@ -167,24 +178,27 @@ class Simulation:
 
         Args:
             placement: (A, N) int64, GPUs of each active job on each node.
-            rates: (A, F) float64, progress per second in each phase; None reads the tables. A
+            rates: (A, F) float64 >= 0, progress per second in each phase; None reads the tables. A
                 new rate without a new place takes effect at once and costs nothing.
 
         Raises:
-            ValueError: where a node is given away twice, or a job gets a size it must not have.
+            Infeasible: before anything has changed, where the places break a bound of
+                `allocation.feasibility`.
         """
         world = self.world
+        view = view_of(world, 0)
+        check_placement(placement, view, self.nodes(), self.job_name)
         placement = np.ascontiguousarray(placement, dtype=np.int64)
-        over = np.flatnonzero(placement.sum(axis=0) > world.capacity[:, 0])
-        if over.size:
-            raise ValueError(f"node {over[0]} has fewer GPUs than the placement gives away")
+        row = row_without_device(world, 0, placement)
+        if row >= 0:
+            who, node = self.job_name(int(view.job[row])), int(np.argmax(placement[row]))
+            raise Infeasible(
+                f"at {self.now_s:.9g} s: job {who} finds no GPU of node {node} with its share "
+                "free, once those with larger ones have theirs"
+            )
         given = rates is not None
         table = np.zeros((len(placement), world.phase_left.shape[1])) if rates is None else rates
-        wrong = apply_placement(
-            world, 0, placement, np.ascontiguousarray(table, dtype=np.float64), given
-        )
-        if wrong >= 0:
-            raise ValueError(f"row {wrong}: {placement[wrong].sum()} GPUs are no allowed size")
+        apply_placement(world, 0, placement, np.ascontiguousarray(table, dtype=np.float64), given)
 
     def wake_at(self, time_s: float) -> None:
         """Let the next decision epoch come at `time_s` at the latest.

@@ -28,7 +28,9 @@ Where the rules leave something open, it reads them so:
 * A job whose parent ended badly ends then, or on its arrival if that is later.
 * A job that becomes active at or after its time of cancellation is cancelled instead.
 * A node under notice takes nobody, not even a job that it runs and that is resized.
-* A node that goes down and comes back during the notice still goes at the notice's end.
+* A node that goes down and comes back during the notice still takes nobody, and goes at the
+  notice's end; so does one that is announced to go while it is down. Of several notices each
+  has its end.
 * Targets are cut to the GPUs of the whole cluster, up or down.
 * At one instant there are at most eight decisions after the first.
 * Under `repack`, a request that would exceed its tenant's quota is skipped.

@@ -94,23 +94,22 @@ def node_event(world: ReferenceWorld, node: ReferenceNode) -> None:
     """
     event = node.pop_event(world.rules)
     if event.kind == "gone":
-        node.gone_at = INF
-    if node.is_up == (event.kind == "up"):
+        node.notices = [end for end in node.notices if end > event.time]
+    if event.kind == "reclaim" and event.notice > 0.0:
+        node.notices.append(event.time + event.notice)
+        world.node_events.append((world.now, "closed", node.index))
+    elif node.is_up == (event.kind == "up"):
         return
-    if event.kind == "up":
+    elif event.kind == "up":
         node.is_up = True
         world.release()
         world.node_events.append((world.now, "up", node.index))
-    elif event.kind == "reclaim" and event.notice > 0.0:
-        node.is_closed = True
-        node.gone_at = event.time + event.notice
-        world.node_events.append((world.now, "closed", node.index))
     else:
         go(world, node, gracefully=event.kind == "gone")
 
 
 def go(world: ReferenceWorld, node: ReferenceNode, gracefully: bool) -> None:
-    node.is_up = node.is_closed = False
+    node.is_up = False
     world.node_events.append((world.now, "gone" if gracefully else "down", node.index))
     for job in [job for job in world.running if node.index in job.placement]:
         stop(world, job, abruptly=not gracefully)

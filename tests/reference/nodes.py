@@ -13,7 +13,7 @@ from tests.reference.rules import HOUR, INF, NodeEvent, Rules
 class ReferenceNode:
     """One node.
 
-    `is_up`: its GPUs are there. `is_closed`: a reclaim was announced, so it takes nobody new.
+    `is_up`: its GPUs are there. While a notice runs it takes nobody new, whatever happens to it.
     """
 
     index: int
@@ -21,8 +21,7 @@ class ReferenceNode:
     kind: int  # GPU type
     rack: int = 0
     is_up: bool = True
-    is_closed: bool = False
-    gone_at: float = INF  # end of the notice
+    notices: list[float] = field(default_factory=list)  # when each that runs is over
     draws: int = 0  # events of its own process so far: even ones fail, odd ones repair
     own_event_at: float = INF
     own_kind: str = "down"
@@ -30,7 +29,11 @@ class ReferenceNode:
 
     @property
     def is_open(self) -> bool:
-        return self.is_up and not self.is_closed
+        return self.is_up and not self.notices
+
+    @property
+    def gone_at(self) -> float:
+        return min(self.notices, default=INF)
 
     @property
     def next_event_at(self) -> float:

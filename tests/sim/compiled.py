@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 
 from marl_sched.config import Placement, SimConfig
+from marl_sched.perf.profiles import ProfileTable
 from marl_sched.sim import columns as c
 from marl_sched.sim import kernels
 from marl_sched.sim.apply import apply, apply_placement, repack
@@ -81,33 +82,46 @@ def config_of(features: Features) -> SimConfig:
     )
 
 
-def world_of(features: Features, num_envs: int = 1) -> World:
-    setup, rules = features.setup, features.rules
-    nodes = zip(setup.cluster.nodes, features.rack, strict=True)
-    cluster = Cluster(tuple(replace(node, rack=f"rack-{rack}") for node, rack in nodes))
-    profiles = replace(
-        setup.profiles,
+def cluster_of(features: Features) -> Cluster:
+    """The setup's cluster with its racks."""
+    nodes = zip(features.setup.cluster.nodes, features.rack, strict=True)
+    return Cluster(tuple(replace(node, rack=f"rack-{rack}") for node, rack in nodes))
+
+
+def profiles_of(features: Features) -> ProfileTable:
+    return replace(
+        features.setup.profiles,
         sizes=features.sizes,
         num_levels=features.num_levels,
         request_level=features.request_level,
         rates=features.rates,
         restart_s=features.restart_s,
     )
-    events = [(e.time, e.node, KINDS.index(e.kind), e.notice) for e in rules.node_events]
+
+
+def node_events_of(features: Features) -> np.ndarray:
+    """(G, 4) float64, the given node events as the simulator reads them."""
+    events = [(e.time, e.node, KINDS.index(e.kind), e.notice) for e in features.rules.node_events]
+    return np.array(events, float).reshape(-1, 4)
+
+
+def world_of(features: Features, num_envs: int = 1, log_rows: int = 0) -> World:
+    profiles = profiles_of(features)
     world = build_world(
         workload_of(features),
         profiles,
-        cluster,
+        cluster_of(features),
         config_of(features),
-        setup.est_factor,
+        features.setup.est_factor,
         num_envs,
-        seed=rules.seed,
-        node_events=np.array(events, float).reshape(-1, 4),
+        seed=features.rules.seed,
+        log_rows=log_rows,
+        node_events=node_events_of(features),
     )
     pairs = len(profiles.num_levels)
     slowdown = np.ones((pairs, pairs)) if world.device_free.shape[2] else np.empty((0, 0))
-    if rules.sharing == "interference" and slowdown.size:
-        slowdown = np.array(rules.interference, float).reshape(pairs, pairs)
+    if features.rules.sharing == "interference" and slowdown.size:
+        slowdown = np.array(features.rules.interference, float).reshape(pairs, pairs)
     return sealed(world._replace(interference=slowdown))
 
 

@@ -115,8 +115,13 @@ def add_node_failures(features: Features, rng: np.random.Generator) -> Features:
 
 
 def add_node_events(features: Features, rng: np.random.Generator) -> Features:
-    """Some nodes go once or twice; each comes back for good in the end."""
+    """Some nodes go once or twice; each comes back for good in the end.
+
+    In some setups a node under notice also fails, comes back before the notice is over, or gets
+    another notice meanwhile.
+    """
     events = []
+    troubled = rng.random() < 0.5
     for node in range(len(features.rack)):
         t = 0.0
         for _ in range(int(rng.integers(0, 3))):
@@ -124,10 +129,20 @@ def add_node_events(features: Features, rng: np.random.Generator) -> Features:
             kind = str(rng.choice(["down", "reclaim"]))
             notice = float(rng.choice([0, 45, 300])) if kind == "reclaim" else 0.0
             events.append(NodeEvent(t, node, kind, notice))
+            if troubled and notice:
+                events += trouble(t, node, notice, rng)
             t += notice + float(rng.integers(1, 600))
             events.append(NodeEvent(t, node, "up"))
     events.sort(key=lambda event: (event.time, event.node))
     return with_rules(features, node_events=events)
+
+
+def trouble(t: float, node: int, notice: float, rng: np.random.Generator) -> list[NodeEvent]:
+    """What else befalls a node under notice; all is over when the notice is."""
+    at = np.sort(t + notice * rng.uniform(0.05, 0.95, 3)).tolist()
+    again = NodeEvent(at[2], node, "reclaim", float(t + notice - at[2]) * 0.9)
+    down, up = NodeEvent(at[0], node, "down"), NodeEvent(at[1], node, "up")
+    return [[down, up], [up], [down, up, again], [replace(again, time=at[0])]][rng.integers(4)]
 
 
 def add_racks(features: Features, rng: np.random.Generator) -> Features:

@@ -2,8 +2,8 @@
 
 With 3 whole GPUs and demands of 2 and 1: the equal split of 1.5 each is infeasible, on demand
 gives (2, 1). These are the rules in their plainest form, one number per agent; the schedulers
-`equal`, `on_demand` and `priority` are the same rules over jobs with allowed sizes, and
-`projection.project` brings in nodes and the other resources.
+`equal`, `on_demand` and `priority` are the same rules over jobs with allowed sizes, on nodes with
+other resources. What a rule may answer is `feasibility`'s matter.
 
 A whole demand is a gang: it starts together or not at all.
 """
@@ -14,13 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from marl_sched.allocation.feasibility import check_shares, exceeds
 from marl_sched.errors import UserError
-
-_SLACK = 1e-9  # shares of 0.1 must add up to a whole pool
-
-
-class Infeasible(UserError):
-    """The rule's answer breaks a constraint on this pool."""
 
 
 def equal_split(
@@ -52,12 +47,9 @@ def equal_split(
     if count == 0:
         return np.zeros_like(asked)
     share = capacity / count
-    if not fractional and share != np.floor(share):
-        raise Infeasible(
-            f"an equal split of {capacity:g} GPUs among {count} agents is {share:g} each, and "
-            "GPUs are whole; allow fractional GPUs, or share on demand or by priority"
-        )
     granted = np.where(asking, share, 0.0)
+    what = f"an equal split of {capacity:g} GPUs among {count} agents is {share:g} each"
+    check_shares(granted, np.inf, capacity, what, whole=not fractional)
     if maximum is None:
         return granted
     return np.minimum(granted, _checked(maximum, capacity, fractional, name="maximum"))
@@ -97,7 +89,7 @@ def _fill(asked: np.ndarray, capacity: float, order: np.ndarray) -> np.ndarray:
     granted = np.zeros_like(asked)
     free = float(capacity)
     for agent in order:
-        if asked[agent] <= free * (1.0 + _SLACK):
+        if not exceeds(asked[agent], free):
             granted[agent] = asked[agent]
             free = max(0.0, free - asked[agent])
     return granted

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marl_sched.allocation.feasibility import Infeasible
+from marl_sched.allocation.sharing import by_priority, equal_split, on_demand
 from marl_sched.errors import UserError
-from marl_sched.projection import project
-from marl_sched.sharing import Infeasible, by_priority, equal_split, on_demand
 
 
 def test_two_agents_asking_two_and_one_of_three_gpus() -> None:
@@ -18,10 +18,6 @@ def test_two_agents_asking_two_and_one_of_three_gpus() -> None:
         equal_split(demands, 3)
     np.testing.assert_array_equal(equal_split(demands, 3, fractional=True), [1.5, 1.5])
     np.testing.assert_array_equal(on_demand(demands, 3), [2, 1])
-
-    # The projector on the same split: whole GPUs are rounded, agent 2 never exceeds its demand.
-    split, per_gpu, pool = np.array([[1.5], [1.5]]), np.array([[1.0]] * 2), np.array([[3.0]])
-    np.testing.assert_array_equal(project(split, np.array([2, 1]), per_gpu, pool), [[2], [1]])
 
 
 def test_equal_split_is_the_same_for_all_who_ask() -> None:
