@@ -3,6 +3,7 @@
     python benchmarks/bench_simulator.py --json
     python benchmarks/bench_simulator.py --philly ../shared/data/philly/philly.csv
     python benchmarks/bench_simulator.py --million
+    python benchmarks/bench_simulator.py --tenants
     python benchmarks/bench_simulator.py --planners
 
 Prints jobs per CPU second on rigid synthetic jobs (64 nodes of 8 GPUs, offered load 0.9) for
@@ -12,6 +13,10 @@ FCFS with all that comes before the first event, and the process's peak memory. 
 heap loop for strict FCFS with counted GPUs, no placement and no results: the ceiling. Expect
 200,000 to 600,000 jobs per CPU second for FCFS and 50,000 to 200,000 for preemptive rules. Takes a
 minute or two.
+
+With --tenants CPU seconds of 100,000 jobs on 512 nodes of 8 under FCFS, SRTF and DRF: without
+tenants, and with 100 and 10,000 tenants, each of which has a quota. Expect the same seconds with
+100 as with 10,000, and less than twice those without.
 
 With --planners CPU seconds of the schedulers that solve programs, on 500 jobs, of one GPU type and
 of three (Gavel's in rounds of 360 s, its default); beside them what their authors' simulators took
@@ -25,6 +30,7 @@ import heapq
 import json
 import resource
 import time
+from dataclasses import replace
 from typing import Any
 
 import numba
@@ -124,6 +130,27 @@ def bench_million() -> dict[str, float]:
     return {"seconds": seconds, "peak_rss_mb": peak_kb / 1024.0}
 
 
+def bench_tenants(num_jobs: int = 100_000) -> dict[str, dict[str, float]]:
+    """CPU seconds by scheduler and number of tenants, all of which have a quota."""
+    cluster = Cluster.parse("512x8")
+    rng = np.random.default_rng(0)
+    report: dict[str, dict[str, float]] = {}
+    plain = synthetic(num_jobs, cluster)
+    for name in ("fcfs", "srtf", "drf"):
+        report[name] = {}
+        for tenants in (0, 100, 10_000):
+            workload, sim = plain, SimConfig()
+            if tenants:
+                names = tuple(f"t{k}" for k in range(tenants))
+                owner = rng.integers(0, tenants, num_jobs)
+                workload = replace(plain, tenant=owner, tenants=names)
+                sim = SimConfig(tenant_quota=dict.fromkeys(names, 4096.0))
+            simulate(workload.slice(0, 200), cluster, get_scheduler(name), sim)
+            seconds = seconds_of(workload, cluster, name, 1, sim)
+            report[name][f"{tenants} tenants"] = seconds
+    return report
+
+
 MIXED = "36x4:V100+36x4:P100+36x4:K80"
 PLANNERS: dict[str, tuple[str, float | None]] = {
     "max_min_fairness": (MIXED, 6.7),
@@ -161,6 +188,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="every compiled scheduler")
     parser.add_argument("--philly", metavar="FILE")
     parser.add_argument("--million", action="store_true")
+    parser.add_argument("--tenants", action="store_true")
     parser.add_argument("--planners", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
@@ -170,6 +198,8 @@ def main() -> None:
         report["million_jobs"] = bench_million()
     elif args.philly:
         report["philly_312x8_cpu_s"] = bench_philly(args.philly)
+    elif args.tenants:
+        report["tenants_512x8_cpu_s"] = bench_tenants()
     elif args.planners:
         report["planners_500_jobs_cpu_s"] = bench_planners()
     else:
