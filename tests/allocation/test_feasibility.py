@@ -13,7 +13,7 @@ from marl_sched.allocation.feasibility import Infeasible, QuotaRoom
 from marl_sched.config import SimConfig
 from marl_sched.errors import UserError
 from marl_sched.evaluation.simulate import begin, simulate
-from marl_sched.schedulers import Scheduler, get_scheduler
+from marl_sched.schedulers import REGISTRY, Scheduler, get_scheduler
 from marl_sched.types import Allocation, Cluster, ClusterView, NodeView, make_node
 from marl_sched.workload import Workload
 
@@ -152,10 +152,10 @@ def test_who_runs_may_stay_on_a_node_under_notice_and_nobody_may_come(tmp_path: 
         simulation.place(np.array([[2, 0, 0], [0, 2, 0], [0, 2, 0], NONE]))
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["sia", "max_min_fairness", "max_sum_throughput", "min_total_duration", "gandiva_fair"],
-)
+PLANNERS = [name for name, scheduler in REGISTRY.items() if not scheduler.compiled]
+
+
+@pytest.mark.parametrize("name", PLANNERS)
 def test_planners_keep_quotas(name: str) -> None:
     """Tenant a asks for 8 GPUs at once and may have 3; what it may not have goes to b."""
     gpus = np.array([1] * 16)
@@ -188,3 +188,31 @@ def test_quota_room_counts_by_tenant() -> None:
     assert room.first_above(np.array([2.0, 1.0, 8.0])) == 1
     nobody = QuotaRoom(np.array([0]), np.empty(0))
     assert not nobody.bounded and nobody.take(0, 99.0)
+
+
+@pytest.mark.parametrize("name", PLANNERS)
+def test_planners_wait_while_no_node_is_open(name: str, tmp_path: Path) -> None:
+    """The only node is gone from 10 to 500 s: both jobs of 100 s are through after it."""
+    events = tmp_path / "events.csv"
+    events.write_text("time_s,node,event\n10,node-0,down\n500,node-0,up\n")
+    work = replace(
+        Workload.rigid(
+            "two", np.array(["j0", "j1"], object), np.array([0.0, 50.0]), np.full(2, 100.0),
+            np.array([1, 2]),
+        ),
+        models=("resnet18",),
+    )  # fmt: skip
+    sim = SimConfig(node_events=str(events), round_s=60.0)
+    results = simulate(work, Cluster.parse("1x2"), get_scheduler(name), sim)
+    assert (results.finish_s > 600.0).all() and (results.finish_s < 1000.0).all()
+
+
+def test_sia_serves_a_job_whose_only_type_has_no_node_for_it() -> None:
+    """3 GPUs on nodes of 2, and the nodes of 4 are of a type that the job must not use."""
+    work = replace(
+        Workload.rigid("one", np.array(["j0"], object), np.zeros(1), np.full(1, 100.0),
+                       np.array([3])),
+        models=("resnet18",), gpu_type_mask=np.array([0b01]), gpu_types=("V100", "T4"),
+    )  # fmt: skip
+    results = simulate(work, Cluster.parse("3x2:V100+1x4:T4"), get_scheduler("sia"))
+    assert np.isfinite(results.finish_s).all()
