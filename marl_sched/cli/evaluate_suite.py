@@ -20,6 +20,7 @@ def evaluate_suite(
 ) -> None:
     """Play every cell, print a table each and one over all; --out keeps records and reports."""
     from marl_sched.cli import tables
+    from marl_sched.cli.evaluate import say_which_index_is_missing
     from marl_sched.envs.batched import load_part
     from marl_sched.evaluation.entrants import load_player
     from marl_sched.evaluation.suite_report import markdown
@@ -29,6 +30,7 @@ def evaluate_suite(
 
     suite = get_suite(name)
     players = [load_player(one, given.resolve) for one in schedulers or BASELINES]
+    say_which_index_is_missing(players)
     digests = {p.name: p.weights_sha256 for p in players if p.weights_sha256 is not None}
     reports = []
     for cell in suite.cells:
