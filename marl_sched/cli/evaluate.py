@@ -115,7 +115,6 @@ def compare_schedulers(names: list[str], part: str, given: o.Given) -> dict[str,
     from marl_sched.evaluation.suite_run import CellRun, play_cell
 
     players = [load_player(name, given.resolve) for name in names]
-    say_which_index_is_missing(players)
     # Settings of the first trained scheduler, where nothing else is said.
     resolved = given.resolve(next((p.trained_on for p in players if p.trained_on), None))
     tables.report_skipped(load_part(resolved, part).skipped)
@@ -126,6 +125,7 @@ def compare_schedulers(names: list[str], part: str, given: o.Given) -> dict[str,
             None,
             lambda text: shown.update(f"evaluating: {text}"),
         )
+    say_which_index_is_missing(players)
     return report | {
         "trace": resolved.workload.trace,
         "seed": resolved.seed,

@@ -30,7 +30,6 @@ def evaluate_suite(
 
     suite = get_suite(name)
     players = [load_player(one, given.resolve) for one in schedulers or BASELINES]
-    say_which_index_is_missing(players)
     digests = {p.name: p.weights_sha256 for p in players if p.weights_sha256 is not None}
     reports = []
     for cell in suite.cells:
@@ -45,6 +44,7 @@ def evaluate_suite(
         reports.append(report)
         if not as_json:
             tables.print_comparison(f"{cell.name} ({resolved.cluster})", report)
+    say_which_index_is_missing(players)
     over = overview(reports)
     command = o.command_line()
     whole = {
