@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from marl_sched.cli import options as o
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from marl_sched.evaluation.entrants import Player
 
 
 def evaluate(
@@ -87,6 +92,21 @@ def evaluate(
         tables.print_comparison(f"held-out jobs ({part} part)", report)
 
 
+def say_which_index_is_missing(players: Sequence[Player]) -> None:
+    """Name, beside trained schedulers, the indices that they should be compared with and are not:
+    which of the two is the stronger one depends on the cluster."""
+    from marl_sched.cli import tables
+    from marl_sched.evaluation.suites import INDICES
+
+    absent = [name for name in INDICES if name not in {player.name for player in players}]
+    if absent and any(player.weights_sha256 is not None for player in players):
+        tables.notices.print(
+            "not among the schedulers, and often the strongest one that nobody has to train: "
+            f"{', '.join(absent)}",
+            highlight=False,
+        )
+
+
 def compare_schedulers(names: list[str], part: str, given: o.Given) -> dict[str, Any]:
     """The report of `evaluate --json` for the schedulers that are called so."""
     from marl_sched.cli import tables
@@ -105,6 +125,7 @@ def compare_schedulers(names: list[str], part: str, given: o.Given) -> dict[str,
             None,
             lambda text: shown.update(f"evaluating: {text}"),
         )
+    say_which_index_is_missing(players)
     return report | {
         "trace": resolved.workload.trace,
         "seed": resolved.seed,

@@ -20,6 +20,7 @@ def evaluate_suite(
 ) -> None:
     """Play every cell, print a table each and one over all; --out keeps records and reports."""
     from marl_sched.cli import tables
+    from marl_sched.cli.evaluate import say_which_index_is_missing
     from marl_sched.envs.batched import load_part
     from marl_sched.evaluation.entrants import load_player
     from marl_sched.evaluation.suite_report import markdown
@@ -43,6 +44,7 @@ def evaluate_suite(
         reports.append(report)
         if not as_json:
             tables.print_comparison(f"{cell.name} ({resolved.cluster})", report)
+    say_which_index_is_missing(players)
     over = overview(reports)
     command = o.command_line()
     whole = {

@@ -123,23 +123,52 @@ def rule_player(scheduler: Scheduler, name: str | None = None) -> Player:
 
 
 def planner_player(
-    name: str, planner: Planner | Callable[[], Planner], identity: str | None = None
+    name: str, planner: Planner | Scheduler | Callable[[], Planner], identity: str | None = None
 ) -> Player:
     """A planner of your own: any object with `allocate(view, nodes)`, see `schedulers.Planner`.
 
     Args:
         planner: it begins each episode as it is now (it is copied); or a class, or another
-            function without arguments, that makes one for each episode.
+            function without arguments, that makes one for each episode; or a scheduler of the
+            registry, asked as a planner is.
         identity: of the planner with its parameters, see `Player`.
+
+    Raises:
+        UserError: where it is none of these.
     """
-    is_one = hasattr(planner, "allocate") and not isinstance(planner, type)
-    make: Callable[[], Any] = partial(copy.deepcopy, planner) if is_one else planner  # type: ignore[assignment]
+    make = _maker(name, planner)
 
     def play(config: Config, part: str, episodes: list[Episode], tell: Tell = silent) -> Metrics:
         refuse_repack(name, config.sim)
         return Arena(config, part, episodes).play_planner(name, make, None, tell)
 
     return Player(name, identity, play)
+
+
+def _maker(name: str, planner: Any) -> Callable[[], Planner]:
+    """What makes the planner of an episode."""
+    if isinstance(planner, Scheduler):
+        return planner.new_planner
+    if isinstance(planner, type) or not hasattr(planner, "allocate"):
+        if not callable(planner) or (
+            isinstance(planner, type) and not hasattr(planner, "allocate")
+        ):
+            raise UserError(
+                f"scheduler {name!r}: {planner!r} has no method allocate(view, nodes), and makes "
+                "nothing that has"
+            )
+        return planner
+
+    def copied() -> Any:
+        try:
+            return copy.deepcopy(planner)
+        except Exception as error:
+            raise UserError(
+                f"scheduler {name!r}: it cannot be copied for each episode ({error}); give its "
+                "class, or a function that makes one"
+            ) from None
+
+    return copied
 
 
 def policy_player(policy: LearnedPolicy, name: str, game: Config | None = None) -> Player:

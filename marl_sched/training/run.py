@@ -16,6 +16,7 @@ from marl_sched.checkpoints import read_progress
 from marl_sched.config import Config
 from marl_sched.errors import UserError
 from marl_sched.evaluation.learned import Score
+from marl_sched.evaluation.simulate import refuse_repack
 from marl_sched.training.placement import check_learners, num_cpus, tell_shortage
 from marl_sched.training.records import Row, RunFolder, git_commit, now, versions
 from marl_sched.training.runner import DEFAULT_ENV_CLASS
@@ -141,6 +142,7 @@ def check(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> None:
     Raises:
         UserError: naming it.
     """
+    refuse_repack(f"trained by {config.training.algo}", config.sim)
     if config.training.warm_start > 0 and config.env.train_weights:
         raise UserError(
             "settings training.warm_start and env.train_weights: PPO and DQN act on one scorer, "

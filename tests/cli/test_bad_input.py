@@ -131,6 +131,9 @@ CASES = {
     "not a run": (["evaluate", "--scheduler", "@folder"], ["folder"]),
     "training part": (["evaluate", "--scheduler", "fcfs", "--part", "train"], ["train", "test"]),
     "no episodes": (["evaluate", "--scheduler", "fcfs", "--episodes", "0"], ["episodes"]),
+    "nothing to repack": (
+        ["evaluate", "--scheduler", "equi", "--set", "sim.repack=true"], ["sim.repack", "'equi'"],
+    ),
     "evaluate: missing trace": (
         ["evaluate", "--scheduler", "fcfs", "--trace", "@none.csv"], ["none.csv"],
     ),

@@ -190,6 +190,25 @@ def test_planners_are_judged_like_any_other_scheduler(
     assert len(cell["runs"]) == 3
 
 
+def test_what_was_trained_is_compared_with_both_indices_or_it_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = ("pretrained", "elastic_index:tuned", "elastic_index:trust=1")
+    few = (*SMALL, "--episodes", "2", "--jobs-per-episode", "10", "--json")
+    for named, said in ((names[:1], "elastic_index:tuned, elastic_index:trust=1"),
+                        (names[:2], "train: elastic_index:trust=1"), (names, None),
+                        (names[1:2], None)):  # fmt: skip
+        options = [word for name in named for word in ("--scheduler", name)]
+        seen = call(capsys, "evaluate", *options, *few)
+        told = " ".join(seen.err.split())
+        assert seen.code == 0 and ("not among the schedulers" in told) == (said is not None)
+        assert said is None or told.endswith(said)
+    report = json.loads(call(capsys, "evaluate", *[
+        word for name in names for word in ("--scheduler", name)], *few).out)  # fmt: skip
+    mean = {name: of["avg_jct_s"]["mean"] for name, of in report["schedulers"].items()}
+    assert report["best_index"] == min(names[1:], key=lambda name: mean[name])
+
+
 def test_a_suite_goes_on_and_leaves_a_page(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

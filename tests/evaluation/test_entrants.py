@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from marl_sched.evaluation.simulate import simulate
 from marl_sched.evaluation.suite_run import CellRun, play_cell
 from marl_sched.schedulers import REGISTRY, get_scheduler
 from marl_sched.schedulers.scorer_file import PRETRAINED
+from marl_sched.training.run import check
 from marl_sched.types import Allocation, Cluster, ClusterView, NodeView
 from tests.envs.games import config
 from tests.export.trained import policy_of
@@ -167,6 +169,26 @@ def test_any_object_with_allocate_is_a_player() -> None:
     assert one.play(settings, "test", episodes[1:]) == figures[1:]
 
 
+def test_what_is_no_planner_is_refused() -> None:
+    settings = judged()
+    episodes = part_episodes(settings, "test", 1)
+
+    class Locked(First):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lock = threading.Lock()
+
+    for wrong in (5, dict, "sia"):
+        with pytest.raises(UserError, match=r"'mine'.* allocate\(view, nodes\)"):
+            planner_player("mine", wrong)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="'mine'.*copied.*give its class"):
+        planner_player("mine", Locked()).play(settings, "test", episodes)
+    made = planner_player("mine", Locked).play(settings, "test", episodes)
+    assert made == planner_player("mine", First).play(settings, "test", episodes)
+    asked = planner_player("mine", get_scheduler("las")).play(settings, "test", episodes)
+    assert asked == load_player("las").play(settings, "test", episodes)
+
+
 def test_its_results_are_kept_only_where_it_says_what_it_is(tmp_path: Path) -> None:
     settings = judged()
     plays: list[str] = []
@@ -232,6 +254,8 @@ def test_what_cannot_be_played_is_said() -> None:
         with pytest.raises(UserError, match="repack"):
             player.play(packed, "test", episodes)
     load_player("srtf").play(packed, "test", episodes)
+    with pytest.raises(UserError, match="repack"):
+        check(packed)  # nobody could judge what would be trained
 
 
 def test_shares_of_a_gpu_are_refused_to_planners(tmp_path: Path) -> None:
