@@ -48,5 +48,7 @@ def run(app: Any, name: str, arguments: list[str] | None = None) -> None:
 
 
 def _fail(message: str) -> None:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    from marl_sched.errors import redacted
+
+    print("error: " + " ".join(redacted(message).split()), file=sys.stderr)
     sys.exit(2)

@@ -101,7 +101,7 @@ class Checkpoint:
             "iteration": record.iteration,
             "validation": record.validation,
             "weights_sha256": self.digest,
-            "command": redacted(self.run.get("command") or getattr(record, "command", "")),
+            "command": redacted(str(self.run.get("command") or getattr(record, "command", ""))),
             "git_commit": self.run.get("git_commit") or getattr(record, "git_commit", None),
             "versions": record.versions,
             "config": record.config,

@@ -92,8 +92,9 @@ class _Writer:
             items = [self.plain(inner, f"{where}/{at}") for at, inner in enumerate(value)]
             return items if isinstance(value, list) else {"tuple": items}
         if isinstance(value, self.records):
-            given = [getattr(value, one.name) for one in fields(value)]
-            return {_RECORD + type(value).__name__: self.plain(given, where)}
+            record: Any = value
+            given = [getattr(record, one.name) for one in fields(record)]
+            return {_RECORD + type(record).__name__: self.plain(given, where)}
         raise TypeError(f"{where}: a {type(value).__name__} in the state of a checkpoint")
 
     def _add(self, value: np.ndarray, where: str) -> str:

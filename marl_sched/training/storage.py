@@ -163,11 +163,14 @@ class Storage:
         """Copy all that is here to the folder `out`; the number of files.
 
         Raises:
-            UserError: when there is nothing, or it cannot be had.
+            UserError: when there is nothing, or it cannot be had, or would lie outside of `out`.
         """
         there = self.files()
         if not there:
             raise UserError(f"{self.uri}: nothing is there")
+        for name in there:
+            if ".." in PurePosixPath(name).parts:  # a bucket takes any name
+                raise UserError(f"{self.uri}: {name!r} is no file of a run; nothing was copied")
         # A checkpoint that is whole in `out` stays: the one here may be damaged.
         whole = _whole_in(out, there)
         names = sorted((name for name in there if _folder(name) not in whole), key=_order)

@@ -172,6 +172,31 @@ def test_a_failure_in_the_middle_is_mended_next_time(
     assert contents(tmp_path / "shared") == contents(out)
 
 
+def test_what_would_lie_outside_is_not_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket may hold any name; a folder has none of these."""
+    write(tmp_path / "shared", 1)
+    storage = Storage(str(tmp_path / "shared"))
+    names = storage.files() | {"checkpoints/../../escaped": 1}
+    monkeypatch.setattr(Storage, "files", lambda self: names)
+    with pytest.raises(UserError, match="'checkpoints/../../escaped' is no file of a run"):
+        storage.fetch(tmp_path / "back" / "run")
+    assert not (tmp_path / "back").exists()
+
+
+def test_credentials_are_in_no_message(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody listens at that port."""
+    storage = Storage("s3://KEY:SECRET@b/r?endpoint_override=127.0.0.1:1&scheme=http")
+    write(tmp_path, 1)
+    storage.mirror(tmp_path)
+    for act in (storage.files, lambda: storage.finish(tmp_path), lambda: storage.fetch(tmp_path)):
+        with pytest.raises(UserError, match=r"s3://\*\*\*@b/r") as error:
+            act()
+        assert "SECRET" not in str(error.value) and "KEY" not in str(error.value)
+    assert "***@b/r" in caplog.text and "SECRET" not in caplog.text
+
+
 def test_nothing_to_fetch(uri: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing is there"):
         Storage(uri).fetch(tmp_path / "back")

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from marl_sched.tuning.outcome import Outcome
+from marl_sched.config import load_config
+from marl_sched.errors import UserError
+from marl_sched.tuning.outcome import FILE, Outcome, read_outcome
 from marl_sched.tuning.page import Halving, Sweep, even, load_page, log
 from marl_sched.tuning.plan import Plan, Proposal, cutoffs, plan_of, simplex_points
+from marl_sched.tuning.run import Run
+from marl_sched.tuning.sweep import RECORD, _check_same
+from tests.tuning import pages
 
 SPACE = {"training.ppo.lr": log(1e-4, 1e-2), "training.ppo.entropy": even(0.0, 0.02)}
 OPTUNA = Sweep("t", "optuna", trials=9, minutes_per_trial=1.0, space=SPACE)
@@ -139,3 +145,16 @@ def test_cutoffs_are_of_trials_that_got_there() -> None:
     halving = Halving(rungs=(1 / 3, 0.5, 0.9), keep=1 / 3)
     assert cutoffs(halving, outcomes) == {"0.3333": pytest.approx(5 / 3), "0.5000": 9.0}
     assert cutoffs(halving, []) == cutoffs(None, outcomes) == {}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"number": 1}', "[" * 10**5])
+def test_damaged_records_are_judged_again_or_named(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A trial's outcome follows from its folder; which sweep it is does not."""
+    (tmp_path / FILE).write_text(text)
+    assert read_outcome(tmp_path) is None
+    assert f"{tmp_path / FILE}: damaged" in caplog.text
+    (tmp_path / RECORD).write_text(text)
+    with pytest.raises(UserError, match=r"sweep\.json: damaged .* another --out"):
+        _check_same(Run(pages.SWEEP, load_config(), tmp_path))
