@@ -131,7 +131,7 @@ def _machines_named(document: Document) -> list[Problem]:
     for path, host in named:
         if not isinstance(host, str):
             continue
-        if re.fullmatch(r"[\d.]+", host) and not _is_address(host):
+        if re.fullmatch(r"\d+(\.\d+){3}", host) and not _is_address(host):
             found.append(
                 Problem(document.line(path), f"{dotted(path)}: {shown(host)} is no address")
             )
