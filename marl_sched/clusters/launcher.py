@@ -109,7 +109,7 @@ def _numbers(document: Document) -> list[Problem]:
     ]
     types = document.value.get("available_node_types")
     for name, node in types.items() if isinstance(types, dict) else ():
-        limits = [node.get(key) for key in ("min_workers", "max_workers")
+        limits: list[Any] = [node.get(key) for key in ("min_workers", "max_workers")
                   if isinstance(node, dict)]  # fmt: skip
         if all(type(one) is int for one in limits) and limits != sorted(limits):
             path = ("available_node_types", name, "min_workers")
