@@ -270,7 +270,7 @@ def _from_table(cls: type, table: np.ndarray) -> Any:
             continue
         shape = tuple(int(next(words)) for _ in range(ndim))
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        memory = (ctypes.c_char * size).from_address(int(word))
+        memory: Any = (ctypes.c_char * size).from_address(int(word))
         values[name] = np.frombuffer(memory, dtype).reshape(shape)
     if "table" in values:
         values["table"] = table

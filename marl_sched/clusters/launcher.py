@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import ipaddress
 import json
 import pathlib
+import re
 from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import Any
@@ -18,8 +20,10 @@ from marl_sched.clusters.located import (
     leaves,
     odd_names,
     schema_problems,
+    shown,
     unknown,
 )
+from marl_sched.clusters.syntax import label_1035
 
 PLACEHOLDERS = ("ami-EDIT-ME", "YOUR-PROJECT")
 """What `render` writes where nobody but the user knows better."""
@@ -46,6 +50,8 @@ def cluster_problems(document: Document) -> list[Problem]:
         jsonschema.Draft7Validator(_schema()).iter_errors(document.value), document
     )
     found += _provider(document) + _texts(document) + _resources(document)
+    told = {problem.line for problem in found}
+    found += [problem for problem in _numbers(document) if problem.line not in told]
     if found:
         return found
     return _by_ray(document) + _machines(document) + _commands(document)
@@ -94,6 +100,55 @@ def _resources(document: Document) -> list[Problem]:
     return found
 
 
+def _numbers(document: Document) -> list[Problem]:
+    """Numbers below 0, of which no setting is one, and fewest that are more than most."""
+    found = [
+        Problem(document.line(path), f"{dotted(path)}: {shown(item)} must be 0 or more")
+        for path, item in leaves(document.value, ())
+        if isinstance(item, int | float) and not item >= 0
+    ]
+    types = document.value.get("available_node_types")
+    for name, node in types.items() if isinstance(types, dict) else ():
+        limits: list[Any] = [node.get(key) for key in ("min_workers", "max_workers")
+                  if isinstance(node, dict)]  # fmt: skip
+        if all(type(one) is int for one in limits) and limits != sorted(limits):
+            path = ("available_node_types", name, "min_workers")
+            message = f"{dotted(path)}: {limits[0]} is more than max_workers, {limits[1]}"
+            found.append(Problem(document.line(path), message))
+    return found + _machines_named(document)
+
+
+def _machines_named(document: Document) -> list[Problem]:
+    """One's own machines: each once, and by an address that is one."""
+    provider = document.value.get("provider")
+    if not isinstance(provider, dict) or provider.get("type") != "local":
+        return []
+    workers = provider.get("worker_ips")
+    named: list[tuple[Path, Any]] = [(("provider", "head_ip"), provider.get("head_ip"))]
+    named += [(("provider", "worker_ips", n), one)
+              for n, one in enumerate(workers if isinstance(workers, list) else ())]  # fmt: skip
+    found, seen = [], set()
+    for path, host in named:
+        if not isinstance(host, str):
+            continue
+        if re.fullmatch(r"\d+(\.\d+){3}", host) and not _is_address(host):
+            found.append(
+                Problem(document.line(path), f"{dotted(path)}: {shown(host)} is no address")
+            )
+        if host in seen:
+            message = f"{dotted(path)}: {shown(host)} is there twice"
+            found.append(Problem(document.line(path), message))
+        seen.add(host)
+    return found
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(text))
+    except ValueError:
+        return False
+
+
 def _schema() -> dict[str, Any]:
     import ray.autoscaler
 
@@ -112,7 +167,15 @@ def _provider(document: Document) -> list[Problem]:
     if kind not in CLOSED_PROVIDERS:
         return []
     known = _schema()["properties"]["provider"]["properties"]
-    return [unknown(("provider",), name, known, document) for name in provider if name not in known]
+    found = [
+        unknown(("provider",), name, known, document) for name in provider if name not in known
+    ]
+    name = document.value.get("cluster_name")
+    wrong = label_1035(name) if kind == "gcp" and isinstance(name, str) and name else None
+    if wrong is not None:  # machines are named after it
+        message = f"cluster_name: {shown(name)!r} {wrong}"
+        found.append(Problem(document.line(("cluster_name",)), message))
+    return found
 
 
 def _by_ray(document: Document) -> list[Problem]:

@@ -6,7 +6,17 @@ from typing import Any
 
 from marl_sched.clusters import pins
 from marl_sched.clusters.launcher import runtime_env_problems
-from marl_sched.clusters.located import Document, Path, Problem, dotted, leaves, parse, unknown
+from marl_sched.clusters.located import (
+    Document,
+    Path,
+    Problem,
+    dotted,
+    leaves,
+    parse,
+    shown,
+    unknown,
+)
+from marl_sched.clusters.starting import start_options
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -89,21 +99,16 @@ def _groups(groups: list[tuple[Path, Any]], document: Document) -> list[Problem]
 
 
 def _start_params(group: dict[str, Any], path: Path, document: Document) -> list[Problem]:
-    known = _start_options()
-    params = group.get("rayStartParams") or {}
-    return [unknown(path, name, known, document) for name in params if name not in known]
-
-
-def _start_options() -> set[str]:
-    """Long options of `ray start`."""
-    from ray.scripts.scripts import start
-
-    return {
-        option.removeprefix("--")
-        for param in start.params
-        for option in (*param.opts, *param.secondary_opts)
-        if option.startswith("--")
-    }
+    known = start_options()
+    found = []
+    for name, value in (group.get("rayStartParams") or {}).items():
+        where = (*path, name)
+        if name not in known:
+            found.append(unknown(path, name, known, document))
+        elif not known[name](str(value)):
+            message = f"{dotted(where)}: {shown(value)!r} is no value of `ray start --{name}`"
+            found.append(Problem(document.line(where), message))
+    return found
 
 
 def _dashboard(head: tuple[Path, Any], document: Document) -> list[Problem]:

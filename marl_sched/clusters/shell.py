@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from marl_sched.clusters.located import Problem
+from marl_sched.clusters.starting import wrong_options
 from marl_sched.errors import UserError
 
 TIMEOUT_S = 60.0
@@ -33,11 +34,14 @@ SBATCH_OPTIONS = frozenset(
 """Long options of sbatch, by its manual (Slurm 25.05)."""
 
 _COUNT = (r"[1-9]\d*", "number above 0")
+_MEMORY = (r"\d+[KMGTkmgt]?", "size: a number, and K, M, G or T")
 VALUES = {
     "nodes": (r"[1-9]\d*[km]?(-[1-9]\d*[km]?)?(,[\d:,-]+)?", "number of nodes"),
     "ntasks": _COUNT,
     "ntasks-per-node": _COUNT,
     "cpus-per-task": _COUNT,
+    "cpus-per-gpu": _COUNT,
+    **dict.fromkeys(("mem", "mem-per-cpu", "mem-per-gpu"), _MEMORY),
     "gpus-per-node": (r"([A-Za-z][\w.-]*:)?\d+", "number of GPUs"),
     "time": (r"\d+|(\d+-)?\d+(:\d+){0,2}|UNLIMITED|INFINITE", "time: MINUTES or D-HH:MM:SS"),
 }
@@ -129,6 +133,9 @@ def _directive(line: str) -> str | None:
     wanted = VALUES.get(name)
     if wanted is not None and re.fullmatch(wanted[0], value or "") is None:
         return f"#SBATCH --{name}: {value or 'nothing'} is no {wanted[1]}"
+    low, _, high = (value or "").partition("-")
+    if name == "nodes" and low.isdecimal() and high.isdecimal() and int(low) > int(high):
+        return f"#SBATCH --nodes: {low} is more than {high}"
     return None
 
 
@@ -188,7 +195,8 @@ def _lacks_cpus(command: str) -> bool:
 
 
 def open_starts(command: str) -> list[str]:
-    """What leaves a Ray that `command` starts open to whoever reaches it."""
+    """What is wrong with how `command` starts a Ray, above all what leaves it open to whoever
+    reaches it."""
     start = _START.search(command)
     if start is None:
         return []
@@ -196,6 +204,9 @@ def open_starts(command: str) -> list[str]:
     exported = command[: start.start()]
     if _TOKEN.search(exported) is None:
         found.append("starts Ray without RAY_AUTH_MODE=token: an open cluster")
+    if start[1] == "start":
+        options = re.split(r"[;|&\n]", command[start.end() :], maxsplit=1)[0]
+        found += wrong_options(options.split())
     host = re.search(r"--dashboard-host[= ](\S+)", command[start.start() :])
     if host is not None and host[1].strip("\"'") not in ("127.0.0.1", "localhost", "::1"):
         found.append(f"--dashboard-host {host[1]}: the dashboard is open to the network")

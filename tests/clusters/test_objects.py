@@ -230,9 +230,8 @@ def test_what_the_api_server_would_refuse(text: str, message: str) -> None:
         other("CronJob", "schedule: '*/5 0-3 * JAN MON-FRI', jobTemplate: {spec: {template: {spec: "
               f"{{restartPolicy: Never, containers: [{CONTAINER}]}}}}}}}}", version="batch/v1"),
         other("StatefulSet", "serviceName: s, selector: {matchLabels: {a: b}}, template: "
-              "{metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: a, "
-              "volumeMounts: [{name: d, mountPath: /d}]}]}}, "
-              "volumeClaimTemplates: [{metadata: {name: d}, spec: "
+              "{metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: a, volumeMounts: "
+              "[{name: d, mountPath: /d}]}]}}, volumeClaimTemplates: [{metadata: {name: d}, spec: "
               "{accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]",
               version="apps/v1"),
         "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: a}\nvalue: -10\n",
@@ -264,6 +263,8 @@ def test_what_it_takes(text: str) -> None:
          'limits: {cpu: "4", memory: 16Gi, nvidia.com/gpu: "2"}', "must be the same, not 2"),
         ("raycluster", "limits: {cpu: 500m, memory: 1Gi}\n  gcs", "limits: {cpu: 100m, memory: "
          "1Gi}\n  gcs", "autoscalerOptions.resources.requests.cpu: 500m is more than limits.cpu"),
+        ("raycluster", 'num-cpus: "0"', 'num-cpus: "-1"', "'-1' is no value of `ray start --num"),
+        ("raycluster", 'num-cpus: "0"', 'num-cpus: two', "'two' is no value of `ray start --num"),
         ("raycluster", "claimName: marl-sched-redis", "claimName: marl_sched", "claimName: 'marl_"),
     ],
 )  # fmt: skip

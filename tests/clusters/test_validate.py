@@ -131,6 +131,33 @@ def test_what_is_open_or_inconsistent(name: str, right: str, wrong: str, message
     assert message in found
 
 
+@pytest.mark.parametrize(
+    ("name", "right", "wrong", "message"),
+    [
+        ("aws", "min_workers: 0", "min_workers: -1", "min_workers: -1 must be 0 or more"),
+        ("aws", "CPU: 8", "CPU: -8", "is less than the minimum of 0"),
+        ("aws", "VolumeSize: 100", "VolumeSize: -100", "VolumeSize: -100 must be 0 or more"),
+        ("aws", "max_workers: 5", "max_workers: .nan", "max_workers: nan is not"),
+        ("aws", "min_workers: 0\n    max_workers: 4", "min_workers: 5\n    max_workers: 4",
+         "min_workers: 5 is more than max_workers, 4"),
+        ("gcp", "cluster_name: marl-sched", "cluster_name: Marl_Sched", "(RFC 1035)"),
+        ("local", "head_ip: 192.168.1.10", "head_ip: 192.168.1.999", "is no address"),
+        ("local", "192.168.1.12]", "192.168.1.11]", "192.168.1.11 is there twice"),
+        ("local", "--port=6379", "--port=70000", "ray start --port: 70000 is no value of it"),
+        ("local", "--port=6379", "--prot=6379", "do you mean --port?"),
+        ("slurm", "--nodes=2", "--nodes=4-2", "4 is more than 2"),
+        ("slurm", "#SBATCH --exclusive", "#SBATCH --mem=8GiB", "8GiB is no size"),
+    ],
+)  # fmt: skip
+def test_numbers_and_options_that_cannot_be(
+    name: str, right: str, wrong: str, message: str
+) -> None:
+    text = render(name, Launch())
+    assert right in text
+    found = check(name, text.replace(right, wrong, 1))
+    assert len(matching(found, message)) == len(found) == 1, found
+
+
 def test_a_pod_without_the_token(crd_dir: Path) -> None:
     text, line = broken("raycluster", "mode: token", "mode: disabled")
     ((where, message),) = check("raycluster", text, crd_dir)
