@@ -10,11 +10,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import TextIO
 
 import ray
 
 from marl_sched.errors import UserError
+from marl_sched.signals import sigterm_kept
 
 CONNECT_TIMEOUT_S = 3.0
 HEALTH_TIMEOUT_S = 30.0
@@ -45,14 +48,15 @@ def ray_session(address: str | None, num_cpus: int) -> Iterator[None]:
     for name in ("ray", "ray.rllib", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if address is not None:
-        _join(address)
+        with sigterm_kept():
+            _join(address)
         try:
             yield
         finally:
             ray.shutdown()
         return
     with tempfile.TemporaryDirectory(prefix="marl-", ignore_cleanup_errors=True) as folder:
-        with _quiet():
+        with _quiet(), sigterm_kept():
             ray.init(
                 address="local",
                 num_cpus=max(os.cpu_count() or 1, num_cpus),
@@ -72,17 +76,41 @@ def _quiet() -> Iterator[None]:
     """Keep what compiled code writes to standard error out of the way; exceptions still rise.
 
     Announcing that it obeys its log level is the one line that Ray cannot be told to leave.
+    What Python says meanwhile still arrives.
     """
     sys.stderr.flush()
-    saved = os.dup(2)
+    loud, saved = _past_descriptor_2(), os.dup(2)
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)
     try:
-        yield
+        with _in_place_of_stderr(loud):
+            yield
     finally:
         os.dup2(saved, 2)
         os.close(saved)
         os.close(nothing)
+
+
+@lru_cache(maxsize=1)
+def _past_descriptor_2() -> TextIO:
+    """Standard error by a descriptor of its own; never closed, as log handlers may keep it."""
+    return os.fdopen(os.dup(2), "w", buffering=1)
+
+
+@contextmanager
+def _in_place_of_stderr(file: TextIO) -> Iterator[None]:
+    """Let Python write to `file` where it would write to descriptor 2; tests write elsewhere."""
+    before = sys.stderr
+    try:
+        plain = before.fileno() == 2
+    except (OSError, ValueError, AttributeError):
+        plain = False
+    if plain:
+        sys.stderr = file
+    try:
+        yield
+    finally:
+        sys.stderr = before
 
 
 def probe(address: str, **environment: str) -> str | None:
@@ -113,6 +141,27 @@ def probe(address: str, **environment: str) -> str | None:
     except subprocess.TimeoutExpired:
         return "what listens there does not answer as Ray does"
     return None if done.returncode == 0 else "what listens there is not a healthy Ray cluster"
+
+
+@contextmanager
+def losing_ray_is_told() -> Iterator[None]:
+    """Say in one line that Ray's own processes, not what runs in them, have failed.
+
+    Raises:
+        UserError: in place of Ray's error.
+    """
+    from ray.exceptions import RayError, RayTaskError
+
+    try:
+        yield
+    except RayTaskError:
+        raise
+    except RayError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"Ray has failed ({type(error).__name__}: {reason}); see that its machines are up and "
+            "have memory left, and go on with --resume auto"
+        ) from error
 
 
 def _join(address: str) -> None:
