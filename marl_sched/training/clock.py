@@ -20,7 +20,7 @@ class Clock:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self.earlier_s = 0.0
         """In processes before this one."""
-        self._now = now
+        self.now = now
         self._begun_s = now()
         self._counted_s = 0.0
         self._since: float | None = None
@@ -30,14 +30,14 @@ class Clock:
 
     def uncounted_s(self) -> float:
         """Seconds of this clock's life in which it stood still."""
-        return self._now() - self._begun_s - self._here_s()
+        return self.now() - self._begun_s - self._here_s()
 
     def _here_s(self) -> float:
-        return self._counted_s + (0.0 if self._since is None else self._now() - self._since)
+        return self._counted_s + (0.0 if self._since is None else self.now() - self._since)
 
     def start(self) -> None:
         if self._since is None:
-            self._since = self._now()
+            self._since = self.now()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -65,11 +65,23 @@ class Budget:
         self._clock = clock
         self.validation_s = self.checkpoint_s = 0.0
 
-    def set_validation(self, seconds: float) -> None:
-        self.validation_s = seconds
+    @contextmanager
+    def validating(self) -> Iterator[None]:
+        """Take down how long a validation takes."""
+        begun_s = self._clock.now()
+        yield
+        self.validation_s = self._clock.now() - begun_s
 
-    def set_checkpoint(self, seconds: float) -> None:
-        self.checkpoint_s = seconds
+    def is_dear(self) -> bool:
+        """Whether the last validation took a tenth of all the time."""
+        return self._minutes is not None and self.validation_s >= 6.0 * self._minutes
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Take down how long a checkpoint takes."""
+        begun_s = self._clock.now()
+        yield
+        self.checkpoint_s = self._clock.now() - begun_s
 
     def left_s(self, share: float = 1.0) -> float | None:
         """Seconds until `share` of the time is over and its end has to begin; None: no limit."""
@@ -77,11 +89,3 @@ class Budget:
             return None
         over_s = 60.0 * share * self._minutes - self._clock.elapsed_s()
         return over_s - self.validation_s - self.checkpoint_s
-
-
-@contextmanager
-def stopwatch(tell: Callable[[float], None]) -> Iterator[None]:
-    """Tell how many seconds the block took."""
-    begun_s = time.monotonic()
-    yield
-    tell(time.monotonic() - begun_s)

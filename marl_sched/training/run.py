@@ -16,7 +16,7 @@ from marl_sched.config import Config
 from marl_sched.errors import UserError
 from marl_sched.evaluation.learned import Score
 from marl_sched.files import naming_full_disk
-from marl_sched.training.clock import Budget, Clock, stopwatch
+from marl_sched.training.clock import Budget, Clock
 from marl_sched.training.diverged import Diverged, check_row
 from marl_sched.training.placement import check_learners, num_cpus, tell_shortage
 from marl_sched.training.records import Row, RunFolder, git_commit, now, versions
@@ -258,6 +258,10 @@ class _Run:
             shutil.rmtree(self._folder.network, ignore_errors=True)
             row: Row = {"iteration": 0, "decisions": 0}
             self._keep(row, self._trainer.candidate(0, True))
+            if self._budget.is_dear():
+                # It may have waited for workers, or loaded what is compiled: again, to know.
+                with self._budget.validating():
+                    self._trainer.candidate(0, True).score()
             self._validate_singles()
             row["elapsed_s"] = self._clock.elapsed_s()
             self._folder.append(row)
@@ -272,7 +276,7 @@ class _Run:
         self._minutes_over = saved.get("minutes_over")
         if base is None:
             # best/ may be newer than the checkpoint: what it holds is what counts.
-            with stopwatch(self._budget.set_validation):
+            with self._budget.validating():
                 self._best_iteration, best = self._trainer.best_in(self._folder.best)
             self._best = as_score(best)
         else:
@@ -323,7 +327,7 @@ class _Run:
         row["elapsed_s"] = self._clock.elapsed_s()
         self._folder.append(row)
         if last or self._iteration % every.checkpoint_every == 0:
-            with stopwatch(self._budget.set_checkpoint):
+            with self._budget.saving():
                 self._checkpoint()
         self._report(row)
         return last
@@ -365,7 +369,7 @@ class _Run:
 
     def _keep(self, row: Row, candidate: Candidate) -> None:
         """Score what has been learned so far, and keep it where it is the best yet."""
-        with stopwatch(self._budget.set_validation):
+        with self._budget.validating():
             score = as_score(candidate.score())
         row["validation_percent"] = score.percent
         if candidate.cautious and self._iteration > 0 and score.percent < self._best_network:

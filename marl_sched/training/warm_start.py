@@ -17,7 +17,7 @@ from marl_sched.evaluation.learned import Score, base_costs, validate, validate_
 from marl_sched.files import write_text
 from marl_sched.models.policy import BASE, load_policy
 from marl_sched.schedulers.scorer_file import is_scorer, load_scorer
-from marl_sched.training.clock import Budget, Clock, stopwatch
+from marl_sched.training.clock import Budget, Clock
 from marl_sched.training.es import EvolutionStrategies
 from marl_sched.training.records import Row
 from marl_sched.training.rllib import RLlibTrainer, score_policy
@@ -99,7 +99,7 @@ class WarmStarted:
             then = RLlibTrainer(config, self._env_class, self._validate, name)
             if self._config.training.minutes is not None:
                 # A network's validation takes longer than a scorer's: how long, is to be known.
-                with stopwatch(self._budget.set_validation):
+                with self._budget.validating():
                     then.candidate(0, True).score()
         return then
 

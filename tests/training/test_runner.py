@@ -97,3 +97,9 @@ def test_probabilities_are_those_of_the_network() -> None:
         assert len(set(part.actions.reshape(-1))) > 5
     finally:
         algorithm.stop()
+
+
+def test_every_worker_has_seeds_of_its_own() -> None:
+    """Else all runners would play the same episodes, and draw the same actions."""
+    asked = [(seed, worker, purpose) for seed in range(3) for worker in range(5) for purpose in (0, 1)]
+    assert len({worker_seed(*one) for one in asked}) == len(asked)
