@@ -20,7 +20,7 @@ from rich.text import Text
 from marl_sched.errors import UserError
 from marl_sched.evaluation.metrics import fallbacks
 
-QUIET_S = 7.0
+QUIET_S = 5.0
 """Without a terminal: after so many seconds without a word a command says what it does."""
 
 

@@ -185,10 +185,12 @@ def _warm_up(settings: Config, say: Callable[[str], None]) -> None:
         from marl_sched.schedulers.dispatch import elastic_index, scorer
         from marl_sched.warm import missing, warm
 
-        def tell(done: int, parts: int) -> None:
-            say(f"compiling the simulator, {done} of {parts} parts (once on a machine)")
+        def tell(done: int, every: int) -> None:
+            say(f"compiling the simulator, {done} of {every} parts (once on a machine)")
 
-        warm(missing((*PLAYED, elastic_index, scorer)), tell)
+        parts = missing((*PLAYED, elastic_index, scorer))
+        if parts:
+            warm(parts, tell)
     if settings.training.algo == "es":
         return
     import numpy as np

@@ -245,6 +245,8 @@ class _Run:
         self._minutes_over: float | None = None
         self._saved = 0
         """Iteration of the last checkpoint."""
+        self._unscored: Row | None = None
+        """The last iteration's row, where that was not validated."""
         self._singles_known = False
 
     @property
@@ -300,6 +302,8 @@ class _Run:
             while not self._ready_to_end():
                 if self._learn():
                     break
+            if self._unscored is not None:
+                self._score_late(self._unscored)
             if self._iteration > self._saved:
                 self._checkpoint()
         except Diverged as error:
@@ -321,16 +325,27 @@ class _Run:
                 self._validate_singles()
         due = self._iteration % every.validation_every == 0 or self._trainer.is_due()
         # Asked once: the clock runs on.
-        last = self._over(self._budget.validation_s if due else 0.0)
+        saves = self._iteration % every.checkpoint_every == 0
+        last = self._over(self._budget.validation_s * due + self._budget.checkpoint_s * saves)
         if last or due:
             self._keep(row, self._trainer.candidate(self._iteration, False))
+        self._unscored = None if last or due else row
         row["elapsed_s"] = self._clock.elapsed_s()
         self._folder.append(row)
-        if last or self._iteration % every.checkpoint_every == 0:
+        if last or saves:
             with self._budget.saving():
                 self._checkpoint()
         self._report(row)
         return last
+
+    def _score_late(self, row: Row) -> None:
+        """Validate the last iteration: a checkpoint took what the next one needed."""
+        self._folder.drop_rows_after(self._iteration - 1)
+        self._keep(row, self._trainer.candidate(self._iteration, False))
+        row["elapsed_s"] = self._clock.elapsed_s()
+        self._folder.append(row)
+        self._saved = 0  # what is best may be another now
+        self._report(row)
 
     def _explained(self, error: Diverged) -> Diverged:
         """With what to do about it, which is left in run.json too."""

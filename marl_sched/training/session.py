@@ -56,19 +56,36 @@ def ray_session(address: str | None, num_cpus: int) -> Iterator[None]:
             ray.shutdown()
         return
     with tempfile.TemporaryDirectory(prefix="marl-", ignore_cleanup_errors=True) as folder:
-        with _quiet(), sigterm_kept():
-            ray.init(
-                address="local",
-                num_cpus=max(os.cpu_count() or 1, num_cpus),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _temp_dir=str(Path(folder)),
-            )
+        _start(Path(folder), max(os.cpu_count() or 1, num_cpus))
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def _start(folder: Path, num_cpus: int) -> None:
+    """Start a local cluster, with its files in `folder`.
+
+    Raises:
+        UserError: when it does not come up.
+    """
+    try:
+        with _quiet(), sigterm_kept():
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=str(folder),
+            )
+    except Exception as error:
+        # Ray raises plain `Exception`s here, of many words.
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"a local Ray does not start ({reason}); see that the machine has memory, disk "
+            f"({tempfile.gettempdir()}) and processors left, and try again"
+        ) from error
 
 
 @contextmanager

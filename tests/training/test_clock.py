@@ -105,7 +105,7 @@ def train(steps: Steps, out: Path, minutes: float, resume: bool = False) -> Trai
     return run.finish()
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(
     minutes=st.floats(0.05, 4.0), whole_s=st.floats(5.0, 200.0),
     validation_s=st.floats(0.1, 60.0), checkpoint_s=st.floats(0.0, 5.0),

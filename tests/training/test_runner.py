@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -101,5 +102,5 @@ def test_probabilities_are_those_of_the_network() -> None:
 
 def test_every_worker_has_seeds_of_its_own() -> None:
     """Else all runners would play the same episodes, and draw the same actions."""
-    asked = [(seed, worker, purpose) for seed in range(3) for worker in range(5) for purpose in (0, 1)]
+    asked = list(product(range(3), range(5), range(2)))  # seed, worker, purpose
     assert len({worker_seed(*one) for one in asked}) == len(asked)
