@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,6 +135,7 @@ def _train(
     from marl_sched.training.run import check, check_places
     from marl_sched.training.run import train as run
 
+    begun_s = time.monotonic()
     check_places(settings, out, storage, resume)
     earlier = train_display.going_on(settings, out, storage) if resume else None
     if earlier is not None:
@@ -147,6 +149,7 @@ def _train(
             _warm_up(settings, shown.update)
         with tables.status("playing baselines on validation") as shown:
             classic = _classic_on_validation(settings, shown.update)
+        before_s = time.monotonic() - begun_s
         with train_display.progress(settings, classic) as show:
             result = run(
                 settings,
@@ -157,7 +160,7 @@ def _train(
                 progress=show,
                 command=o.command_line(),
             )
-        train_display.say_what_it_took(settings, result)
+        train_display.say_what_it_took(settings, result, before_s)
         train_display.say_what_was_gained(settings, result, classic)
         _judge(settings, out)
         if storage is not None:

@@ -110,7 +110,7 @@ class Reporter:
         """What happens since the last row."""
         seconds = time.monotonic() - self._reported_s
         if self._row is None:
-            return f"starting workers, and validating the base: {seconds:.0f} s so far"
+            return f"starting, and validating the base: {seconds:.0f} s so far"
         left = self._row.get("seconds_left")
         text = f"iteration {self._row['iteration'] + 1}: {seconds:.0f} s so far"
         return text if left is None else f"{text}, {_left(max(0.0, left - seconds))}"
@@ -160,8 +160,11 @@ def _left(seconds: float) -> str:
     return f"{seconds / 60:.1f} min left" if seconds >= 60 else f"{seconds:.0f} s left"
 
 
-def say_what_it_took(settings: Config, result: TrainResult) -> None:
+def say_what_it_took(settings: Config, result: TrainResult, before_s: float) -> None:
     """Print for how long it was trained, and what was not counted.
+
+    Args:
+        before_s: seconds until training was called.
 
     Raises:
         UserError: when not one iteration was finished.
@@ -173,11 +176,13 @@ def say_what_it_took(settings: Config, result: TrainResult) -> None:
             "its validation takes that long; give more, or a smaller "
             "training.validation_episodes"
         )
-    trained = f"{result.iteration} iterations, trained for {result.elapsed_s:.0f} s"
+    plural = "" if result.iteration == 1 else "s"
+    trained = f"{result.iteration} iteration{plural}, trained for {result.elapsed_s:.0f} s"
     if minutes is not None:
         trained += f" of {60 * minutes:g}"
     tables.notices.print(
-        f"{trained}; starting workers and validating the base, not counted: {result.setup_s:.0f} s",
+        f"{trained}; not counted: loading, compiling and baselines {before_s:.0f} s, starting and "
+        f"validating the base {result.setup_s:.0f} s",
         highlight=False,
     )
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from marl_sched.errors import UserError
 
-MUST_BE_FINITE = ("policy_loss", "value_loss", "q_loss", "gradient_norm")
+MUST_BE_FINITE = (
+    "policy_loss", "value_loss", "q_loss", "entropy", "gradient_norm", "agent_entropy",
+)  # fmt: skip
 """Columns of metrics.csv in which NaN or infinity means that learning has diverged."""
 
 

@@ -243,8 +243,8 @@ class _Run:
         self._clock = clock
         self._budget = budget
         self._minutes_over: float | None = None
-        self._saved = 0
-        """Iteration of the last checkpoint."""
+        self._saved: tuple[int, float | None] = 0, None
+        """Iteration of the last checkpoint, and its `minutes_over`."""
         self._unscored: Row | None = None
         """The last iteration's row, where that was not validated."""
         self._singles_known = False
@@ -274,8 +274,9 @@ class _Run:
         self._trainer.restore_from_path(str(checkpoint.resolve()))
         saved = json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))
         self._iteration, self._decisions = saved["iteration"], saved["decisions"]
-        self._clock.earlier_s, self._saved = saved["elapsed_s"], self._iteration
+        self._clock.earlier_s = saved["elapsed_s"]
         self._minutes_over = saved.get("minutes_over")
+        self._saved = self._iteration, self._minutes_over
         if base is None:
             # best/ may be newer than the checkpoint: what it holds is what counts.
             with self._budget.validating():
@@ -304,7 +305,7 @@ class _Run:
                     break
             if self._unscored is not None:
                 self._score_late(self._unscored)
-            if self._iteration > self._saved:
+            if self._iteration > 0 and self._saved != (self._iteration, self._minutes_over):
                 self._checkpoint()
         except Diverged as error:
             raise self._explained(error) from None
@@ -344,7 +345,6 @@ class _Run:
         self._keep(row, self._trainer.candidate(self._iteration, False))
         row["elapsed_s"] = self._clock.elapsed_s()
         self._folder.append(row)
-        self._saved = 0  # what is best may be another now
         self._report(row)
 
     def _explained(self, error: Diverged) -> Diverged:
@@ -426,7 +426,7 @@ class _Run:
 
     def _checkpoint(self) -> None:
         self._folder.save_checkpoint(self._trainer, self._progress_so_far())
-        self._saved = self._iteration
+        self._saved = self._iteration, self._minutes_over
 
     def _progress_so_far(self) -> dict[str, Any]:
         """What `progress.json` of a checkpoint says."""

@@ -183,3 +183,14 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, loss: float) -> N
     assert (folder.best / "made").read_text() == "3"
     assert [path.name for path in folder.checkpoints.iterdir()] == ["iter_2"]
     assert folder.read_run()["diverged"].startswith("diverged: value_loss")
+
+
+def test_a_finished_run_is_finished_when_a_checkpoint_took_its_last_seconds(tmp_path: Path) -> None:
+    """The checkpoint of iteration 2 leaves no room: that network is still validated, and a resume
+    of the same minutes has nothing to do."""
+    steps = Steps(Time(), whole_s=20.0, checkpoint_s=12.0)
+    first = train(steps, tmp_path, 1)
+    rows = RunFolder(tmp_path).rows()
+    assert [row["iteration"] for row in rows] == list(range(first.iteration + 1))
+    assert rows[-1]["iteration"] == 2 and rows[-1]["validation_percent"] == -2.0
+    assert train(Steps(steps.time), tmp_path, 1, resume=True).iteration == 2
