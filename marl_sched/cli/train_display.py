@@ -111,9 +111,7 @@ class Reporter:
         seconds = time.monotonic() - self._reported_s
         if self._row is None:
             return f"starting, and validating the base: {seconds:.0f} s so far"
-        left = self._row.get("seconds_left")
-        text = f"iteration {self._row['iteration'] + 1}: {seconds:.0f} s so far"
-        return text if left is None else f"{text}, {_left(max(0.0, left - seconds))}"
+        return f"towards iteration {self._row['iteration'] + 1}: {seconds:.0f} s so far"
 
     def __call__(self, row: dict[str, Any]) -> None:
         self._row, self._reported_s = row, time.monotonic()
