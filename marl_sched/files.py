@@ -137,6 +137,41 @@ def check_folder(path: Path) -> None:
                 folder.rmdir()
 
 
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it comes from, is that a disk or a quota is used up.
+
+    Libraries in other languages say so in words alone.
+    """
+    while error is not None:
+        words = str(error)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(os.strerror(code) in words for code in (errno.ENOSPC, errno.EDQUOT)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def naming_full_disk(folder: Path) -> Iterator[None]:
+    """Say in one line that there is no room left for what is written below `folder`.
+
+    Raises:
+        WriteError: in place of whatever error that came to.
+    """
+    try:
+        yield
+    except WriteError:
+        raise
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        raise WriteError(
+            f"cannot write {folder}: no space is left on its disk, or on that of temporary files "
+            f"({tempfile.gettempdir()}); make room and go on with --resume auto"
+        ) from error
+
+
 def _unwritable(path: Path, error: OSError) -> WriteError:
     reason = error.strerror or str(error)
     if isinstance(error, FileExistsError | NotADirectoryError):

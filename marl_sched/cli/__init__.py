@@ -7,8 +7,8 @@ from typing import Any
 
 __all__ = ["main", "run"]
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit codes after Ctrl-C and SIGTERM, as shells have them."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -23,7 +23,10 @@ def run(app: Any, name: str, arguments: list[str] | None = None) -> None:
     import typer
 
     from marl_sched.errors import UserError
+    from marl_sched.files import disk_is_full
+    from marl_sched.signals import Terminated, end_on_sigterm
 
+    end_on_sigterm()
     # Typer brings its own copy of click from 0.26 on; this is UsageError of whichever it uses.
     usage_error: Any = typer.BadParameter.__mro__[1]
     try:
@@ -38,10 +41,17 @@ def run(app: Any, name: str, arguments: list[str] | None = None) -> None:
     except (typer.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except Terminated:
+        print("terminated", file=sys.stderr)
+        sys.exit(TERMINATED)
     except BrokenPipeError:
         # The reader (head, less) has seen enough.
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        _fail(f"{error.filename or 'a file'} cannot be written: no space is left on its disk")
     if result == INTERRUPTED:  # what Typer makes of Ctrl-C
         print("interrupted", file=sys.stderr)
     sys.exit(result if isinstance(result, int) else 0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -19,8 +21,22 @@ from marl_sched.errors import UserError
 from marl_sched.evaluation.metrics import fallbacks
 from marl_sched.terms import COLUMN, TERMS
 
+QUIET_S = 5.0
+"""Without a terminal: after so many seconds without a word a command says what it does."""
+
+
+class Notices(Console):
+    """Standard error, and when something was last said there."""
+
+    said_s = time.monotonic()
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        super().print(*objects, **how)
+        self.said_s = time.monotonic()
+
+
 out = Console()
-notices = Console(stderr=True)
+notices = Notices(stderr=True)
 
 _LABELS = {
     "avg_jct_s": "mean JCT",
@@ -218,9 +234,46 @@ def _compiling(done: int, total: int) -> str:
 
 @contextmanager
 def status(text: str) -> Iterator[Status]:
-    """A spinner on standard error; what solvers print meanwhile goes there too."""
-    with notices.status(text) as shown, _libraries_print_to_stderr():
+    """A spinner on standard error; what solvers print meanwhile goes there too.
+
+    Without a terminal it is a line now and then, see `heartbeat`.
+    """
+    begun_s = time.monotonic()
+
+    def doing() -> str:
+        return f"{shown.status}: {time.monotonic() - begun_s:.0f} s so far"
+
+    with notices.status(text) as shown, heartbeat(doing), _libraries_print_to_stderr():
         yield shown
+
+
+_doing: list[Callable[[], str]] = []
+"""What goes on, as nested `heartbeat`s tell it; the last is told."""
+
+
+@contextmanager
+def heartbeat(tell: Callable[[], str]) -> Iterator[None]:
+    """Say what goes on where nobody watches a terminal, or a log would seem to hang.
+
+    Args:
+        tell: what goes on; asked whenever nothing has been said for `QUIET_S`.
+    """
+    _doing.append(tell)
+    ended = threading.Event()
+    if len(_doing) == 1 and not notices.is_terminal:
+        threading.Thread(target=_beat, args=(ended,), daemon=True).start()
+    try:
+        yield
+    finally:
+        _doing.remove(tell)
+        ended.set()
+
+
+def _beat(ended: threading.Event) -> None:
+    while not ended.wait(max(0.05, notices.said_s + QUIET_S - time.monotonic())):
+        going_on = _doing[-1:]
+        if going_on and time.monotonic() - notices.said_s >= QUIET_S:
+            notices.print(going_on[0](), highlight=False, markup=False)
 
 
 @contextmanager

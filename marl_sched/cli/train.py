@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,9 +40,17 @@ def train(
         float | None,
         typer.Option(help="Taken where there are any, else CPUs.", show_default="0"),
     ] = None,
-    minutes: Annotated[float | None, typer.Option(show_default="8")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="Minutes of training: learning, validation and checkpoints, over all resumes. "
+            "Compiling, baselines, starting Ray and the table at the end are not in it.",
+            show_default="8",
+        ),
+    ] = None,
     iterations: Annotated[
-        int | None, typer.Option(help="Stop after so many, without a time limit.")
+        int | None,
+        typer.Option(help="Stop after N iterations instead of after --minutes."),
     ] = None,
     seed: o.Seed = None,
     resume: Annotated[
@@ -70,6 +79,7 @@ def train(
     Leaves in --out the configuration, metrics.csv, checkpoints, the best policy on validation
     (best/) and evaluation.json. What is in best/ is never worse on validation than the base.
     """
+    from marl_sched.cli import tables
     from marl_sched.errors import UserError
 
     if out.exists() and not out.is_dir():
@@ -92,7 +102,8 @@ def train(
     _check_suite(settings, data)
     if iterations is not None and minutes is None:
         settings = o.without_clock(settings)
-    _train(settings, out, address, storage, resume == "auto")
+    with tables.heartbeat(lambda: "loading"):
+        _train(settings, out, address, storage, resume == "auto")
 
 
 def _resolve(given: o.Given, preset: str | None) -> Config:
@@ -124,6 +135,7 @@ def _train(
     from marl_sched.training.run import check, check_places
     from marl_sched.training.run import train as run
 
+    begun_s = time.monotonic()
     check_places(settings, out, storage, resume)
     earlier = train_display.going_on(settings, out, storage) if resume else None
     if earlier is not None:
@@ -133,9 +145,11 @@ def _train(
         tables.report_skipped(part.skipped)
         tables.notices.print(train_display.description(settings, part), highlight=False)
         check(settings)
-        with tables.status("compiling the simulator (once on a machine, under a minute)"):
-            _warm_up(settings)
-        classic = _classic_on_validation(settings)
+        with tables.status("compiling the simulator (once on a machine)") as shown:
+            _warm_up(settings, shown.update)
+        with tables.status("playing baselines on validation") as shown:
+            classic = _classic_on_validation(settings, shown.update)
+        before_s = time.monotonic() - begun_s
         with train_display.progress(settings, classic) as show:
             result = run(
                 settings,
@@ -146,6 +160,7 @@ def _train(
                 progress=show,
                 command=o.command_line(),
             )
+        train_display.say_what_it_took(settings, result, before_s)
         train_display.say_what_was_gained(settings, result, classic)
         _judge(settings, out)
         if storage is not None:
@@ -166,7 +181,7 @@ def _joined(address: str | None, settings: Config) -> Iterator[None]:
         yield
 
 
-def _warm_up(settings: Config) -> None:
+def _warm_up(settings: Config, say: Callable[[str], None]) -> None:
     """Compile (or load) every kernel that the runners use, and fail on bad input here."""
     if settings.training.has_scorer:
         from marl_sched.envs.play import PLAYED
@@ -174,7 +189,12 @@ def _warm_up(settings: Config) -> None:
         from marl_sched.schedulers.scorer import scorer
         from marl_sched.warm import missing, warm
 
-        warm(missing((*PLAYED, elastic_index, scorer)), lambda done, parts: None)
+        def tell(done: int, every: int) -> None:
+            say(f"compiling the simulator, {done} of {every} parts (once on a machine)")
+
+        parts = missing((*PLAYED, elastic_index, scorer))
+        if parts:
+            warm(parts, tell)
     if settings.training.algo == "es":
         return
     import numpy as np
@@ -186,7 +206,7 @@ def _warm_up(settings: Config) -> None:
     env.step(np.zeros(1, dtype=np.int64))
 
 
-def _classic_on_validation(settings: Config) -> dict[str, float]:
+def _classic_on_validation(settings: Config, say: Callable[[str], None]) -> dict[str, float]:
     """Mean JCT of the base and the classic schedulers on validation, s."""
     from marl_sched.evaluation.compare import part_episodes
     from marl_sched.evaluation.entrants import load_player
@@ -194,6 +214,7 @@ def _classic_on_validation(settings: Config) -> dict[str, float]:
     episodes = part_episodes(settings, "validation", settings.training.validation_episodes)
 
     def mean_jct(name: str) -> float:
+        say(f"playing baselines on validation: {name}")
         runs = load_player(name).play(settings, "validation", episodes)
         return sum(run["avg_jct_s"] for run in runs) / len(runs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from marl_sched.cli import tables
 from marl_sched.config import Config
+from marl_sched.errors import UserError
 from marl_sched.training.records import RunFolder
 from marl_sched.training.run import TrainResult, limit_reached
 from marl_sched.training.sequences import sources
@@ -44,7 +46,7 @@ def going_on(settings: Config, out: Path, storage: str | None) -> str | None:
     if found is None:
         return None
     where, last = found
-    limit = limit_reached(settings, last["iteration"], last["elapsed_s"])
+    limit = limit_reached(settings, last)
     if limit is None:
         return f"going on with the run in {where}: iteration {last['iteration']}"
     return (
@@ -89,7 +91,9 @@ def progress(settings: Config, classic: dict[str, float]) -> Iterator[Reporter]:
         TextColumn("{task.fields[left]}"),
         console=tables.notices,
     ) as bar:
-        yield Reporter(settings, bar, bar.add_task("starting Ray", total=None, left=""))
+        reporter = Reporter(settings, bar, bar.add_task("starting Ray", total=None, left=""))
+        with tables.heartbeat(reporter.going_on):
+            yield reporter
 
 
 class Reporter:
@@ -99,8 +103,18 @@ class Reporter:
         self._settings = settings
         self._progress = progress
         self._task = task
+        self._row: dict[str, Any] | None = None
+        self._reported_s = time.monotonic()
+
+    def going_on(self) -> str:
+        """What happens since the last row."""
+        seconds = time.monotonic() - self._reported_s
+        if self._row is None:
+            return f"starting, and validating the base: {seconds:.0f} s so far"
+        return f"towards iteration {self._row['iteration'] + 1}: {seconds:.0f} s so far"
 
     def __call__(self, row: dict[str, Any]) -> None:
+        self._row, self._reported_s = row, time.monotonic()
         limits = self._settings.training
         left = row.get("seconds_left")
         done, total = row["iteration"], limits.iterations
@@ -111,7 +125,7 @@ class Reporter:
             description=f"iteration {row['iteration']}",
             completed=done,
             total=total,
-            left="" if left is None else f"{left / 60:.1f} min left",
+            left="" if left is None else _left(left),
         )
         self._progress.console.print(self._line(row), highlight=False)
 
@@ -136,8 +150,39 @@ class Reporter:
             parts.append(signed("agent_return_mean", "agents", 3))
         left = row.get("seconds_left")
         if left is not None:
-            parts.append(f"{left / 60:.1f} min left")
+            parts.append(_left(left))
         return "  ".join(parts)
+
+
+def _left(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min left" if seconds >= 60 else f"{seconds:.0f} s left"
+
+
+def say_what_it_took(settings: Config, result: TrainResult, before_s: float) -> None:
+    """Print for how long it was trained, and what was not counted.
+
+    Args:
+        before_s: seconds until training was called.
+
+    Raises:
+        UserError: when not one iteration was finished.
+    """
+    minutes = settings.training.minutes
+    if result.iteration == 0:
+        raise UserError(
+            f"nothing was trained: --minutes {minutes:g} are over before the first iteration, as "
+            "its validation takes that long; give more, or a smaller "
+            "training.validation_episodes"
+        )
+    plural = "" if result.iteration == 1 else "s"
+    trained = f"{result.iteration} iteration{plural}, trained for {result.elapsed_s:.0f} s"
+    if minutes is not None:
+        trained += f" of {60 * minutes:g}"
+    tables.notices.print(
+        f"{trained}; not counted: loading, compiling and baselines {before_s:.0f} s, starting and "
+        f"validating the base {result.setup_s:.0f} s",
+        highlight=False,
+    )
 
 
 def _objective(settings: Config) -> str:

@@ -93,6 +93,8 @@ class TrainingConfig(Section):
     """Of networks, exploration and the episodes drawn by PPO and DQN; None: the experiment's,
     which is also that of the workload."""
     minutes: Positive | None = 8.0
+    """Of training: learning, validation and checkpoints, over all resumes. Iterations make
+    themselves smaller to keep to it."""
     iterations: Count | None = None
     """Stop after this many iterations; with `minutes` too, whichever comes first."""
     num_env_runners: Annotated[int, Field(ge=0)] = 2

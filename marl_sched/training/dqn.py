@@ -15,12 +15,10 @@ from ray.rllib.connectors.learner import LearnerConnectorPipeline
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import Learner
-from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
-    ENV_RUNNER_SAMPLING_TIMER,
     LEARNER_RESULTS,
     LEARNER_UPDATE_TIMER,
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
@@ -40,6 +38,7 @@ from marl_sched.training.placement import SpreadRunners, check_learners
 from marl_sched.training.replay import ReplayBatch
 from marl_sched.training.rollout import SCHEDULER
 from marl_sched.training.runner import DEFAULT_ENV_CLASS
+from marl_sched.training.sampling import SamplesInTime
 
 TARGET_UPDATES = "target_updates"
 
@@ -114,8 +113,8 @@ def rows_of(columns: Mapping[str, Any], rows: slice) -> dict[str, Any]:
     }
 
 
-class SchedulingDQN(ContinuingAlgorithm, SpreadRunners, DQN):
-    """RLlib's DQN, with an exact training intensity.
+class SchedulingDQN(SamplesInTime, ContinuingAlgorithm, SpreadRunners, DQN):
+    """RLlib's DQN, with an exact training intensity and iterations that keep within a time.
 
     The stock step rounds the ratio of updates to samples and counts the local runner as one
     that samples; here what is owed is carried over, so that `training_intensity` replayed
@@ -126,30 +125,38 @@ class SchedulingDQN(ContinuingAlgorithm, SpreadRunners, DQN):
 
     @override(DQN)
     def training_step(self) -> None:
-        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            rollouts, results = synchronous_parallel_sample(
-                worker_set=self.env_runner_group,
-                concat=True,
-                sample_timeout_s=self.config.sample_timeout_s,
-                _uses_new_env_runners=True,
-                _return_metrics=True,
-            )
-        if not rollouts:  # every runner failed; RLlib restarts them before the next step
-            return
-        self.metrics.aggregate(results, key=ENV_RUNNER_RESULTS)
+        """One whole iteration: RLlib's own count of steps would not let it end early."""
+        wanted = self.config.env_config["config"]["training"]["dqn"]["decisions_per_iteration"]
+        while self.decisions_sampled < wanted:
+            before = self.decisions_sampled
+            finite = self._sample_and_learn()
+            left_s = self.left_s()
+            if not finite or (left_s is not None and left_s <= 0.0):
+                return
+            if self.decisions_sampled == before:  # every runner was lost
+                return
+            self.restore_env_runners(self.env_runner_group)
+
+    def _sample_and_learn(self) -> bool:
+        """One fragment of each runner, and the updates that it is worth; whether these were
+        finite."""
+        rollouts = self.sample_rollouts(None, self.left_s())
+        if not rollouts:
+            return True
         self.local_replay_buffer.add(rollouts)
         sampled = sum(len(rollout) for rollout in rollouts)
         if len(self.local_replay_buffer) < self.config.num_steps_sampled_before_learning_starts:
-            return
+            return True
         batch_size = self.config.total_train_batch_size
         self._owed_updates += sampled * self.config.training_intensity / batch_size
         owed, self._owed_updates = divmod(self._owed_updates, 1.0)
-        updates = int(owed)
+        updates, finite = int(owed), True
         for done in range(0, updates, UPDATES_TOGETHER):
-            self._update(min(UPDATES_TOGETHER, updates - done), batch_size)
+            finite &= self._update(min(UPDATES_TOGETHER, updates - done), batch_size)
         if updates:
             with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
                 self._sync_weights()
+        return finite
 
     def _sync_weights(self) -> None:
         """Hand the weights to all runners; to a lone local one without Ray's object store."""
@@ -162,8 +169,9 @@ class SchedulingDQN(ContinuingAlgorithm, SpreadRunners, DQN):
         )
         group.local_env_runner.set_state(state[COMPONENT_LEARNER])
 
-    def _update(self, updates: int, batch_size: int) -> None:
-        """Replay `updates` batches, learn from one after the other, and return their errors."""
+    def _update(self, updates: int, batch_size: int) -> bool:
+        """Replay `updates` batches, learn from one after the other, and hand back their errors;
+        whether these were finite."""
         with self.metrics.log_time((TIMERS, REPLAY_BUFFER_SAMPLE_TIMER)):
             batches = self.local_replay_buffer.sample(num_items=updates * batch_size)
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
@@ -178,9 +186,11 @@ class SchedulingDQN(ContinuingAlgorithm, SpreadRunners, DQN):
         # Taken out of the results: a number per replayed decision is no metric.
         errors = results[0][SCHEDULER].pop(TD_ERROR_KEY).peek()
         self.metrics.aggregate(results, key=LEARNER_RESULTS)
-        self.local_replay_buffer.update_priorities(
-            np.concatenate([np.atleast_1d(part) for part in convert_to_numpy(errors)])
-        )
+        found = np.concatenate([np.atleast_1d(part) for part in convert_to_numpy(errors)])
+        finite = bool(np.isfinite(found).all())
+        if finite:
+            self.local_replay_buffer.update_priorities(found)
+        return finite
 
 
 def dqn_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> DQNConfig:
@@ -234,6 +244,7 @@ def dqn_config(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> DQNConfig:
         )
         .reporting(
             min_time_s_per_iteration=None,
-            min_sample_timesteps_per_iteration=settings.decisions_per_iteration,
+            # See `SchedulingDQN.training_step`.
+            min_sample_timesteps_per_iteration=None,
         )
     )

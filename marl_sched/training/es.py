@@ -18,6 +18,7 @@ noisier than what a generation gains.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ from marl_sched.schedulers.scorer import (
 )
 from marl_sched.schedulers.scorer_file import ScorerRecord, load_scorer, save_scorer
 from marl_sched.sim import columns as c
+from marl_sched.training.diverged import Diverged, check_arrays
 from marl_sched.training.records import Row, versions
 from marl_sched.training.sequences import (
     Players,
@@ -122,31 +124,103 @@ class EvolutionStrategies:
         self._ascent = Ascent(first, self._es.lr, self._es.half_life)
         self._average = first
         self._jobs = 0
+        self._seconds_per_pair = 0.0
         rng = np.random.default_rng([config.seed, _VALIDATION])
         drawn = draw(config, "validation", rng, config.training.validation_episodes)
         self._validation = at_all_weights(config, drawn)
 
-    def iterate(self) -> Row:
-        """One generation."""
-        es, theta = self._es, self._ascent.theta
+    def iterate(self, seconds: float | None = None) -> Row:
+        """One generation; of fewer pairs, where not all can be played in `seconds`."""
+        try:
+            return self._generation(seconds)
+        except OverflowError:
+            raise Diverged("diverged: the index's parameters are no finite numbers") from None
+
+    def _generation(self, seconds: float | None) -> Row:
+        es, theta, begun_s = self._es, self._ascent.theta, time.monotonic()
         rng = np.random.default_rng([self._config.training_seed, _TRAINING, self._ascent.steps])
         sequences = draw(self._config, "train", rng, es.sequences)
         noise = rng.standard_normal((es.pairs, SIZE)) * self._free
-        offsets = np.concatenate([np.zeros((1, SIZE)), perturbations(noise, es.sigma)])
-        costs, _ = self._players.play(sequences, theta, offsets)
-        gradient = self._gradient(-log_ratios(costs, sequences)[:, 1:], sequences, noise)
+        if seconds is None:
+            costs = self._play(sequences, theta, noise)
+        else:
+            costs, noise = self._play_within(begun_s + seconds, sequences, theta, noise)
+        fitness = -log_ratios(costs, sequences)[:, 1:]
+        check_arrays([fitness], "costs of the perturbed networks")
+        gradient = self._gradient(fitness, sequences, noise)
         self._ascent.step(gradient)
         # The mean of all so far, until that is longer than the window.
         share = max(1.0 - es.averaging, 1.0 / self._ascent.steps)
         self._average = self._average + share * (self._ascent.theta - self._average)
+        self._check_finite()
         jct = costs[:, :, c.COST_COMPLETION]
-        self._jobs += len(offsets) * sum(s.end - s.first for s in sequences)
+        networks = costs.shape[1] - 1
+        self._jobs += networks * sum(s.end - s.first for s in sequences)
+        self._seconds_per_pair = (time.monotonic() - begun_s) / len(noise)
         return {
             "decisions": self._jobs,
-            "num_episodes": len(offsets) * len(sequences),
+            "num_episodes": networks * len(sequences),
             "jct_vs_base_percent": _percent(np.log(jct[:, 1] / jct[:, 0]).mean()),
             "gradient_norm": float(np.linalg.norm(gradient)),
         }
+
+    def _play(self, sequences: list[Sequence], theta: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """(S, 2 + 2n, 7): the base's costs, those of theta, and of all its perturbations."""
+        offsets = np.concatenate([np.zeros((1, SIZE)), perturbations(noise, self._es.sigma)])
+        return self._players.play(sequences, theta, offsets)[0]
+
+    def _play_within(
+        self, until_s: float, sequences: list[Sequence], theta: np.ndarray, noise: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `_play`, of as many pairs as can be played until then, one at least; and their noise.
+
+        They are played in parts, each twice as large as those before it together, and no larger
+        than the time left has room for, by how long these took.
+        """
+        begun_s, done = time.monotonic(), 1
+        costs = self._play(sequences, theta, noise[:1])
+        while done < len(noise):
+            now_s = time.monotonic()
+            room = int(done * (until_s - now_s) / max(1e-9, now_s - begun_s))
+            count = min(len(noise) - done, max(2 * done, self._pairs_known_to_fit(until_s)), room)
+            if count < 1:
+                break
+            more = self._play(sequences, theta, noise[done : done + count])[:, 2:]
+            first = 2 + done
+            costs = np.concatenate(
+                [costs[:, :first], more[:, :count], costs[:, first:], more[:, count:]], axis=1
+            )
+            done += count
+        return costs, noise[:done]
+
+    def _pairs_known_to_fit(self, until_s: float) -> int:
+        """By how long the last generation took, if they took twice as long now."""
+        if self._seconds_per_pair == 0.0:
+            return 0
+        return int((until_s - time.monotonic()) / (2.0 * self._seconds_per_pair))
+
+    def _check_finite(self) -> None:
+        """See that what was learned is a scorer, for each term of the reward alone too."""
+        base, terms = base_scheduler(self._config), len(self._config.env.train_weights)
+        for theta in (self._ascent.theta, self._average):
+            for weights in np.eye(terms) if terms else np.empty((1, 0)):
+                scorer = scorer_of(base, theta_at(theta, weights))
+                numbers = np.array([*scorer.params.values(), *scorer.weights[:NUM_WEIGHTS]])
+                with np.errstate(over="ignore"):
+                    check_arrays([numbers.astype(np.float32)], "weights of the scorer")
+
+    def shortest_s(self) -> float:
+        """As long as a quarter of a generation takes."""
+        return self._seconds_per_pair * self._es.pairs / 4
+
+    def algorithm(self) -> str:
+        return "es"
+
+    def prepare(self) -> None:
+        """Nothing is to be done."""
+
+    def is_due(self) -> bool:
+        return False
 
     def _gradient(
         self, fitness: np.ndarray, sequences: list[Sequence], noise: np.ndarray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable
 from itertools import chain
 from typing import Any
@@ -17,6 +18,16 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.policy.sample_batch import MultiAgentBatch
 from ray.rllib.utils.annotations import override
+from ray.rllib.utils.metrics import (
+    ALL_MODULES,
+    ENV_RUNNER_RESULTS,
+    LEARNER_RESULTS,
+    LEARNER_UPDATE_TIMER,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_MODULE_STEPS_TRAINED_LIFETIME,
+    SYNCH_WORKER_WEIGHTS_TIMER,
+    TIMERS,
+)
 from ray.rllib.utils.minibatch_utils import MiniBatchCyclicIterator
 
 from marl_sched.config import Config
@@ -37,6 +48,7 @@ from marl_sched.training.rollout import (
     join,
 )
 from marl_sched.training.runner import DEFAULT_ENV_CLASS
+from marl_sched.training.sampling import SamplesInTime
 
 KL_COEFFICIENTS = "kl_coefficients"
 
@@ -248,8 +260,51 @@ class PPOLearner(FusedAdamLearner, PPOTorchLearner):
             self.curr_kl_coeffs_per_module[module_id].data.fill_(value)
 
 
-class SchedulingPPO(ContinuingAlgorithm, SpreadRunners, PPO):
-    """RLlib's PPO, with checkpoints that continue exactly."""
+class SchedulingPPO(SamplesInTime, ContinuingAlgorithm, SpreadRunners, PPO):
+    """RLlib's PPO, with checkpoints that continue exactly and iterations that keep within a time.
+
+    Learning takes as long as the last time, for each decision; what is left of an iteration's time
+    is for sampling.
+    """
+
+    _learning_share = 0.25
+    """Of an iteration's time, the last time."""
+
+    @override(PPO)
+    def training_step(self) -> None:
+        begun_s, left_s = time.monotonic(), self.left_s()
+        seconds = None if left_s is None else (1.0 - self._learning_share) * left_s
+        rollouts = self.sample_rollouts(self.config.total_train_batch_size, seconds)
+        if not rollouts:  # every runner was lost; RLlib restarts them before the next step
+            return
+        sampled_s = time.monotonic()
+        trained = self._learn(rollouts)
+        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+            self.env_runner_group.sync_weights(
+                from_worker_or_learner_group=self.learner_group,
+                policies=trained,
+                inference_only=True,
+            )
+        ended_s = time.monotonic()
+        self._learning_share = (ended_s - sampled_s) / max(1e-9, ended_s - begun_s)
+
+    def _learn(self, rollouts: list[Rollout]) -> set[str]:
+        """Update the networks; the ids of the modules that took part."""
+        sampled = (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)
+        learned = (LEARNER_RESULTS, ALL_MODULES, NUM_MODULE_STEPS_TRAINED_LIFETIME)
+        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+            results = self.learner_group.update(
+                episodes=rollouts,
+                timesteps={
+                    NUM_ENV_STEPS_SAMPLED_LIFETIME: self.metrics.peek(sampled),
+                    NUM_MODULE_STEPS_TRAINED_LIFETIME: self.metrics.peek(learned, default=0),
+                },
+                num_epochs=self.config.num_epochs,
+                minibatch_size=self.config.minibatch_size,
+                shuffle_batch_per_epoch=self.config.shuffle_batch_per_epoch,
+            )
+            self.metrics.aggregate(results, key=LEARNER_RESULTS)
+        return set(results[0]) - {ALL_MODULES}
 
 
 def agent_spec(config: Config) -> RLModuleSpec:

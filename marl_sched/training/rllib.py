@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from marl_sched.config import Config
 from marl_sched.envs.agents import Demand
 from marl_sched.envs.batched import Episode
+from marl_sched.errors import UserError
 from marl_sched.evaluation.learned import Score
 from marl_sched.models.policy import LearnedPolicy, Manifest, load_policy, save_policy
 from marl_sched.models.state_file import load_state, save_state
-from marl_sched.training.common import use_configured_rate
+from marl_sched.training.common import num_sampling_envs, use_configured_rate
+from marl_sched.training.diverged import check_arrays
 from marl_sched.training.records import Row, versions
 from marl_sched.training.rollout import AGENT, SCHEDULER
 from marl_sched.training.runner import AGENT_SUMS, DEFAULT_ENV_CLASS, EPISODE_SUMS
@@ -40,6 +45,10 @@ def build_algorithm(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> Any:
     return dqn_config(config, env_class).build_algo()
 
 
+ATTEMPTS = 10
+"""To sample anything after all env runners were lost; each waits for restarted ones."""
+
+
 class RLlibTrainer:
     """A PPO or DQN algorithm; Ray must be running.
 
@@ -58,9 +67,56 @@ class RLlibTrainer:
         self._validate = validate or default_validate()
         self._base_folder = base_folder
         self._algorithm = build_algorithm(config, env_class)
+        self._seconds_per_decision = 0.0
 
-    def iterate(self) -> Row:
-        return row_of(self._algorithm.train(), self._config)
+    def iterate(self, seconds: float | None = None) -> Row:
+        begun_s = time.monotonic()
+        result = self._sample_something(seconds)
+        sampled = self._algorithm.decisions_sampled
+        self._seconds_per_decision = (time.monotonic() - begun_s) / sampled
+        check_arrays(self._weights(), "weights of the network")
+        return row_of(result, self._config)
+
+    def _sample_something(self, seconds: float | None) -> Mapping[str, Any]:
+        """The result of an iteration; again, where every env runner was lost in it.
+
+        Raises:
+            UserError: when none comes back.
+        """
+        for attempt in range(ATTEMPTS):
+            if attempt > 0:
+                time.sleep(self._algorithm.config.delay_between_env_runner_restarts_s)
+            result = self._algorithm.train_within(seconds)
+            if self._algorithm.decisions_sampled > 0:
+                return result
+        raise UserError(
+            f"all {self._config.training.num_env_runners} env runners were lost, and none has come "
+            "back: see that the machines of the Ray cluster are up and have memory left, and go on "
+            "with --resume auto"
+        )
+
+    def _weights(self) -> Iterable[np.ndarray]:
+        for weights in self._algorithm.learner_group.get_weights().values():
+            yield from weights.values()
+
+    def shortest_s(self) -> float:
+        """As long as the decisions of a single minibatch take, or one replayed fragment."""
+        training = self._config.training
+        least = training.ppo.minibatch_size
+        if training.algo == "dqn":
+            from marl_sched.training.dqn import FRAGMENT_STEPS
+
+            least = FRAGMENT_STEPS * num_sampling_envs(self._config)
+        return least * self._seconds_per_decision
+
+    def algorithm(self) -> str:
+        return self._config.training.algo
+
+    def prepare(self) -> None:
+        """Nothing is to be done."""
+
+    def is_due(self) -> bool:
+        return False
 
     def candidate(self, iteration: int, is_base: bool) -> RLlibCandidate:
         return self._candidate(iteration, is_base=is_base)
@@ -177,7 +233,7 @@ def row_of(result: Mapping[str, Any], config: Config) -> Row:
     timers = result.get("timers", {})
     sums = sampled.get(EPISODE_SUMS, {})
     decisions = int(sampled["num_env_steps_sampled_lifetime"])
-    count = float(sampled.get("num_episodes", 0) or 0)
+    count = _count(sampled.get("num_episodes"))
     row: Row = {
         "decisions": decisions,
         "num_episodes": int(count),
@@ -198,14 +254,19 @@ def row_of(result: Mapping[str, Any], config: Config) -> Row:
 
 
 def _agent_columns(sums: Mapping[str, Any], learned: Mapping[str, Any] | None) -> Row:
-    count = float(sums.get("count") or 0)
+    count = _count(sums.get("count"))
     learned = learned or {}
-    trained = (learned.get("num_module_steps_trained") or 0) > 0  # NaN: no rows this time
+    trained = _count(learned.get("num_module_steps_trained")) > 0
     return {
         "agent_return_mean": _mean(sums.get("return"), count),
         "agent_demand_mean": _mean(sums.get("asked"), count),
         "agent_entropy": learned.get("entropy") if trained else None,
     }
+
+
+def _count(value: Any) -> float:
+    """What RLlib has counted: nothing, where it says NaN or nothing at all."""
+    return 0.0 if value is None or math.isnan(value) else float(value)
 
 
 def _mean(total: Any, count: float) -> float | None:

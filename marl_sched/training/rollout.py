@@ -111,8 +111,11 @@ class RolloutRecorder:
     def record(self, step: int, **columns: np.ndarray) -> None:
         self._write(self._columns, self._num_steps, step, columns)
 
-    def finish(self) -> ModuleRollout:
-        return ModuleRollout(obs=self._obs, **self._columns)
+    def finish(self, num_steps: int) -> ModuleRollout:
+        """The first `num_steps` steps, which may be fewer than there is room for."""
+        obs = {name: value[: num_steps + 1] for name, value in self._obs.items()}
+        columns: dict[str, Any] = {n: value[:num_steps] for n, value in self._columns.items()}
+        return ModuleRollout(obs=obs, **columns)
 
     @staticmethod
     def _write(into: Arrays, length: int, step: int, values: Arrays) -> None:

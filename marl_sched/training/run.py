@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from marl_sched.artefact import readable
 from marl_sched.checkpoints import read_progress
@@ -17,10 +17,13 @@ from marl_sched.config import Config
 from marl_sched.errors import UserError
 from marl_sched.evaluation.learned import Score
 from marl_sched.evaluation.simulate import refuse_repack
+from marl_sched.files import naming_full_disk
+from marl_sched.training.clock import Budget, Clock
+from marl_sched.training.diverged import Diverged, check_row
 from marl_sched.training.placement import check_learners, num_cpus, tell_shortage
 from marl_sched.training.records import Row, RunFolder, git_commit, now, versions
 from marl_sched.training.runner import DEFAULT_ENV_CLASS
-from marl_sched.training.session import ray_session
+from marl_sched.training.session import losing_ray_is_told, ray_session
 from marl_sched.training.storage import Storage
 from marl_sched.training.trainer import Candidate, Trainer, as_score
 
@@ -40,22 +43,15 @@ class TrainResult:
     iteration: int
     decisions: int
     elapsed_s: float
+    """Trained for, see `Clock`."""
     best_iteration: int
     """0 when no trained network beat the base schedule on validation."""
     best_validation: float
     warm_start_validation: float | None = None
     """Of the best scorer of the warm start; None without one."""
-
-
-class Clock:
-    """Time spent on a run, in this process and before it was resumed."""
-
-    def __init__(self) -> None:
-        self.earlier_s = 0.0
-        self._begun_s = time.monotonic()
-
-    def elapsed_s(self) -> float:
-        return self.earlier_s + time.monotonic() - self._begun_s
+    setup_s: float = 0.0
+    """Spent in this process on what is not counted: starting workers, compiling, playing what is
+    there without training."""
 
 
 def train(
@@ -72,6 +68,12 @@ def train(
     command: str = "",
 ) -> TrainResult:
     """Train until the configured minutes or iterations are over.
+
+    The minutes are of learning, of the validations in between and of the last one, and of
+    checkpoints: iterations make themselves small enough to keep within them. Starting Ray and the
+    workers, compiling, and validating what is there without training are not counted. A run of
+    which not even one iteration was finished has the base schedule in best/, and says so by
+    `TrainResult.iteration`.
 
     Leaves in `out`: config.yaml, run.json, metrics.csv, checkpoints/iter_N (the last two) and
     best/, the policy that was best on validation, and network/, the best network of PPO or DQN,
@@ -100,11 +102,13 @@ def train(
 
     Raises:
         UserError: when `out` holds another run, or no cluster answers at `address`.
+        Diverged: when what is learned is no finite number; what was best until then is kept.
     """
+    clock = Clock()
     config = _looking_ahead(config)
     check(config, env_class)
     folder = RunFolder(out, None if storage is None else Storage(storage))
-    with folder.alone(), _session(config, address):
+    with folder.alone(), naming_full_disk(out), _session(config, address), losing_ray_is_told():
         checkpoint = folder.prepare(config, resume, overwrite)
         folder.write_run(
             seed=config.seed,
@@ -117,9 +121,9 @@ def train(
         )
         if config.training.algo != "es":
             tell_shortage(config)
-        clock = Clock()
-        trainer = _trainer(config, env_class, validate, folder, clock)
-        run = _Run(config, folder, trainer, clock, progress)
+        budget = Budget(config.training.minutes, clock)
+        trainer = _trainer(config, env_class, validate, folder, clock, budget)
+        run = _Run(config, folder, trainer, clock, budget, progress)
         try:
             run.start(checkpoint)
             run.loop()
@@ -172,13 +176,20 @@ def check_places(config: Config, out: Path, storage: str | None, resume: bool) -
     folder.check(_looking_ahead(config), resume, overwrite=False)
 
 
-def limit_reached(config: Config, iteration: int, elapsed_s: float) -> str | None:
-    """The limit of a run that is over, in words such as `8 minutes`; None while it is not."""
+def limit_reached(config: Config, saved: Mapping[str, Any]) -> str | None:
+    """The limit of a run that is over, in words such as `8 minutes`; None while it is not.
+
+    Args:
+        saved: `progress.json` of its newest checkpoint. A run ends a little before its minutes,
+            when they have no room for another iteration: `minutes_over` is of which they were.
+    """
     limits = config.training
-    if limits.iterations is not None and iteration >= limits.iterations:
+    if limits.iterations is not None and saved["iteration"] >= limits.iterations:
         return f"{limits.iterations} iterations"
-    if limits.minutes is not None and elapsed_s >= 60 * limits.minutes:
-        return f"{limits.minutes:g} minutes"
+    if limits.minutes is not None:
+        over = max(saved["elapsed_s"] / 60.0, saved.get("minutes_over") or 0.0)
+        if over >= limits.minutes:
+            return f"{limits.minutes:g} minutes"
     return None
 
 
@@ -191,7 +202,12 @@ def _session(config: Config, address: str | None) -> AbstractContextManager[None
 
 
 def _trainer(
-    config: Config, env_class: str, validate: Validate | None, folder: RunFolder, clock: Clock
+    config: Config,
+    env_class: str,
+    validate: Validate | None,
+    folder: RunFolder,
+    clock: Clock,
+    budget: Budget,
 ) -> Trainer:
     if config.training.algo == "es":
         from marl_sched.training.es import EvolutionStrategies
@@ -200,7 +216,7 @@ def _trainer(
     if config.training.warm_start > 0:
         from marl_sched.training.warm_start import WarmStarted
 
-        return WarmStarted(config, env_class, folder.base, clock.elapsed_s)
+        return WarmStarted(config, env_class, folder.base, clock, budget)
     from marl_sched.training.rllib import RLlibTrainer
 
     return RLlibTrainer(config, env_class, validate)
@@ -215,6 +231,7 @@ class _Run:
         folder: RunFolder,
         trainer: Trainer,
         clock: Clock,
+        budget: Budget,
         progress: Progress | None,
     ) -> None:
         self._config = config
@@ -227,6 +244,12 @@ class _Run:
         self._best: Score | None = None
         self._best_network = math.inf
         self._clock = clock
+        self._budget = budget
+        self._minutes_over: float | None = None
+        self._saved: tuple[int, float | None] = 0, None
+        """Iteration of the last checkpoint, and its `minutes_over`."""
+        self._unscored: Row | None = None
+        """The last iteration's row, where that was not validated."""
         self._singles_known = False
 
     @property
@@ -240,6 +263,10 @@ class _Run:
             shutil.rmtree(self._folder.network, ignore_errors=True)
             row: Row = {"iteration": 0, "decisions": 0}
             self._keep(row, self._trainer.candidate(0, True))
+            if self._budget.is_dear():
+                # It may have waited for workers, or loaded what is compiled: again, to know.
+                with self._budget.validating():
+                    self._trainer.candidate(0, True).score()
             self._validate_singles()
             row["elapsed_s"] = self._clock.elapsed_s()
             self._folder.append(row)
@@ -252,9 +279,12 @@ class _Run:
             saved = read_progress(checkpoint)
             self._iteration, self._decisions = saved["iteration"], saved["decisions"]
             self._clock.earlier_s = saved["elapsed_s"]
+            self._minutes_over = saved.get("minutes_over")
+            self._saved = self._iteration, self._minutes_over
         if base is None:
             # best/ may be newer than the checkpoint: what it holds is what counts.
-            self._best_iteration, best = self._trainer.best_in(self._folder.best)
+            with self._budget.validating():
+                self._best_iteration, best = self._trainer.best_in(self._folder.best)
             self._best = as_score(best)
         else:
             self._keep_better(base, self._trainer.candidate(self._iteration, False))
@@ -272,24 +302,72 @@ class _Run:
         kept.save(self._folder.best, self._best.percent)
 
     def loop(self) -> None:
-        every = self._config.training
-        last = self._over()
-        while not last:
-            row = self._iterate()
-            if row.get("warm_start") == 0:
-                self._validate_singles()
-            last = self._over()  # asked once: the clock runs on
-            if last or self._iteration % every.validation_every == 0:
-                self._keep(row, self._trainer.candidate(self._iteration, False))
-            row["elapsed_s"] = self._clock.elapsed_s()
-            self._folder.append(row)
-            if last or self._iteration % every.checkpoint_every == 0:
+        try:
+            self._clock.start()
+            while not self._ready_to_end():
+                if self._learn():
+                    break
+            if self._unscored is not None:
+                self._score_late(self._unscored)
+            if self._iteration > 0 and self._saved != (self._iteration, self._minutes_over):
                 self._checkpoint()
-            self._report(row)
+        except Diverged as error:
+            raise self._explained(error) from None
+
+    def _ready_to_end(self) -> bool:
+        if self._over():
+            return True
+        self._trainer.prepare()
+        return self._over()
+
+    def _learn(self) -> bool:
+        """One iteration and what is due after it; whether it was the last."""
+        every = self._config.training
+        row = self._iterate()
+        check_row(row, self._iteration)
+        if row.get("warm_start") == 0:
+            with self._clock.paused():
+                self._validate_singles()
+        due = self._iteration % every.validation_every == 0 or self._trainer.is_due()
+        # Asked once: the clock runs on.
+        saves = self._iteration % every.checkpoint_every == 0
+        last = self._over(self._budget.validation_s * due + self._budget.checkpoint_s * saves)
+        if last or due:
+            self._keep(row, self._trainer.candidate(self._iteration, False))
+        self._unscored = None if last or due else row
+        row["elapsed_s"] = self._clock.elapsed_s()
+        self._folder.append(row)
+        if last or saves:
+            with self._budget.saving():
+                self._checkpoint()
+        self._report(row)
+        return last
+
+    def _score_late(self, row: Row) -> None:
+        """Validate the last iteration: a checkpoint took what the next one needed."""
+        self._folder.drop_rows_after(self._iteration - 1)
+        self._keep(row, self._trainer.candidate(self._iteration, False))
+        row["elapsed_s"] = self._clock.elapsed_s()
+        self._folder.append(row)
+        self._report(row)
+
+    def _explained(self, error: Diverged) -> Diverged:
+        """With what to do about it, which is left in run.json too."""
+        reason = " ".join(str(error).split())
+        if "in iteration" not in reason:
+            reason += f" in iteration {self._iteration + 1}"
+        self._folder.write_run(diverged=reason, best_iteration=self._best_iteration)
+        algo = self._trainer.algorithm()
+        rate = getattr(self._config.training, algo).lr
+        return Diverged(
+            f"{reason}; what was best until then is kept in {self._folder.best} (iteration "
+            f"{self._best_iteration}). Give a smaller training.{algo}.lr, which is {rate:g}, and "
+            "another --out"
+        )
 
     def _iterate(self) -> Row:
         begun_s = time.monotonic()
-        row = self._trainer.iterate()
+        row = self._trainer.iterate(self._budget.left_s())
         self._iteration += 1
         before, self._decisions = self._decisions, int(row["decisions"])
         seconds = max(1e-9, time.monotonic() - begun_s)
@@ -298,12 +376,20 @@ class _Run:
             "decisions_per_s": (self._decisions - before) / seconds,
         }
 
-    def _over(self) -> bool:
-        return limit_reached(self._config, self._iteration, self._clock.elapsed_s()) is not None
+    def _over(self, first_s: float = 0.0) -> bool:
+        """Whether the run's end has come, if something that takes `first_s` is done before it."""
+        if limit_reached(self._config, self._progress_so_far()) is not None:
+            return True
+        left_s = self._budget.left_s()
+        over = left_s is not None and left_s - first_s <= self._trainer.shortest_s()
+        if over:
+            self._minutes_over = self._config.training.minutes
+        return over
 
     def _keep(self, row: Row, candidate: Candidate) -> None:
         """Score what has been learned so far, and keep it where it is the best yet."""
-        score = as_score(candidate.score())
+        with self._budget.validating():
+            score = as_score(candidate.score())
         row["validation_percent"] = score.percent
         if candidate.cautious and self._iteration > 0 and score.percent < self._best_network:
             self._best_network = score.percent
@@ -343,16 +429,19 @@ class _Run:
         )
 
     def _checkpoint(self) -> None:
-        self._folder.save_checkpoint(
-            self._trainer,
-            {
-                "iteration": self._iteration,
-                "decisions": self._decisions,
-                "elapsed_s": self._clock.elapsed_s(),
-                "best_iteration": self._best_iteration,
-                "best_validation": self._best_validation,
-            },
-        )
+        self._folder.save_checkpoint(self._trainer, self._progress_so_far())
+        self._saved = self._iteration, self._minutes_over
+
+    def _progress_so_far(self) -> dict[str, Any]:
+        """What `progress.json` of a checkpoint says."""
+        return {
+            "iteration": self._iteration,
+            "decisions": self._decisions,
+            "elapsed_s": self._clock.elapsed_s(),
+            "minutes_over": self._minutes_over,
+            "best_iteration": self._best_iteration,
+            "best_validation": self._best_validation,
+        }
 
     def _report(self, row: Row) -> None:
         if self._progress is None:
@@ -377,12 +466,14 @@ class _Run:
             self._best_iteration,
             self._best_validation,
             None if warm is None else warm[1],
+            self._clock.uncounted_s(),
         )
         self._folder.write_run(
             finished=now(),
             iteration=result.iteration,
             decisions=result.decisions,
             elapsed_s=round(result.elapsed_s, 3),
+            setup_s=round(result.setup_s, 3),
             best_iteration=result.best_iteration,
             best_validation=result.best_validation,
             **({} if warm is None else {"warm_start": dict(zip(_WARM, warm, strict=True))}),

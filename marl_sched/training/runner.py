@@ -8,6 +8,7 @@ over whole arrays.
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Collection
 from typing import Any
 
@@ -76,6 +77,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         self._declared: list[Declarations] = []
         self._steps = 0
         self._weights_seq_no = 0
+        self._until_s: float | None = None
         # With remote workers the local runner only carries weights and counters.
         if self.worker_index > 0 or self.num_workers == 0 or config.create_env_on_local_worker:
             self.make_env()
@@ -116,7 +118,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         random_actions: bool = False,
         force_reset: bool = False,
     ) -> list[Rollout]:
-        """One fragment: `rollout_fragment_length` steps of every environment."""
+        """One fragment: `rollout_fragment_length` steps of every environment, or fewer where its
+        time is over, see `sample_within`."""
         if num_episodes is not None or random_actions:
             raise NotImplementedError("the batched runner samples whole fragments only")
         num_envs = self.env.num_envs
@@ -128,6 +131,9 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             self._obs = self._declare(self.env.reset(), explore)
         recorder = RolloutRecorder(num_steps)
         for step in range(num_steps):
+            if step > 0 and self._until_s is not None and time.monotonic() >= self._until_s:
+                num_steps = step
+                break
             recorder.observe(step, self._obs)
             columns = self._act(SCHEDULER, self._obs, explore)
             obs, rewards, dt_s, dones = self.env.step(columns["actions"])
@@ -135,13 +141,18 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             recorder.record(step, **columns, rewards=rewards, dt_s=dt_s, dones=dones)
             # All workers take as many decisions: the whole group's count, without asking it.
             self.num_env_steps_sampled_lifetime += num_envs * max(1, self.num_workers)
+        self._until_s = None
         recorder.observe(num_steps, self._obs)
         rollout = Rollout(self.worker_index, self._steps, num_envs, num_steps)
-        rollout.modules[SCHEDULER] = recorder.finish()
+        rollout.modules[SCHEDULER] = recorder.finish(num_steps)
         rollout.declarations = self._take_declarations()
         self._steps += num_steps
         self._log_sampled(len(rollout))
         return [rollout]
+
+    def sample_within(self, seconds: float) -> None:
+        """Let the next fragment end after its first step that is over in `seconds` from now."""
+        self._until_s = time.monotonic() + seconds
 
     def _declare(self, obs: Arrays, explore: bool) -> Arrays:
         """Let the learned agents that are due declare; the scheduler's observation after it."""

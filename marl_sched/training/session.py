@@ -7,16 +7,19 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import ray
 from ray._private import ray_constants
 
 from marl_sched.errors import UserError
 from marl_sched.locks import scratch_folder
+from marl_sched.signals import sigterm_kept
 
 CONNECT_TIMEOUT_S = 3.0
 HEALTH_TIMEOUT_S = 30.0
@@ -46,7 +49,8 @@ def ray_session(address: str | None, num_cpus: int) -> Iterator[None]:
     for name in ("ray", "ray.rllib", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if address is not None:
-        _join(address)
+        with sigterm_kept():
+            _join(address)
         try:
             yield
         finally:
@@ -70,20 +74,37 @@ def local_ray(num_cpus: int, **options: Any) -> Iterator[None]:
     with scratch_folder() as folder:
         # Ray lets everybody into the folder that it is given, so it gets one below ours.
         own = Path(folder) / "ray"
-        with _private(), _loopback(), _quiet():
-            ray.init(
-                address="local",
-                num_cpus=num_cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                _temp_dir=str(own),
-                **options,
-            )
+        _start(own, num_cpus, options)
         try:
             _close(own)
             yield
         finally:
             ray.shutdown()
+
+
+def _start(folder: Path, num_cpus: int, options: dict[str, Any]) -> None:
+    """Start a local cluster, with its files in `folder`.
+
+    Raises:
+        UserError: when it does not come up.
+    """
+    try:
+        with _private(), _loopback(), _quiet(), sigterm_kept():
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                _temp_dir=str(folder),
+                **options,
+            )
+    except Exception as error:
+        # Ray raises plain `Exception`s here, of many words.
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"a local Ray does not start ({reason}); see that the machine has memory, disk "
+            f"({tempfile.gettempdir()}) and processors left, and try again"
+        ) from error
 
 
 @contextmanager
@@ -128,17 +149,41 @@ def _quiet() -> Iterator[None]:
     """Keep what compiled code writes to standard error out of the way; exceptions still rise.
 
     Announcing that it obeys its log level is the one line that Ray cannot be told to leave.
+    What Python says meanwhile still arrives.
     """
     sys.stderr.flush()
-    saved = os.dup(2)
+    loud, saved = _past_descriptor_2(), os.dup(2)
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)
     try:
-        yield
+        with _in_place_of_stderr(loud):
+            yield
     finally:
         os.dup2(saved, 2)
         os.close(saved)
         os.close(nothing)
+
+
+@lru_cache(maxsize=1)
+def _past_descriptor_2() -> TextIO:
+    """Standard error by a descriptor of its own; never closed, as log handlers may keep it."""
+    return os.fdopen(os.dup(2), "w", buffering=1)
+
+
+@contextmanager
+def _in_place_of_stderr(file: TextIO) -> Iterator[None]:
+    """Let Python write to `file` where it would write to descriptor 2; tests write elsewhere."""
+    before = sys.stderr
+    try:
+        plain = before.fileno() == 2
+    except (OSError, ValueError, AttributeError):
+        plain = False
+    if plain:
+        sys.stderr = file
+    try:
+        yield
+    finally:
+        sys.stderr = before
 
 
 def probe(address: str, **environment: str) -> str | None:
@@ -169,6 +214,27 @@ def probe(address: str, **environment: str) -> str | None:
     except subprocess.TimeoutExpired:
         return "what listens there does not answer as Ray does"
     return None if done.returncode == 0 else "what listens there is not a healthy Ray cluster"
+
+
+@contextmanager
+def losing_ray_is_told() -> Iterator[None]:
+    """Say in one line that Ray's own processes, not what runs in them, have failed.
+
+    Raises:
+        UserError: in place of Ray's error.
+    """
+    from ray.exceptions import RayError, RayTaskError
+
+    try:
+        yield
+    except RayTaskError:
+        raise
+    except RayError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"Ray has failed ({type(error).__name__}: {reason}); see that its machines are up and "
+            "have memory left, and go on with --resume auto"
+        ) from error
 
 
 def _join(address: str) -> None:

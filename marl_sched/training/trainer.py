@@ -28,8 +28,28 @@ class Candidate(Protocol):
 class Trainer(Protocol):
     """What learns: an RLlib algorithm, or evolution strategies."""
 
-    def iterate(self) -> Row:
-        """Learn for one iteration; its columns of metrics.csv, `decisions` so far among them."""
+    def iterate(self, seconds: float | None = None) -> Row:
+        """Learn for one iteration; its columns of metrics.csv, `decisions` so far among them.
+
+        Args:
+            seconds: that it may take, for which it makes itself smaller; None: as configured, so
+                that nothing of it depends on clocks.
+
+        Raises:
+            Diverged: when what it has learned is no finite number.
+        """
+
+    def algorithm(self) -> str:
+        """Which of ppo, dqn and es learns now."""
+
+    def prepare(self) -> None:
+        """Get ready for the next iteration; it is not counted in the time of the run."""
+
+    def shortest_s(self) -> float:
+        """Seconds of the smallest iteration that is worth making; 0 before the first."""
+
+    def is_due(self) -> bool:
+        """Whether what has been learned has to be validated before anything more is."""
 
     def candidate(self, iteration: int, is_base: bool) -> Candidate:
         """What has been learned so far; `is_base`: the base schedule instead."""

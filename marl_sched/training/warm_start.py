@@ -8,7 +8,6 @@ iterations of one run, scored on the same validation episodes against `env.base`
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from marl_sched.files import write_text
 from marl_sched.locks import scratch_folder
 from marl_sched.models.policy import BASE, load_policy
 from marl_sched.schedulers.scorer_file import is_scorer, load_scorer
+from marl_sched.training.clock import Budget, Clock
 from marl_sched.training.es import EvolutionStrategies
 from marl_sched.training.records import Row
 from marl_sched.training.rllib import RLlibTrainer, score_policy
@@ -37,14 +37,15 @@ class WarmStarted:
 
     Args:
         base: folder that keeps the best scorer; runners have to see it.
-        elapsed_s: time spent on the run so far.
+        clock: of the run; it stands still while PPO or DQN are started.
+        budget: of the run, of which the warm start has its share.
     """
 
     def __init__(
-        self, config: Config, env_class: str, base: Path, elapsed_s: Callable[[], float]
+        self, config: Config, env_class: str, base: Path, clock: Clock, budget: Budget
     ) -> None:
         self._config, self._env_class = config, env_class
-        self._base, self._elapsed_s = base, elapsed_s
+        self._base, self._clock, self._budget = base, clock, budget
         self._reference = base_costs(config)
         self._validate = partial(validate, reference=self._reference)
         self._warm = EvolutionStrategies(config)
@@ -57,10 +58,17 @@ class WarmStarted:
     def _trainer(self) -> Trainer:
         return self._warm if self._then is None else self._then
 
-    def iterate(self) -> Row:
+    def algorithm(self) -> str:
+        return self._trainer.algorithm()
+
+    def prepare(self) -> None:
         if self._then is None and self._is_over():
             self._then = self._begin()
-        row = self._trainer.iterate()
+
+    def iterate(self, seconds: float | None = None) -> Row:
+        if self._then is None:
+            seconds = self._budget.left_s(self._config.training.warm_start)
+        row = self._trainer.iterate(seconds)
         self._iterations += 1
         if self._then is None:
             self._jobs = row["decisions"]
@@ -69,18 +77,31 @@ class WarmStarted:
 
     def _is_over(self) -> bool:
         """Whether the warm start's share of the run is over; it has one iteration at least."""
-        limits = self._config.training
-        share, count, minutes = limits.warm_start, limits.iterations, limits.minutes
+        share, count = self._config.training.warm_start, self._config.training.iterations
         if count is not None and self._iterations >= max(1, round(share * count)):
             return True
-        late = minutes is not None and self._elapsed_s() >= 60.0 * share * minutes
+        left_s = self._budget.left_s(share)
+        late = left_s is not None and left_s <= self._warm.shortest_s()
         return late and self._iterations > 0
+
+    def shortest_s(self) -> float:
+        return 0.0 if self.is_due() else self._trainer.shortest_s()
+
+    def is_due(self) -> bool:
+        """The last scorer of the warm start is validated: PPO or DQN would act on it."""
+        return self._then is None and self._iterations > 0 and self._is_over()
 
     def _begin(self) -> RLlibTrainer:
         """PPO or DQN on the best scorer so far."""
-        name = f"{BASE}-{load_scorer(self._base).iteration}"
-        config = on_base(self._config, self._base)
-        return RLlibTrainer(config, self._env_class, self._validate, name)
+        with self._clock.paused():
+            name = f"{BASE}-{load_scorer(self._base).iteration}"
+            config = on_base(self._config, self._base)
+            then = RLlibTrainer(config, self._env_class, self._validate, name)
+            if self._config.training.minutes is not None:
+                # A network's validation takes longer than a scorer's: how long, is to be known.
+                with self._budget.validating():
+                    then.candidate(0, True).score()
+        return then
 
     def candidate(self, iteration: int, is_base: bool) -> Candidate:
         made = self._trainer.candidate(iteration, is_base)

@@ -22,6 +22,7 @@ from marl_sched.evaluation.suite_run import CellRun
 from marl_sched.files import write_text
 from marl_sched.schedulers import get_scheduler
 from marl_sched.schedulers.scorer_file import is_scorer
+from marl_sched.training.diverged import check_row
 from marl_sched.training.records import RunFolder
 from marl_sched.training.run import train
 from marl_sched.tuning.outcome import Outcome
@@ -35,9 +36,6 @@ NETWORK_SCORE, RUN_SCORE = "network_percent", "validation_percent"
 
 PARAM = "param_"
 """Before a classic scheduler's parameter, in columns of the results."""
-
-MUST_BE_FINITE = ("policy_loss", "value_loss", "q_loss", "gradient_norm")
-"""Columns of metrics.csv in which NaN or infinity means that learning has diverged."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -103,7 +101,7 @@ def run_job(job: Job, report: Report) -> Outcome:
 
 def _train(job: Job, config: Config, folder: Path, outcome: Outcome, report: Report) -> Outcome:
     def watch(row: Mapping[str, Any]) -> None:
-        _check_finite(row)
+        check_row(row, row["iteration"])
         own = 1.0 - (1.0 - _progress(config, row)) * job.budget / job.units
         report({"progress": max(0.0, own), "units": job.units, **row})
         _check_rungs(job, config, folder)
@@ -175,13 +173,6 @@ def _inherit(job: Job, folder: Path) -> None:
     if not is_scorer(str(source.best)):
         shutil.copytree(source.best, temporary / "best")
     temporary.rename(folder)
-
-
-def _check_finite(row: Mapping[str, Any]) -> None:
-    for name in MUST_BE_FINITE:
-        value = row.get(name)
-        if value is not None and not math.isfinite(value):
-            raise _Ended("failed", f"diverged: {name} is {value} in iteration {row['iteration']}")
 
 
 def _progress(config: Config, row: Mapping[str, Any]) -> float:

@@ -213,3 +213,17 @@ def test_shipped_parameters_are_legal_and_say_how_they_were_found() -> None:
     assert get_scheduler("elastic_index:tuned,h=9").params["h"] == 9.0
     with pytest.raises(UserError, match="elastic_index"):
         get_scheduler("equi:tuned")
+
+
+def test_a_higher_rung_plays_the_sequences_that_follow() -> None:
+    """Going up in steps plays each sequence once: the same as playing all of them at once."""
+    params = get_scheduler("hesrpt").params
+    at_once = Court(get_scheduler("hesrpt"), cells(), None)
+    in_steps = Court(get_scheduler("hesrpt"), cells(), None)
+    whole = at_once.sums(params, 1.0)
+    for share in (1 / 6, 1 / 2, 1.0):
+        sums = in_steps.sums(params, share)
+        for mine, all_of_them in zip(sums, whole, strict=True):
+            assert len(set(all_of_them.tolist())) == 6  # or a repeated one would not show
+            np.testing.assert_array_equal(mine, all_of_them[: round(6 * share)])
+    assert in_steps.played == at_once.played == 12

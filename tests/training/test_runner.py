@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -97,3 +98,9 @@ def test_probabilities_are_those_of_the_network() -> None:
         assert len(set(part.actions.reshape(-1))) > 5
     finally:
         algorithm.stop()
+
+
+def test_every_worker_has_seeds_of_its_own() -> None:
+    """Else all runners would play the same episodes, and draw the same actions."""
+    asked = list(product(range(3), range(5), range(2)))  # seed, worker, purpose
+    assert len({worker_seed(*one) for one in asked}) == len(asked)

@@ -203,6 +203,26 @@ def test_never_below_the_base_on_validation(tmp_path: Path) -> None:
     assert (policy.act(FakeBatchedEnv(settings("ppo", 1), 50, seed=3).reset()) == 0).all()
 
 
+@pytest.mark.parametrize(
+    ("network", "kept"),
+    [
+        # On average 0.1 % better, and the standard error of that is 1.0: it may be chance.
+        ([-2.0, 1.5, 0.2], False),
+        ([-2.0, -1.5, -2.2], True),
+    ],
+)
+def test_a_network_has_to_be_clearly_better_than_what_is_kept(
+    tmp_path: Path, network: list[float], kept: bool
+) -> None:
+    scores = iter([Score(np.zeros(3)), Score(np.array(network))])
+    config = settings("ppo", 1, "env.actions=edit")
+    result = run(config, tmp_path, validate=lambda act, config: next(scores))
+    assert result.best_iteration == int(kept)
+    assert load_policy(tmp_path).manifest.is_base != kept
+    # It is the best network in any case.
+    assert load_policy(tmp_path / "network").manifest.validation == pytest.approx(np.mean(network))
+
+
 def by_action(percent: dict[int, float], network: float) -> Callable[..., Score]:
     """A validation that knows what each single action is worth, over three episodes."""
 
