@@ -32,8 +32,8 @@ from marl_sched.sim import columns as c
 from marl_sched.sim.build import build_world
 from marl_sched.sim.world import PER_ENV, World
 from marl_sched.types import Cluster
-from marl_sched.workload import load_workload
-from marl_sched.workload.trace import Workload
+from marl_sched.workload import Workload, load_workload
+from marl_sched.workload.trace import load_draws
 
 PARTS = ("train", "validation", "test")
 WHOLE = "whole"
@@ -65,8 +65,24 @@ def _load_whole(settings: WorkloadConfig, cluster: str, seed: int) -> Workload:
 def _load_parts(
     settings: WorkloadConfig, cluster: str, seed: int
 ) -> tuple[Workload, Workload, Workload]:
+    return _split(_load_whole(settings, cluster, seed), settings, Cluster.parse(cluster))
+
+
+@lru_cache(maxsize=8)
+def _load_drawn(
+    settings: WorkloadConfig, cluster: str, seed: int, part: str, draws: int
+) -> Workload:
     machines = Cluster.parse(cluster)
-    workload = _load_whole(settings, cluster, seed)
+    drawn = load_draws(settings, machines, draw_seeds(seed, draws))
+    if part != WHOLE:
+        drawn = [_split(one, settings, machines)[PARTS.index(part)] for one in drawn]
+    return Workload.join(drawn)
+
+
+def _split(
+    workload: Workload, settings: WorkloadConfig, machines: Cluster
+) -> tuple[Workload, Workload, Workload]:
+    """The parts of a workload, each at the configured load."""
     parts = workload.split(settings.split)
     for part, name in zip(parts, PARTS, strict=True):
         if len(part) == 0:
@@ -85,10 +101,22 @@ def _load_parts(
 
 def load_part(config: Config, part: str) -> Workload:
     """A chronological part of the configured workload, `train`, `validation` or `test`, or all
-    of it, `whole`."""
+    of it, `whole`; where `evaluation.draws` asks for several draws, they follow each other.
+
+    Training has the seed's own draw alone.
+    """
+    draws = config.evaluation.draws or 1
+    if part != PARTS[0] and draws > 1:
+        return _load_drawn(config.workload, config.cluster, config.seed, part, draws)
     if part == WHOLE:
         return _load_whole(config.workload, config.cluster, config.seed)
     return _load_parts(config.workload, config.cluster, config.seed)[PARTS.index(part)]
+
+
+def draw_seeds(seed: int, draws: int) -> tuple[int, ...]:
+    """The seeds of an evaluation's draws: its own, and others that no nearby seed has too."""
+    further = [np.random.SeedSequence([seed, k]).generate_state(1)[0] for k in range(1, draws)]
+    return (seed, *(int(one) for one in further))
 
 
 MIN_EPISODE_JOBS, MAX_EPISODE_JOBS = 256, 1024
@@ -146,7 +174,9 @@ def make_world(config: Config, part: Workload, num_envs: int, window: int) -> Wo
     cluster = Cluster.parse(config.cluster)
     profiles = build_profiles(part, cluster, restart_scale=config.sim.restart_scale)
     factors = part.estimate_factors(config.workload.estimate_noise, config.seed)
-    return build_world(part, profiles, cluster, config.sim, factors, num_envs, window)
+    return build_world(
+        part, profiles, cluster, config.sim, factors, num_envs, window, seed=config.seed
+    )
 
 
 class BatchedSchedulingEnv:

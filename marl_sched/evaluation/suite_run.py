@@ -13,14 +13,15 @@ from typing import Any
 from marl_sched.config import Config
 from marl_sched.envs.batched import Episode
 from marl_sched.errors import UserError
-from marl_sched.evaluation.compare import compare, job_overlap, part_episodes
+from marl_sched.evaluation.compare import compare, part_episodes
 from marl_sched.evaluation.limits import Limits, Runs, limits_of
+from marl_sched.evaluation.windows import evidence_of, with_draws
 from marl_sched.files import write_text
 
 Play = Callable[[Config, str, list[Episode]], list[dict[str, float]]]
 """A scheduler on the episodes of a part of a configured workload: metrics, one an episode."""
 
-RECORD = "marl_sched.suite/1"
+RECORD = "marl_sched.suite/2"
 """First line of what a cell leaves on disk; another number where its meaning changes."""
 
 
@@ -68,23 +69,30 @@ def play_cell(
         UserError: where the folder holds a record made under other settings.
     """
     record = _Record(cell, folder)
-    episodes = part_episodes(cell.config, cell.part, cell.config.evaluation.episodes)
+    config = with_draws(cell.config, cell.part)
+    episodes = part_episodes(config, cell.part, config.evaluation.episodes)
     if record.limits is None:
         say("lower bounds")
-        record.keep_limits(limits_of(cell.config, cell.part, episodes))
+        record.keep_limits(limits_of(config, cell.part, episodes))
     runs: Runs = {}
     for entrant in entrants:
         played = record.runs.get(entrant.identity)
         if played is None:
             say(entrant.name)
-            played = entrant.play(cell.config, cell.part, episodes)
+            played = entrant.play(config, cell.part, episodes)
             record.keep_run(entrant.identity, played)
         runs[entrant.name] = [dict(summary) for summary in played]
     assert record.limits is not None
     record.limits.add_useful(runs)
     classic = tuple(entrant.name for entrant in entrants if entrant.classic)
-    report = compare(runs, classic, job_overlap(episodes), cell.config.seed, record.limits)
-    return report | {"cell": cell.name, "part": cell.part, "cluster": cell.config.cluster}
+    report = compare(runs, classic, evidence_of(config, cell.part, episodes), record.limits)
+    report["interval"]["draws"] = config.evaluation.draws
+    return report | {
+        "cell": cell.name,
+        "part": cell.part,
+        "cluster": config.cluster,
+        "episodes_asked": cell.config.evaluation.episodes,
+    }
 
 
 class _Record:
