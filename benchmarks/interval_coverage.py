@@ -4,9 +4,9 @@
 
 Plays schedulers on many windows of jobs, each of fresh jobs and fresh draws of what a seed decides.
 The truth is the figure over all windows. Then windows are picked at random, as many as an
-evaluation has, and the interval that `evaluate` would give is asked whether it holds the truth. The
-comparisons are those with the tuned index, some of rules that differ only in rare events, and, where
-a window was played in two draws, a scheduler with itself (A-A: the truth is 0).
+evaluation has, and the interval that `evaluate` would give is asked whether it holds the truth.
+The comparisons are those with the tuned index, some of rules that differ only in rare events, and,
+where a window was played in two draws, a scheduler with itself (A-A: the truth is 0).
 
 Windows of a trace: traces of the same kind are made from blocks of consecutive jobs of a real one.
 What was looked at while the method was chosen stands apart from what was not (`confirm`).
@@ -26,7 +26,7 @@ import numpy as np
 from marl_sched.config import Config
 from marl_sched.envs.batched import load_part
 from marl_sched.evaluation.compare import Arena, part_episodes
-from marl_sched.evaluation.statistics import Evidence, Interval, mean_interval, ratio_interval
+from marl_sched.evaluation.statistics import Evidence, ratio_interval
 from marl_sched.schedulers import get_scheduler
 
 SCHEDULERS = ("fcfs", "fcfs_backfill", "srtf", "tiresias:tuned", "equi", "afs",
@@ -39,8 +39,9 @@ PAIRS = (
     ("srtf", "fcfs_backfill"),
     ("fcfs", "fcfs_backfill"),
 )
-RARE = {("tiresias:tuned", "srtf"), ("srtf", "fcfs_backfill"), ("fcfs", "fcfs_backfill")}
-"""Pairs that do the same but in rare events, of which a window has one in 20 to 50."""
+RARE = 4.0
+"""Skewness, over all windows, of what they move a comparison by, beyond which it is said to hang on
+rare events: those that differ in one window of 20 or fewer have it."""
 ALONE = ("fcfs", "srtf", INDEX)
 COUNTS = (3, 5, 10, 20, 60)
 
@@ -110,60 +111,85 @@ def resampled(kind: Kind, number: int, data: Path, folder: Path) -> Path:
     return path
 
 
-def held(found: list[Interval], truth: float) -> float:
-    """Share of the intervals that hold the truth."""
-    return float(np.mean([one.low <= truth <= one.high for one in found]))
+@dataclass(frozen=True)
+class Question:
+    """A comparison: figures (W, D) of two sides; the second is ones for a mean by itself."""
+
+    ours: np.ndarray
+    theirs: np.ndarray
+    truth: float
+    """Ratio over all windows."""
+
+    @property
+    def skewness(self) -> float:
+        moved = self.ours.mean(axis=1) / self.ours.mean() - self.theirs.mean(axis=1) / (
+            self.theirs.mean()
+        )
+        spread = moved.std()
+        return float((moved**3).mean() / spread**3) if spread > 1e-12 else 0.0
+
+    def covered(self, picks: list[np.ndarray]) -> float:
+        """Share of the intervals, from the windows of each pick, that hold the truth."""
+        windows, draws = len(picks[0]), self.ours.shape[1]
+        evidence = Evidence(np.repeat(np.arange(windows), draws))
+        hits = 0
+        for pick in picks:
+            ours, theirs = self.ours[pick].ravel(), self.theirs[pick].ravel()
+            found = ratio_interval(ours, theirs, evidence)
+            hits += found.low <= self.truth <= found.high
+        return hits / len(picks)
 
 
-def coverage(jct: np.ndarray, count: int, trials: int) -> dict[str, tuple[float, float]]:
-    """Coverage and difference, percent, by comparison, of `count` windows out of (W, D, S)."""
-    rng = np.random.default_rng(count)
-    picks = [rng.choice(len(jct), count, replace=False) for _ in range(trials)]
-    draws = jct.shape[1]
-    evidence = Evidence(np.repeat(np.arange(count), draws))
-    place = {name: i for i, name in enumerate(SCHEDULERS)}
-    rows = {}
-    for a, b in PAIRS:
-        ours, theirs = jct[:, :, place[a]], jct[:, :, place[b]]
-        truth = ours.sum() / theirs.sum()
-        found = [ratio_interval(ours[p].ravel(), theirs[p].ravel(), evidence) for p in picks]
-        rows[f"{a} / {b}"] = (held(found, truth), 100 * (truth - 1))
+def questions(jct: np.ndarray) -> dict[str, Question]:
+    """What is asked of the mean JCTs (W, D, S) of a workload."""
+    side = {name: jct[:, :, i] for i, name in enumerate(SCHEDULERS)}
+    asked = {
+        f"{a} / {b}": Question(side[a], side[b], side[a].sum() / side[b].sum()) for a, b in PAIRS
+    }
     for a in ALONE:
-        ours = jct[:, :, place[a]]
-        found = [mean_interval(ours[p].ravel(), evidence) for p in picks]
-        rows[f"{a}, its mean"] = (held(found, ours.mean()), 0.0)
-    if draws > 1:
+        asked[f"{a}, its mean"] = Question(side[a], np.ones_like(side[a]), side[a].mean())
+    if jct.shape[1] > 1:
         for a in ("fcfs_backfill", INDEX):
-            one, other = jct[:, 0, place[a]], jct[:, 1, place[a]]
-            apart = Evidence.apart(count)
-            found = [ratio_interval(one[p], other[p], apart) for p in picks]
-            rows[f"{a} / itself (A-A)"] = (held(found, 1.0), 0.0)
-    return rows
+            asked[f"{a} / itself (A-A)"] = Question(side[a][:, :1], side[a][:, 1:2], 1.0)
+    # Two that did the same in every window need no interval.
+    return {name: one for name, one in asked.items() if (one.ours != one.theirs).any()}
 
 
 def report(pools: dict[str, np.ndarray], trials: int) -> None:
     """Coverage by comparison, workload and number of windows, as a page of Markdown."""
+    ends: dict[tuple[bool, bool, int], list[float]] = {}
     for name, jct in pools.items():
-        kind = "confirm" if KINDS[name].confirm else "choose"
         counts = [count for count in COUNTS if 4 * count <= len(jct)]
-        columns = {count: coverage(jct, count, trials) for count in counts}
-        print(f"\n{name} ({kind}): {len(jct)} windows in {jct.shape[1]} draw(s)\n")
-        print("| comparison | truth, % | " + " | ".join(f"{c} windows" for c in counts) + " |")
-        print("|---|---:|" + "---:|" * len(counts))
-        for row in columns[counts[0]]:
-            cells = " | ".join(f"{columns[count][row][0]:.3f}" for count in counts)
-            print(f"| {row} | {columns[counts[0]][row][1]:+.1f} | {cells} |")
-        rare = {f"{a} / {b}" for a, b in RARE}
-        for words, chosen in (
-            ("rare events", rare),
-            ("the others", set(columns[counts[0]]) - rare),
-        ):
-            ends = [sorted(columns[count][row][0] for row in chosen) for count in counts]
-            print(
-                f"| **{words}** | | "
-                + " | ".join(f"{e[0]:.2f} to {e[-1]:.2f}" for e in ends)
-                + " |"
+        rng = np.random.default_rng(0)
+        picks = {
+            count: [rng.choice(len(jct), count, replace=False) for _ in range(trials)]
+            for count in counts
+        }
+        confirm = KINDS[name].confirm
+        print(f"\n{name} ({'confirm' if confirm else 'choose'}): {len(jct)} windows, "
+              f"draws of each: {jct.shape[1]}\n")  # fmt: skip
+        print("| comparison | truth, % | skewness | " + " | ".join(map(str, counts)) + " |")
+        print("|---|---:|---:|" + "---:|" * len(counts))
+        for row, asked in questions(jct).items():
+            rare = abs(asked.skewness) > RARE
+            found = {count: asked.covered(picks[count]) for count in counts}
+            for count, share in found.items():
+                ends.setdefault((rare, confirm, count), []).append(share)
+            truth = "" if "mean" in row else f"{100 * (asked.truth - 1):+.1f}"
+            cells = " | ".join(f"{share:.3f}" for share in found.values())
+            print(f"| {row} | {truth} | {asked.skewness:+.1f} | {cells} |", flush=True)
+    print("\nCoverage by number of windows: lowest, median and highest\n")
+    print("| comparisons | " + " | ".join(map(str, COUNTS)) + " |")
+    print("|---|" + "---:|" * len(COUNTS))
+    for rare in (False, True):
+        for confirm in (False, True):
+            some = [ends.get((rare, confirm, count), [np.nan]) for count in COUNTS]
+            cells = " | ".join(
+                f"{min(one):.2f}, {np.median(one):.2f}, {max(one):.2f}" for one in some
             )
+            kind = "rare events" if rare else "ordinary"
+            words = "confirm" if confirm else "choose"
+            print(f"| {kind} ({words}, {len(some[0])}) | {cells} |")
 
 
 def main() -> None:

@@ -7,9 +7,10 @@ windows are what is counted: the draws of a window are averaged, and its jobs ar
 evidence, however often they are played.
 
 The method, for the logarithm of a ratio of sums (of a mean, where it is positive): a Student
-interval from the windows left out in turn (the jackknife), and Hall's interval, which corrects for
-their skewness (Hall, J. R. Stat. Soc. B 54, 1992); the wider end of both counts. It draws nothing at
-random. `benchmarks/interval_coverage.py` measures how often it holds the truth.
+interval from the windows left out in turn (the jackknife), with the degrees of freedom that their
+weights leave, and Hall's interval, which corrects for skewness (Hall, J. R. Stat. Soc. B 54, 1992);
+the wider end of both counts. It draws nothing at random. `benchmarks/interval_coverage.py` measures
+how often it holds the truth.
 """
 
 from __future__ import annotations
@@ -236,5 +237,8 @@ def interval_notes(report: Mapping[str, Any]) -> list[str]:
     notes.append(f"intervals: {about['method']}, about {about['about']}")
     hang = about["hangs_on_one_window"].get(report["best_classic"], [])
     if hang:
-        notes.append(f"decided by a single window, take more --episodes: {', '.join(hang)}")
+        notes.append(
+            f"rare events decide for {', '.join(hang)}: most of the spread is one window's, and such "
+            "intervals hold the truth less often than 95 %; take more --episodes"
+        )
     return notes

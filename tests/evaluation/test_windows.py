@@ -149,3 +149,18 @@ def test_intervals_of_several_seeds_hold_what_the_others_find(trace: Path) -> No
         for report in reports:
             found = shown(report, name)
             assert all(found["low"] < mean < found["high"] for mean in means)
+
+
+def test_jobs_of_one_draw_do_not_wait_for_those_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "chain.csv"
+    path.write_text(
+        "job_id,arrival_s,duration_s,num_gpus,depends_on,deadline_s\n"
+        "a,0,100,1,,1000\nb,10,100,1,a,1000\nc,20,100,1,,1000\nd,30,100,1,b c,1000\n"
+    )
+    settings = traced(path, evaluation={"draws": 3, "jobs_per_episode": 4})
+    drawn = load_part(settings, "whole")
+    assert drawn.job_id.tolist()[4:8] == ["a~1", "b~1", "c~1", "d~1"]
+    waits = [drawn.parents.of(job).tolist() for job in range(12)]
+    assert waits == [[], [0], [], [1, 2], [], [4], [], [5, 6], [], [8], [], [9, 10]]
+    # Deadlines keep their distance from the arrival.
+    assert np.allclose(drawn.deadline_s - drawn.arrival_s, np.tile([1000, 990, 980, 970], 3))
