@@ -36,9 +36,16 @@ def evaluate(
     load: o.Load = None,
     estimate_noise: o.Noise = None,
     seed: o.Seed = None,
-    episodes: Annotated[int | None, typer.Option(min=1, show_default="20")] = None,
+    episodes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="At most: windows of jobs that share none, times draws of what a seed decides.",
+            show_default="20",
+        ),
+    ] = None,
     jobs_per_episode: Annotated[
-        int | None, typer.Option(min=1, show_default="as in training, 128")
+        int | None, typer.Option(min=1, show_default="as in training, at least 256")
     ] = None,
     part: Annotated[
         str, typer.Option(help="Part of the trace: test, validation, or whole.")

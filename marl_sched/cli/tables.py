@@ -19,6 +19,7 @@ from rich.text import Text
 
 from marl_sched.errors import UserError
 from marl_sched.evaluation.metrics import fallbacks
+from marl_sched.evaluation.statistics import interval_notes, percent_text
 from marl_sched.terms import COLUMN, TERMS
 
 QUIET_S = 5.0
@@ -160,10 +161,9 @@ def print_overview(title: str, over: dict[str, dict[str, float]]) -> None:
     out.print(table)
 
 
-def _percent(interval: dict[str, float]) -> str:
-    digits = 0 if abs(interval["high"]) >= 100 else 1
-    mean, low, high = (f"{interval[key]:+.{digits}f}" for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
+def _percent(interval: dict[str, Any]) -> str:
+    widest = max(abs(end) for end in interval.values() if end is not None)
+    return percent_text(interval, digits=0 if widest >= 100 else 1)
 
 
 def _shortened(name: str, width: int = 18) -> str:
@@ -172,9 +172,7 @@ def _shortened(name: str, width: int = 18) -> str:
 
 
 def _caption(report: dict[str, Any]) -> str:
-    text = f"{report['episodes']} paired episodes; intervals: 95 % bootstrap"
-    if report.get("overlap", 1.0) > 1.0:
-        text += f", widened: each job is in {report['overlap']:.1f} episodes on average"
+    text = "; ".join(interval_notes(report))
     bound = report.get("vs_lower_bound", {"avg_jct_ratio": {}})
     if bound["avg_jct_ratio"]:
         least = min(ratio["mean"] for ratio in bound["avg_jct_ratio"].values())

@@ -13,6 +13,11 @@ class EvaluationConfig(Section):
     """Paired comparison on episodes that training never saw."""
 
     episodes: Count = 20
+    """At most: windows of jobs times draws."""
+    draws: Count | None = None
+    """Times that all a seed decides is drawn: models, elasticity, errors of estimates, failures,
+    and the jobs of the built-in workload. None: in `evaluate` as many as make `episodes` of windows
+    that share no job (`evaluation.windows`), elsewhere one. 1: the seed's own alone."""
     jobs_per_episode: Count | None = None
     """None: as in training."""
     bound_episodes: Annotated[int, Field(ge=0)] = 4

@@ -31,8 +31,8 @@ from marl_sched.sim import columns as c
 from marl_sched.sim.build import world_of
 from marl_sched.sim.world import PER_ENV, World
 from marl_sched.types import Cluster
-from marl_sched.workload import load_workload
-from marl_sched.workload.trace import Workload
+from marl_sched.workload import Workload, load_workload
+from marl_sched.workload.trace import load_draws
 
 PARTS = ("train", "validation", "test")
 WHOLE = "whole"
@@ -68,8 +68,25 @@ def _load_whole(settings: WorkloadConfig, cluster: str, seed: int, quotas: Quota
 def _load_parts(
     settings: WorkloadConfig, cluster: str, seed: int, quotas: Quotas
 ) -> tuple[Workload, Workload, Workload]:
-    machines = Cluster.parse(cluster)
     workload = _load_whole(settings, cluster, seed, quotas)
+    return _split(workload, settings, Cluster.parse(cluster))
+
+
+@lru_cache(maxsize=8)
+def _load_drawn(
+    settings: WorkloadConfig, cluster: str, seed: int, quotas: Quotas, part: str, draws: int
+) -> Workload:
+    machines = Cluster.parse(cluster)
+    drawn = load_draws(settings, machines, draw_seeds(seed, draws), dict(quotas))
+    if part != WHOLE:
+        drawn = [_split(one, settings, machines)[PARTS.index(part)] for one in drawn]
+    return Workload.join(drawn)
+
+
+def _split(
+    workload: Workload, settings: WorkloadConfig, machines: Cluster
+) -> tuple[Workload, Workload, Workload]:
+    """The parts of a workload, each at the configured load."""
     parts = workload.split(settings.split)
     for part, name in zip(parts, PARTS, strict=True):
         if len(part) == 0:
@@ -88,7 +105,9 @@ def _load_parts(
 
 def load_part(config: Config, part: str) -> Workload:
     """A chronological part of the configured workload, `train`, `validation` or `test`, or all
-    of it, `whole`.
+    of it, `whole`; where `evaluation.draws` asks for several draws, they follow each other.
+
+    Training has the seed's own draw alone.
 
     Raises:
         UserError: for another part, or a workload that cannot be loaded.
@@ -99,7 +118,16 @@ def load_part(config: Config, part: str) -> Workload:
         raise UserError(f"part {quoted(part)} of the workload is none of {known}{hint}")
     quotas = tuple(sorted(config.sim.tenant_quota.items()))
     wanted = config.workload, config.cluster, config.seed, quotas
+    draws = config.evaluation.draws or 1
+    if part != PARTS[0] and draws > 1:
+        return _load_drawn(*wanted, part, draws)
     return _load_whole(*wanted) if part == WHOLE else _load_parts(*wanted)[PARTS.index(part)]
+
+
+def draw_seeds(seed: int, draws: int) -> tuple[int, ...]:
+    """The seeds of an evaluation's draws: its own, and others that no nearby seed has too."""
+    further = [np.random.SeedSequence([seed, k]).generate_state(1)[0] for k in range(1, draws)]
+    return (seed, *(int(one) for one in further))
 
 
 MIN_EPISODE_JOBS, MAX_EPISODE_JOBS = 256, 1024

@@ -245,6 +245,7 @@ class Arena:
         for number, episode in enumerate(chosen, start=1):
             jobs = episode.end - episode.first
             simulation = Simulation(self._world, episode.first, episode.end, episode.stretch)
+            simulation.who = f"scheduler {name!r}"
             try:
                 drive(simulation, make(), jobs, partial(_tell_of, tell, number, len(chosen)))
             except UserError as error:

@@ -11,8 +11,10 @@ import numpy as np
 from marl_sched.config import Config, RewardWeights
 from marl_sched.envs.batched import BatchedSchedulingEnv, Episode
 from marl_sched.envs.game import reward_weights
-from marl_sched.evaluation.compare import job_overlap, part_episodes
+from marl_sched.evaluation.compare import part_episodes
 from marl_sched.evaluation.metrics import job_results
+from marl_sched.evaluation.statistics import Evidence
+from marl_sched.evaluation.windows import evidence_of
 
 Act = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 """A learned scheduler: observation arrays (B, ..) -> actions (B,) int64."""
@@ -71,7 +73,8 @@ class BaseCosts:
         """The score of `cost` (E, 7) against these costs, see `validate`."""
         weights = reward_weights(config.env) / self.norm.sum(axis=0)
         shares = len(cost) * (cost - self.cost) @ weights
-        return Score(100.0 * shares, job_overlap(episodes))
+        disjoint = evidence_of(config, "validation", episodes).disjoint
+        return Score(100.0 * shares, len(episodes) / disjoint)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Score:
     episodes: np.ndarray
     """(E,) float64, each episode's part; their mean is the score. (1,) where no more is known."""
     overlap: float = 1.0
-    """How often a job is used, see `job_overlap`."""
+    """Episodes for each that would share no job with others, see `evidence_of`."""
 
     @property
     def percent(self) -> float:
@@ -90,10 +93,8 @@ class Score:
     def clearly_beats(self, other: Score) -> bool:
         """Whether it is lower by more than the standard error of the paired difference."""
         difference = self.episodes - other.episodes
-        spread = 0.0
-        if difference.size > 1:
-            spread = float(difference.std(ddof=1)) * (self.overlap / difference.size) ** 0.5
-        return float(difference.mean()) < -spread
+        evidence = Evidence(np.arange(difference.size), self.overlap)
+        return float(difference.mean()) < -evidence.standard_error(difference)
 
 
 def base_costs(config: Config) -> BaseCosts:

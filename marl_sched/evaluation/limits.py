@@ -10,7 +10,7 @@ import numpy as np
 from marl_sched.config import Config
 from marl_sched.envs.batched import Episode, load_part
 from marl_sched.evaluation.bounds import FluidJobs, fluid_jobs, lower_bound
-from marl_sched.evaluation.statistics import bootstrap_ratio, resamples
+from marl_sched.evaluation.statistics import Evidence, ratio_interval
 from marl_sched.perf.profiles import build_profiles
 from marl_sched.types import Cluster
 
@@ -43,7 +43,7 @@ class Limits:
             for summary, least in zip(summaries, self.least_gpu_s, strict=True):
                 summary["gpu_useful_fraction"] = least / (self.num_gpus * summary["makespan_s"])
 
-    def ratios(self, runs: Runs, overlap: float, seed: int) -> dict[str, Any]:
+    def ratios(self, runs: Runs, evidence: Evidence) -> dict[str, Any]:
         """Mean JCT over the bound's, by scheduler, with intervals; none where no bound is.
 
         A run in which a job failed or was cancelled has no bound, and its scheduler no ratio.
@@ -51,15 +51,15 @@ class Limits:
         found: dict[str, Any] = {}
         if not self.bounded:
             return {"episodes": 0, "avg_jct_ratio": found}
-        share = len(self.bounded) / len(self.least_gpu_s)
-        draws = resamples(len(self.bounded), max(overlap * share, 1.0), seed)
-        bounds = np.array(self.least_jct_s)
+        bounds, told = np.array(self.least_jct_s), evidence.take(self.bounded)
         for name, summaries in runs.items():
             chosen = [summaries[e] for e in self.bounded]
             if all(s["num_finished"] == s["num_jobs"] for s in chosen):
                 sums = np.array([s["avg_jct_s"] * s["num_jobs"] for s in chosen])
-                percent = bootstrap_ratio(sums, bounds, draws).as_dict()
-                found[name] = {key: 1.0 + value / 100.0 for key, value in percent.items()}
+                ratio = ratio_interval(sums, bounds, told).as_dict()
+                if ratio["low"] is not None:  # nobody is below the bound
+                    ratio["low"] = max(1.0, ratio["low"])
+                found[name] = ratio
         return {"episodes": len(self.bounded), "avg_jct_ratio": found}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from marl_sched.evaluation.metrics import fallbacks
-from marl_sched.evaluation.statistics import percent_text
+from marl_sched.evaluation.statistics import METHOD, doubt, interval_notes, percent_text
 
 COLUMNS: dict[str, tuple[str, float, str]] = {
     "avg_jct_s": ("mean JCT, h", 3600.0, ".2f"),
@@ -33,14 +33,18 @@ def markdown(report: dict[str, Any], command: str) -> str:
 def versus_table(report: dict[str, Any]) -> list[str]:
     """Rows of schedulers by cells: mean JCT against the best classic one, percent.
 
-    A star marks an interval that holds 0; `best` the best classic scheduler itself.
+    A star marks an interval that holds 0, and a cell without intervals; `best` the best classic
+    scheduler itself.
     """
     cells = report["cells"]
     order = report["overview"] or cells[0]["schedulers"]
     heads = ["scheduler", "mean", *(cell["cell"] for cell in cells)]
     lines = [
         "Mean JCT against the best classic scheduler of each cell, percent; * the 95 % interval "
-        "holds 0; mean: geometric, over cells.",
+        "holds 0, or there is too little evidence for one; mean: geometric, over cells.",
+        "",
+        f"Intervals: {METHOD}; about other jobs of the workload and other draws of what a seed "
+        "decides.",
         "",
     ]
     lines += ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(cells) + 1)]
@@ -58,8 +62,7 @@ def _versus(cell: dict[str, Any], name: str) -> str:
     if cell["best_classic"] is None:
         return ""
     found = cell["vs_best_classic"][name]["avg_jct_percent"]
-    star = "*" if found["low"] <= 0.0 <= found["high"] else ""
-    return f"{found['mean']:+.1f}{star}"
+    return f"{found['mean']:+.1f}{'*' if doubt(found) else ''}"
 
 
 def _cell(cell: dict[str, Any]) -> list[str]:
@@ -68,8 +71,7 @@ def _cell(cell: dict[str, Any]) -> list[str]:
     lines = [
         f"## {cell['cell']}: {cell['cluster']}",
         "",
-        f"{cell['episodes']} sequences, each job in {cell['overlap']:.1f} of them on average; "
-        f"bound of {bound['episodes']} sequences.",
+        f"{'; '.join(interval_notes(cell))}; bound of {bound['episodes']} episodes.",
         "",
         "| " + " | ".join(heads) + " |",
         "|---|" + "---:|" * (len(heads) - 1),

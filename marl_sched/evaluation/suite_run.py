@@ -13,13 +13,14 @@ from typing import Any
 
 from marl_sched.config import Config
 from marl_sched.errors import UserError
-from marl_sched.evaluation.compare import compare, job_overlap, part_episodes
+from marl_sched.evaluation.compare import compare, part_episodes
 from marl_sched.evaluation.entrants import Metrics, Player
 from marl_sched.evaluation.limits import Limits, Runs, limits_of
 from marl_sched.evaluation.simulate import Tell, silent
+from marl_sched.evaluation.windows import evidence_of, with_draws
 from marl_sched.files import write_text
 
-RECORD = "marl_sched.suite/1"
+RECORD = "marl_sched.suite/2"
 """First line of what a cell leaves on disk; another number where its meaning changes."""
 
 
@@ -72,24 +73,31 @@ def play_cell(
     if len(set(names)) < len(names):
         raise UserError(f"players {', '.join(names)}: each needs a name of its own")
     record = _Record(cell, folder)
-    episodes = part_episodes(cell.config, cell.part, cell.config.evaluation.episodes)
+    config = with_draws(cell.config, cell.part)
+    episodes = part_episodes(config, cell.part, config.evaluation.episodes)
     if record.limits is None:
         say("lower bounds")
-        record.keep_limits(limits_of(cell.config, cell.part, episodes))
+        record.keep_limits(limits_of(config, cell.part, episodes))
     runs: Runs = {}
     for player in players:
         played = None if player.identity is None else record.runs.get(player.identity)
         if played is None:
             say(player.name)
             tell = partial(_say_of, say, player.name)
-            played = player.play(cell.config, cell.part, episodes, tell)
+            played = player.play(config, cell.part, episodes, tell)
             record.keep_run(player.identity, played)
         runs[player.name] = [dict(summary) for summary in played]
     assert record.limits is not None
     record.limits.add_useful(runs)
     classic = tuple(player.name for player in players if player.classic)
-    report = compare(runs, classic, job_overlap(episodes), cell.config.seed, record.limits)
-    return report | {"cell": cell.name, "part": cell.part, "cluster": cell.config.cluster}
+    report = compare(runs, classic, evidence_of(config, cell.part, episodes), record.limits)
+    report["interval"]["draws"] = config.evaluation.draws
+    return report | {
+        "cell": cell.name,
+        "part": cell.part,
+        "cluster": config.cluster,
+        "episodes_asked": cell.config.evaluation.episodes,
+    }
 
 
 def _say_of(say: Tell, name: str, text: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from marl_sched.config import RewardWeights
 from marl_sched.errors import UserError
 from marl_sched.evaluation.metrics import fallbacks
-from marl_sched.evaluation.statistics import percent_text
+from marl_sched.evaluation.statistics import doubt, percent_text
 from marl_sched.evaluation.suites import INDICES, SUITES, TUNED_INDEX
 from marl_sched.export.portable import portable
 from marl_sched.schedulers.scorer_file import ScorerRecord, load_scorer, weights_digest
@@ -206,12 +206,15 @@ def _counts(report: dict[str, Any], name: str) -> list[str]:
     for key, against in ((_INDEX, "the better index of each"),
                          (_CLASSIC, "the best baseline of each")):  # fmt: skip
         jcts = {c["cell"]: _versus_of(c, key)[name]["avg_jct_percent"] for c in report["cells"]}
-        shorter = [cell for cell, jct in jcts.items() if jct["high"] < 0.0]
-        longer = [cell for cell, jct in jcts.items() if jct["low"] > 0.0]
+        clear = {cell: jct["mean"] for cell, jct in jcts.items() if not doubt(jct)}
+        shorter = [cell for cell, mean in clear.items() if mean < 0.0]
+        longer = [cell for cell, mean in clear.items() if mean > 0.0]
+        unsure = sum(jct["low"] is None for jct in jcts.values())
+        unknown = f", or there is none ({unsure})" if unsure else ""
         named = f" ({', '.join(longer)})" if longer else ""
         lines.append(
             f"- Against {against}: shorter in {len(shorter)} of {len(jcts)} cells, longer in "
-            f"{len(longer)}{named}; in the others the interval holds 0."
+            f"{len(longer)}{named}; in the others the interval holds 0{unknown}."
         )
     shares = [fallbacks(cell).get(name, 0.0) for cell in report["cells"]]
     most = max(range(len(shares)), key=shares.__getitem__)

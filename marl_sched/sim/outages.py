@@ -20,9 +20,15 @@ def plan_failures(w: World, b: int) -> None:
     """Draw every node's first failure; all nodes are up."""
     if w.node_mtbf_s < np.inf:
         for node in range(w.capacity.shape[0]):
-            up_s = exponential_s(w.seed, NODE_FAILURES, node, 0) * w.node_mtbf_s
+            up_s = exponential_s(w.seed, NODE_FAILURES, _drawn_as(w, b, node), 0) * w.node_mtbf_s
             w.node_f[b, c.NODE_OWN_EVENT_S, node] = up_s
     find_next(w, b)
+
+
+@kernel
+def _drawn_as(w: World, b: int, node: int) -> int:
+    """The individual whose draws a node's failures are: another one in episodes of other jobs."""
+    return node + w.capacity.shape[0] * w.env_k[b, c.FIRST_JOB]
 
 
 @kernel
@@ -114,7 +120,7 @@ def own_event(w: World, b: int, node: int) -> None:
     else:
         bring_up(w, b, node)
         mean_s = w.node_mtbf_s
-    pause_s = exponential_s(w.seed, NODE_FAILURES, node, draw) * mean_s
+    pause_s = exponential_s(w.seed, NODE_FAILURES, _drawn_as(w, b, node), draw) * mean_s
     w.node_f[b, c.NODE_OWN_EVENT_S, node] = at_s + pause_s
 
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from marl_sched.config import Config, load_config
-from marl_sched.evaluation.compare import job_overlap, part_episodes
+from marl_sched.evaluation.compare import part_episodes
 from marl_sched.evaluation.entrants import Player, load_player, rule_player
 from marl_sched.evaluation.learned import with_weights
-from marl_sched.evaluation.statistics import bootstrap, resamples
+from marl_sched.evaluation.statistics import Evidence, mean_interval
+from marl_sched.evaluation.windows import evidence_of, with_draws
 from marl_sched.schedulers import get_scheduler
 from marl_sched.schedulers.family import parse_weights
 from marl_sched.schedulers.scorer_file import is_scorer, load_record
@@ -43,10 +44,11 @@ def judged_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
     """A row for each trial and each classic scheduler; a network for all weights has one for each
     point of the grid.
 
-    Each has means and 95 % intervals of `METRICS` on the test part, and their means on validation
-    as `valid_X`: what is chosen is chosen by these. Failed trials have none.
+    Each has means and 95 % intervals of `METRICS` on the test part, NaN where there is too little
+    evidence for one, and their means on validation as `valid_X`: what is chosen is chosen by these.
+    Failed trials have none.
     """
-    config = run.config
+    config = with_draws(run.config, "test")
     rows: list[Row] = []
     players: list[Seat | None] = []
     for outcome in outcomes:
@@ -94,19 +96,20 @@ def _with_metrics(config: Config, rows: list[Row], players: Sequence[Seat | None
         row |= {f"valid_{metric}": value for metric, value in _means(figures).items()}
     count = config.evaluation.episodes
     episodes = part_episodes(config, "test", count)
-    draws = resamples(len(episodes), job_overlap(episodes), config.seed)
+    evidence = evidence_of(config, "test", episodes)
     played = _played(config, "test", count, players)
-    return [row | _intervals(one, draws) for row, one in zip(rows, played, strict=True)]
+    return [row | _intervals(one, evidence) for row, one in zip(rows, played, strict=True)]
 
 
-def _intervals(played: list[dict[str, float]] | None, draws: np.ndarray) -> Row:
+def _intervals(played: list[dict[str, float]] | None, evidence: Evidence) -> Row:
     row: Row = {}
     for metric in METRICS:
-        if played is None:
-            row |= dict.fromkeys((metric, f"{metric}_low", f"{metric}_high"), float("nan"))
-            continue
-        found = bootstrap(np.array([s[metric] for s in played], float), draws)
-        row |= {metric: found.mean, f"{metric}_low": found.low, f"{metric}_high": found.high}
+        names = (metric, f"{metric}_low", f"{metric}_high")
+        row |= dict.fromkeys(names, float("nan"))
+        if played is not None:
+            found = mean_interval(np.array([s[metric] for s in played], float), evidence)
+            ends = zip(names, (found.mean, found.low, found.high), strict=True)
+            row |= {name: end for name, end in ends if end is not None}
     return row
 
 
@@ -150,12 +153,13 @@ def _points_of(
 def search_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
     """A row for each tuned scheduler, `TUNED_HERE`, and one for each as it is, with figures as of
     `judged_rows`."""
+    config = with_draws(run.config, "test")
     rows: list[Row] = []
     players: list[Seat | None] = []
     for outcome in outcomes:
         scheduler = get_scheduler(outcome.name)
         rows.append({"name": outcome.name, "kind": "classic", "state": "done"})
-        players.append((load_player(outcome.name), run.config))
+        players.append((load_player(outcome.name), config))
         rows.append(_row_of(outcome) | {"name": f"{outcome.name}{TUNED_HERE}", "kind": "tuned"})
         params = {
             name.removeprefix(PARAM): value
@@ -164,8 +168,8 @@ def search_rows(run: Run, outcomes: list[Outcome]) -> list[Row]:
         }
         alive = outcome.state != "failed"
         tuned = rule_player(scheduler.with_params(params))
-        players.append((tuned, run.config) if alive else None)
-    return _with_metrics(run.config, rows, players)
+        players.append((tuned, config) if alive else None)
+    return _with_metrics(config, rows, players)
 
 
 def parse_preference(text: str) -> dict[str, float]:

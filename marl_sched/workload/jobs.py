@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
@@ -152,6 +152,30 @@ class Workload:
         }
         inside = np.arange(len(self))[lo:hi]
         return replace(self, **arrays, parents=self.parents.take(inside))
+
+    @classmethod
+    def join(cls, parts: Sequence[Workload]) -> Workload:
+        """Draws of one workload, one after the other: each begins when the last of the one before
+        has arrived, and its jobs have other names (`ID~1`, `ID~2`, ..).
+
+        Args:
+            parts: with the same catalogue, tenants and GPU types.
+        """
+        first, *others = parts
+        if not others:
+            return first
+        moved, end_s = [first], float(first.arrival_s[-1])
+        for number, part in enumerate(others, 1):
+            later = part._arriving(part.arrival_s + (end_s - part.arrival_s[0]))
+            names = np.array([f"{name}~{number}" for name in part.job_id.tolist()], object)
+            moved.append(replace(later, job_id=names.astype(part.job_id.dtype)))
+            end_s = float(later.arrival_s[-1])
+        arrays = {
+            f.name: np.concatenate([getattr(part, f.name) for part in moved])
+            for f in fields(first)
+            if isinstance(getattr(first, f.name), np.ndarray)
+        }
+        return replace(first, **arrays, parents=Parents.join([part.parents for part in moved]))
 
     def split(self, fractions: tuple[float, float, float]) -> tuple[Workload, Workload, Workload]:
         """Chronological training, validation and test parts by number of jobs.

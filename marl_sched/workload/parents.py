@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +51,21 @@ class Parents(NamedTuple):
         child, parent = place[self.child], place[self.indices]
         both = (child >= 0) & (parent >= 0)
         return Parents.from_edges(child[both], parent[both], len(pick))
+
+    @classmethod
+    def join(cls, parts: Sequence[Parents]) -> Parents:
+        """Of several lots of jobs, one after the other, that do not wait for each other."""
+        counts = [len(part.indptr) - 1 for part in parts]
+        firsts = np.concatenate([[0], np.cumsum(counts)])
+        edges = [
+            (part.child + first, part.indices + first)
+            for part, first in zip(parts, firsts.tolist(), strict=False)
+            if len(part.indices)
+        ]
+        if not edges:
+            return cls.none(int(firsts[-1]))
+        child, parent = (np.concatenate(side) for side in zip(*edges, strict=True))
+        return cls.from_edges(child, parent, int(firsts[-1]))
 
     def descendants(self, of: np.ndarray) -> np.ndarray:
         """(J,) bool, the jobs of the mask `of` (J,) and all that wait for one of them."""

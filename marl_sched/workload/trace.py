@@ -59,20 +59,46 @@ def load_workload(
         UserError: for a trace that cannot be read, its first bad row, or a job that fits no pool
             of one GPU type of `cluster`, or not its tenant's quota.
     """
-    load = config.load
-    if config.trace is None:
+    return load_draws(config, cluster, (seed,), quotas)[0]
+
+
+def load_draws(
+    config: WorkloadConfig,
+    cluster: Cluster,
+    seeds: tuple[int, ...],
+    quotas: Mapping[str, float] | None = None,
+) -> list[Workload]:
+    """The workload of each seed, a trace being read once; arguments and errors as there."""
+    given = None if config.trace is None else _read(config, cluster)
+    return [_draw(config, cluster, seed, given, quotas or {}) for seed in seeds]
+
+
+def _read(config: WorkloadConfig, cluster: Cluster) -> RawTrace:
+    """What can be used of the configured trace."""
+    assert config.trace is not None
+    raw = read_trace(Path(config.trace), config.format, config.skip_bad_rows)
+    raw = _of_tenants(raw, config.tenants)
+    return _fitting(raw, cluster, config.skip_bad_rows)
+
+
+def _draw(
+    config: WorkloadConfig,
+    cluster: Cluster,
+    seed: int,
+    given: RawTrace | None,
+    quotas: Mapping[str, float],
+) -> Workload:
+    """A trace that was given, or the built-in workload, with what `seed` decides."""
+    load, raw = config.load, given
+    if raw is None:
         pool = max(cluster.gpus_of_type(kind) for kind in cluster.gpu_types)
         raw = synthetic_trace(config.synthetic, cluster.num_gpus, seed, max_gpus=pool)
-    else:
-        raw = read_trace(Path(config.trace), config.format, config.skip_bad_rows)
-        raw = _of_tenants(raw, config.tenants)
-        raw = _fitting(raw, cluster, config.skip_bad_rows)
     if quotas:
         raw = _within_quotas(raw, config, seed, quotas)
     workload = assign(raw, cluster, seed, config.elastic_fraction, config.elastic_max_factor)
     if config.burstiness != 1.0:
         workload = workload.with_burstiness(config.burstiness)
-    if load is not None and (config.trace is not None or len(workload) > 1):
+    if load is not None and (given is not None or len(workload) > 1):
         workload = workload.with_load(load, cluster.num_gpus)
     return workload
 

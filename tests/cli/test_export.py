@@ -291,7 +291,7 @@ def test_a_run_becomes_what_ships_and_its_card_has_the_results(
     run = runs / "es"
     (run / "run.json").write_text(json.dumps({"command": f"marl-sched train --out {run}"}))
     seen = call(
-        capsys, "evaluate", "--suite", "quick", "--out", runs / "results", "--episodes", 2,
+        capsys, "evaluate", "--suite", "quick", "--out", runs / "results", "--episodes", 3,
         "--scheduler", run, "--scheduler", "elastic_index:tuned", "--scheduler", "equi",
         "--set", "evaluation.bound_episodes=0",
     )  # fmt: skip
@@ -312,7 +312,7 @@ def test_a_run_becomes_what_ships_and_its_card_has_the_results(
     for cell in report["cells"]:
         found = cell["vs_tuned_index"][str(run)]["avg_jct_percent"]
         interval = f"{found['mean']:+.1f} [{found['low']:+.1f}, {found['high']:+.1f}]"
-        assert f"| {cell['cell']} | {cell['cluster']} | 2 | {interval} |" in card
+        assert f"| {cell['cell']} | {cell['cluster']} | 3 | {interval} |" in card
     assert "Placeholder" not in card and "Suites without results here: `training`" in card
     # The same folder again, and the card alone, are the same.
     assert card == call(capsys, "model-card", folder, "--results", runs / "results").out

@@ -17,7 +17,6 @@ from marl_sched.evaluation.entrants import load_player
 from marl_sched.evaluation.learned import Score, run_learned, validate
 from marl_sched.evaluation.metrics import job_results
 from marl_sched.evaluation.simulate import simulate
-from marl_sched.evaluation.statistics import bootstrap, bootstrap_ratio, resamples
 from marl_sched.schedulers import get_scheduler
 from marl_sched.types import Cluster
 from marl_sched.workload import Workload
@@ -35,52 +34,7 @@ def judged(**evaluation: object) -> Config:
     )
 
 
-# Intervals
-
-
-def test_an_interval_holds_its_mean_and_shrinks_with_evidence() -> None:
-    rng = np.random.default_rng(0)
-    values = rng.lognormal(0, 1, 400)
-    few = bootstrap(values[:25], resamples(25, 1.0, 0))
-    many = bootstrap(values, resamples(400, 1.0, 0))
-    for interval, sample in ((few, values[:25]), (many, values)):
-        assert interval.low < interval.mean < interval.high
-        assert interval.mean == pytest.approx(sample.mean())
-    # Sixteen times the episodes: a quarter of the width, roughly.
-    assert 2.0 < (few.high - few.low) / (many.high - many.low) < 8.0
-
-
-def test_intervals_cover_the_truth_about_19_times_in_20() -> None:
-    rng = np.random.default_rng(1)
-    hits = 0
-    for trial in range(300):
-        interval = bootstrap(rng.normal(5.0, 2.0, 40), resamples(40, 1.0, trial))
-        hits += interval.low <= 5.0 <= interval.high
-    assert 0.90 < hits / 300 < 0.98
-
-
-def test_equal_episodes_leave_no_doubt() -> None:
-    interval = bootstrap(np.full(7, 3.0), resamples(7, 1.0, 0))
-    assert (interval.low, interval.mean, interval.high) == (3.0, 3.0, 3.0)
-
-
-def test_shared_jobs_widen_an_interval() -> None:
-    values = np.random.default_rng(2).normal(size=64)
-    apart = bootstrap(values, resamples(64, 1.0, 0))
-    shared = bootstrap(values, resamples(64, 4.0, 0))
-    # Evidence of a quarter of the episodes: twice the width.
-    assert shared.mean == apart.mean
-    assert (shared.high - shared.low) / (apart.high - apart.low) == pytest.approx(2.0, rel=0.15)
-
-
-def test_pairing_cancels_what_schedulers_share() -> None:
-    theirs = np.random.default_rng(3).lognormal(8, 2, 30)
-    draws = resamples(30, 1.0, 0)
-    exact = bootstrap_ratio(0.9 * theirs, theirs, draws)
-    assert exact.as_dict() == pytest.approx({"mean": -10.0, "low": -10.0, "high": -10.0})
-    # By hand: (100 + 300) / (200 + 200) - 1 = 0; drawn alone, -50 % or +50 %.
-    wide = bootstrap_ratio(np.array([100.0, 300.0]), np.array([200.0, 200.0]), resamples(2, 1, 0))
-    assert wide.as_dict() == pytest.approx({"mean": 0.0, "low": -50.0, "high": 50.0})
+# Overlap
 
 
 def test_overlap_counts_how_often_a_job_is_used() -> None:
@@ -108,8 +62,15 @@ def test_the_report_has_the_shape_of_the_issue() -> None:
     versus = {name: v["avg_jct_percent"]["mean"] for name, v in report["vs_best_classic"].items()}
     # Negative: shorter completion times.
     assert versus == pytest.approx({"mine": -10.0, "fcfs": 50.0, "srtf": 0.0})
+    # Two episodes say nothing of how much episodes vary.
     mine = report["vs_best_classic"]["mine"]["avg_jct_percent"]
-    assert (mine["low"], mine["high"]) == pytest.approx((-20.0, 0.0))
+    assert mine["low"] is None and mine["high"] is None
+    assert "--episodes" in report["interval"]["none_because"]
+    more = compare({name: run * 2 for name, run in runs.items()}, ("fcfs", "srtf"))
+    mine = more["vs_best_classic"]["mine"]["avg_jct_percent"]
+    assert -100.0 < mine["low"] < mine["mean"] < mine["high"]
+    assert mine["mean"] == pytest.approx(-10.0)
+    assert more["interval"]["none_because"] is None
 
 
 def test_a_trained_scheduler_is_never_the_best_classic() -> None:

@@ -22,7 +22,7 @@ from tests.envs.games import config
 def cell(**changes: Any) -> CellRun:
     settings = config("meta").model_copy(update=changes)
     judged = settings.evaluation.model_copy(
-        update={"episodes": 4, "jobs_per_episode": 12, "bound_episodes": 2}
+        update={"episodes": 4, "jobs_per_episode": 12, "bound_episodes": 3}
     )
     return CellRun("small", "test", settings.model_copy(update={"evaluation": judged}))
 
@@ -84,7 +84,7 @@ def test_the_report_has_every_metric_and_nobody_beats_the_bound() -> None:
         } <= set(metrics)  # fmt: skip
         assert 0.0 < metrics["gpu_useful_fraction"]["mean"] <= 1.0
     ratios = report["vs_lower_bound"]["avg_jct_ratio"]
-    assert report["vs_lower_bound"]["episodes"] == 2
+    assert report["vs_lower_bound"]["episodes"] == 3
     assert all(ratio["low"] >= 1.0 - 1e-9 for ratio in ratios.values())
     page = markdown(
         {"suite": "x", "what": "y", "cells": [report], "overview": overview([report])}, "command"
