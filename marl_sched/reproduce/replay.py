@@ -180,7 +180,7 @@ def _numbers(
     values = np.stack([table.numbers(name) for name in columns], axis=1)
     names = [str(name) for name in table.texts(text)] if text else []
     if text:
-        bad = np.array([not name.isdigit() for name in names], dtype=bool)
+        bad = np.array([not (name.isascii() and name.isdigit()) for name in names], dtype=bool)
         table.refuse(bad, text, "not GPUs per node as digits")
     table.check()
     return names, values

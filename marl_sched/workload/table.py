@@ -128,11 +128,11 @@ class Table:
         self,
         column: str,
         empty: float | None = None,
-        least: float = -MOST,
-        most: float = MOST,
+        least: float = -np.inf,
+        most: float = np.inf,
         unit: str | None = None,
     ) -> np.ndarray:
-        """(R,) float64 in [least, most] of a column.
+        """(R,) float64, finite and in [least, most], of a column.
 
         Cells that are no such number become NaN and are refused.
 
@@ -203,7 +203,7 @@ class Table:
     def positive(self, column: str, unit: str | None = None) -> np.ndarray:
         """(R,) float64 > 0 of a column, a count, or a length of time in `unit`."""
         most = LONGEST_S if unit is None else LONGEST_S / UNIT_S[unit]
-        values = self.numbers(column, most=most, least=-np.inf, unit=unit)
+        values = self.numbers(column, most=most, unit=unit)
         self.refuse(values <= 0, column, "not positive")
         return values
 
@@ -211,7 +211,7 @@ class Table:
         self, column: str, empty: float, most: float = MOST, unit: str | None = None
     ) -> np.ndarray:
         """(R,) float64 in [0, most] of a column; `empty` stands for an empty cell."""
-        values = self.numbers(column, empty, least=-np.inf, most=most, unit=unit)
+        values = self.numbers(column, empty, most=most, unit=unit)
         self.refuse(values < 0, column, "negative")
         tiny = (values > 0) & (values < LEAST_AMOUNT)
         self.refuse(tiny, column, f"neither 0 nor at least {LEAST_AMOUNT:.0e}")
@@ -222,7 +222,7 @@ class Table:
     ) -> np.ndarray:
         """(R,) int64 in [least, most] of a column, `least` if refused; `empty` as in `numbers`."""
         nothing = None if empty is None else np.nan
-        values = self.numbers(column, nothing, least=-np.inf, most=np.inf)
+        values = self.numbers(column, nothing)
         given = ~np.isnan(values)
         bad = given & ((values < least) | (values != np.floor(values)) | (values > most))
         limits = f"of at least {least}" if most == MOST_COUNT else f"from {least} to {most}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from marl_sched.errors import UserError, do_you_mean, quoted
-from marl_sched.quantities import LONGEST_S
+from marl_sched.quantities import LONGEST_S, MOST
 from marl_sched.workload import cells
 from marl_sched.workload.arrays import UNLIMITED
 from marl_sched.workload.formats.common import plain_trace
@@ -74,7 +74,7 @@ def read(table: Table) -> RawTrace:
         if name in table.columns:
             changes[name] = table.counts(name, empty=0)
     if "priority" in table.columns:
-        changes["priority"] = table.numbers("priority", empty=0.0)
+        changes["priority"] = table.numbers("priority", empty=0.0, least=-MOST, most=MOST)
     for name in ("deadline_s", "cancel_s"):
         if name in table.columns:
             changes[name] = table.times(name, empty=np.inf)
