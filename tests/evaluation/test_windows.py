@@ -10,11 +10,11 @@ import pytest
 
 from marl_sched.config import Config, validate_config
 from marl_sched.envs.batched import Episode, draw_seeds, load_part
-from marl_sched.evaluation.compare import job_overlap, part_episodes, run_classic
+from marl_sched.evaluation.compare import job_overlap, part_episodes
+from marl_sched.evaluation.entrants import load_player
 from marl_sched.evaluation.learned import run_learned
-from marl_sched.evaluation.suite_run import CellRun, Entrant, play_cell
+from marl_sched.evaluation.suite_run import CellRun, play_cell
 from marl_sched.evaluation.windows import evidence_of, with_draws
-from marl_sched.schedulers import get_scheduler
 from tests.cli.program import write_trace
 from tests.envs.games import config
 
@@ -36,13 +36,8 @@ def trace(tmp_path: Path) -> Path:
 
 
 def judged(settings: Config) -> dict[str, Any]:
-    def entrant(name: str) -> Entrant:
-        return Entrant(
-            name, name, lambda at, part, some: run_classic(at, part, get_scheduler(name), some)
-        )
-
-    names = ("elastic_index", "srtf", "fcfs")
-    return play_cell(CellRun("x", "whole", settings), [entrant(n) for n in names], None, print)
+    players = [load_player(name) for name in ("elastic_index", "srtf", "fcfs")]
+    return play_cell(CellRun("x", "whole", settings), players, None, print)
 
 
 def shown(report: dict[str, Any], name: str) -> dict[str, float]:
@@ -74,10 +69,8 @@ def test_draws_are_of_the_same_jobs_with_other_models_and_estimates(trace: Path)
     assert (second.duration_s == own.duration_s).all() and (second.model != own.model).any()
     # The seed's own draw comes first: what was played before is part of it.
     episodes = [Episode(0, 15), Episode(15, 30)]
-    rule = get_scheduler("elastic_index")
-    assert run_classic(settings, "whole", rule, episodes) == run_classic(
-        traced(trace), "whole", rule, episodes
-    )
+    rule = load_player("elastic_index")
+    assert rule.play(settings, "whole", episodes) == rule.play(traced(trace), "whole", episodes)
 
 
 def test_nearby_seeds_share_no_draw() -> None:
@@ -97,7 +90,7 @@ def test_the_built_in_workload_has_new_jobs_in_every_draw() -> None:
     durations = [part.duration_s[e.first : e.end].tolist() for e in episodes]
     assert len({tuple(one) for one in durations}) == 6
     # Learned schedulers play the same episodes.
-    base = run_classic(settings, "test", get_scheduler(settings.env.base), episodes)
+    base = load_player(settings.env.base).play(settings, "test", episodes)
     commit = run_learned(settings, "test", lambda obs: np.zeros(len(obs["mask"]), int), episodes)
     assert commit == base
 
@@ -120,13 +113,12 @@ def test_failures_differ_from_draw_to_draw_and_from_window_to_window(trace: Path
     """All that a seed decides varies, or intervals are about one course of failures alone."""
     settings = with_draws(traced(trace, sim={"node_mtbf_h": 0.5, "node_mttr_h": 0.5}), "whole")
     episodes = [Episode(0, 15), Episode(60, 75), Episode(120, 135)]
-    retries = [run["lost_gpu_s"] for run in run_classic(
-        settings, "whole", get_scheduler("fcfs"), episodes)]  # fmt: skip
+    rule = load_player("fcfs")
+    retries = [run["lost_gpu_s"] for run in rule.play(settings, "whole", episodes)]
     assert len(set(retries)) == 3
     other = settings.model_copy(update={"seed": 1})
-    assert run_classic(other, "whole", get_scheduler("fcfs"), episodes[:1]) != run_classic(
-        settings, "whole", get_scheduler("fcfs"), episodes[:1]
-    )
+    first = episodes[:1]
+    assert rule.play(other, "whole", first) != rule.play(settings, "whole", first)
 
 
 # Issue 11, 1.11b: intervals of a short trace
