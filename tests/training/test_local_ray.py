@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-pytestmark = pytest.mark.ray
+from marl_sched.jit import cache_folder
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 TRAIN = (
@@ -50,16 +55,22 @@ def open_to_others(folder: Path) -> list[str]:
     ]
 
 
-@pytest.mark.slow
-def test_a_training_run_is_closed_to_others(tmp_path: Path) -> None:
-    home, temporary = tmp_path / "home", Path("/tmp") / f"lr-{os.getpid()}"
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """Not pytest's: Ray's socket paths must stay under 108 characters."""
+    folder = Path(tempfile.mkdtemp(prefix="lr-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_training_run_is_closed_to_others(tmp_path: Path, temporary: Path) -> None:
+    home = tmp_path / "home"
     home.mkdir()
-    temporary.mkdir(mode=0o755)  # not pytest's: paths of sockets must stay under 108 characters
     hidden = ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE", "RAY_ADDRESS")
     environment = {key: text for key, text in os.environ.items() if key not in hidden}
     environment |= {"HOME": str(home), "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
-    from marl_sched.jit import cache_folder
-
     environment["NUMBA_CACHE_DIR"] = str(cache_folder().parent)
     out = tmp_path / "run"
     with subprocess.Popen(
@@ -88,6 +99,9 @@ def test_a_training_run_is_closed_to_others(tmp_path: Path) -> None:
             assert stat.S_IMODE((out / "run.json").stat().st_mode) == 0o644
         finally:
             program.send_signal(signal.SIGINT)
-            program.communicate(timeout=120)
-    for path in (*temporary.glob("*"), temporary):
-        path.rmdir()
+            try:
+                program.communicate(timeout=120)
+            except subprocess.TimeoutExpired:
+                program.kill()
+                raise
+    assert list(temporary.glob("marl-*")) == []
