@@ -135,7 +135,8 @@ CASES = {
 def test_an_edit_hands_out_what_can_be_placed(tmp_path: Path, case: str) -> None:
     """What edits propose is carried out as it is: GPUs of a type are enough, for gangs may span.
 
-    But for few: who grows first is not settled before, and may go to the type of another.
+    But for a few in a hundred: in which order gangs grow and start is settled later, and one of
+    them may go to a type that was meant for another. (Of all types alike, a third is not.)
     """
     cluster, sim = CASES[case]
     env = game_on(whole_trace(tmp_path), cluster, sim, actions="edit")
@@ -159,4 +160,4 @@ def test_an_edit_hands_out_what_can_be_placed(tmp_path: Path, case: str) -> None
             carried_out += int((levels == env.game.proposal[0, :active]).all())
         env.step(np.array([masked_action(rng, env.game.mask[0], edits=0.6)]))
     assert edited > 100
-    assert carried_out >= 0.97 * edited, (carried_out, edited)
+    assert carried_out >= 0.92 * edited, (carried_out, edited)
