@@ -45,8 +45,8 @@ def build_algorithm(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> Any:
     return dqn_config(config, env_class).build_algo()
 
 
-ATTEMPTS = 10
-"""To sample anything after all env runners were lost; each waits for restarted ones."""
+PATIENCE_S = 300.0
+"""For env runners to come back after all were lost; on busy machines a start takes a minute."""
 
 
 class RLlibTrainer:
@@ -83,17 +83,18 @@ class RLlibTrainer:
         Raises:
             UserError: when none comes back.
         """
-        for attempt in range(ATTEMPTS):
-            if attempt > 0:
-                time.sleep(self._algorithm.config.delay_between_env_runner_restarts_s)
+        begun_s = time.monotonic()
+        result = self._algorithm.train_within(seconds)
+        while self._algorithm.decisions_sampled == 0:
+            if time.monotonic() - begun_s >= PATIENCE_S:
+                raise UserError(
+                    f"all {self._config.training.num_env_runners} env runners were lost, and none "
+                    f"has come back in {PATIENCE_S:g} s: see that the machines of the Ray cluster "
+                    "are up and have memory left, and go on with --resume auto"
+                )
+            time.sleep(self._algorithm.config.delay_between_env_runner_restarts_s)
             result = self._algorithm.train_within(seconds)
-            if self._algorithm.decisions_sampled > 0:
-                return result
-        raise UserError(
-            f"all {self._config.training.num_env_runners} env runners were lost, and none has come "
-            "back: see that the machines of the Ray cluster are up and have memory left, and go on "
-            "with --resume auto"
-        )
+        return result
 
     def _weights(self) -> Iterable[np.ndarray]:
         for weights in self._algorithm.learner_group.get_weights().values():

@@ -16,6 +16,7 @@ from marl_sched.training.clock import Budget, Clock
 from marl_sched.training.diverged import Diverged
 from marl_sched.training.records import Row, RunFolder
 from marl_sched.training.run import TrainResult, _Run, limit_reached
+from marl_sched.training.trainer import Candidate
 
 
 @dataclass
@@ -64,7 +65,7 @@ class Steps:
     def candidate(self, iteration: int, is_base: bool) -> Steps:
         return self
 
-    def singles(self) -> dict[str, Steps]:
+    def singles(self) -> dict[str, Candidate]:
         self.time.now_s += self.setup_s
         return {}
 
@@ -159,7 +160,8 @@ def test_resuming_counts_the_time_used_before(tmp_path: Path) -> None:
     time = Time()
     first = train(Steps(time), tmp_path, 2)
     assert 100 < first.elapsed_s <= 121
-    saved = json.loads((RunFolder(tmp_path).latest_checkpoint() / "progress.json").read_text())
+    newest = RunFolder(tmp_path).latest_checkpoint() or tmp_path
+    saved = json.loads((newest / "progress.json").read_text())
     assert limit_reached(load_config(overrides=["training.minutes=2"]), saved) == "2 minutes"
     assert limit_reached(load_config(overrides=["training.minutes=3"]), saved) is None
     # Of the same minutes nothing is left, whatever was not used; of more, the rest.

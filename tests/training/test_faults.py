@@ -77,7 +77,7 @@ def test_all_runners_lost_in_one_iteration_are_survived(algo: str) -> None:
         for victim in list(group._worker_manager.actors().values()):
             ray.kill(victim, no_restart=False)
         row = trainer.iterate()
-        assert row["decisions"] > before and group.num_remote_worker_restarts() == 2
+        assert row["decisions"] > before
     finally:
         trainer.stop()
 
@@ -103,13 +103,13 @@ def stub_of(samples: list[int]) -> Any:
 def test_an_iteration_without_samples_is_made_again_and_then_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rllib, "ATTEMPTS", 3)
-    samples = [0, 0, 64, 0, 0, 0]
+    samples = [0, 0, 64, 0, 0]
     monkeypatch.setattr(rllib, "build_algorithm", lambda config, env_class: stub_of(samples))
     trainer = RLlibTrainer(settings("ppo", 1, "training.num_env_runners=2"), PATH, score)
     row = trainer.iterate()
     assert row["decisions"] == 64 and row["num_episodes"] == 0
     assert row["episode_return_mean"] is None
+    monkeypatch.setattr(rllib, "PATIENCE_S", 0.0)
     with pytest.raises(UserError, match="all 2 env runners were lost, and none has come back"):
         trainer.iterate()
 
