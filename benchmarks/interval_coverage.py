@@ -136,6 +136,7 @@ class Question:
         for pick in picks:
             ours, theirs = self.ours[pick].ravel(), self.theirs[pick].ravel()
             found = ratio_interval(ours, theirs, evidence)
+            assert found.low is not None and found.high is not None
             hits += found.low <= self.truth <= found.high
         return hits / len(picks)
 

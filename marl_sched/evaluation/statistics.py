@@ -31,6 +31,9 @@ RARE, FEW = 0.6, 8
 """Share of the spread of all windows beyond which a single one decides a figure: of `FEW` windows
 or more, of ordinary differences hardly any has it."""
 
+SOME = 10
+"""Windows below which reports warn: near-equal schedulers differ in few of them."""
+
 METHOD = "95 %, jackknife over windows and Student's t, widened for skewness"
 
 
@@ -235,6 +238,11 @@ def interval_notes(report: Mapping[str, Any]) -> list[str]:
     if about["none_because"] is not None:
         return [*notes, f"no intervals: {about['none_because']}"]
     notes.append(f"intervals: {about['method']}, about {about['about']}")
+    if about["disjoint_windows"] < SOME:
+        notes.append(
+            f"of fewer than {SOME} windows, those of schedulers that do nearly the same hold the "
+            "truth less often than 95 %"
+        )
     hang = about["hangs_on_one_window"].get(report["best_classic"], [])
     if hang:
         notes.append(

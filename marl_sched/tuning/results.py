@@ -13,7 +13,9 @@ import pandas as pd
 import yaml
 
 from marl_sched.config import Config
+from marl_sched.evaluation.compare import part_episodes
 from marl_sched.evaluation.tradeoff import draw
+from marl_sched.evaluation.windows import with_draws
 from marl_sched.files import replacing, write_text
 from marl_sched.tuning.judge import (
     METRICS,
@@ -75,7 +77,9 @@ def write_results(
         figure: how a metric is written.
     """
     sweep = run.sweep
-    title = f"{sweep.title}: {workload}, {run.config.evaluation.episodes} held-out episodes"
+    drawn = with_draws(run.config, "test")
+    count = len(part_episodes(drawn, "test", drawn.evaluation.episodes))
+    title = f"{sweep.title}: {workload}, {count} held-out episodes"
     if sweep.search == "baselines":
         shown = {RUN_SCORE: "valid, %"} | dict(list(METRICS.items())[:4])
         results = Results(title, search_rows(run, outcomes), shown)

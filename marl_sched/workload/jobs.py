@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -170,7 +171,7 @@ class Workload:
             names = np.array([f"{name}~{number}" for name in part.job_id.tolist()], object)
             moved.append(replace(later, job_id=names.astype(part.job_id.dtype)))
             end_s = float(later.arrival_s[-1])
-        arrays = {
+        arrays: dict[str, Any] = {
             f.name: np.concatenate([getattr(part, f.name) for part in moved])
             for f in fields(first)
             if isinstance(getattr(first, f.name), np.ndarray)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from marl_sched.cli.tables import print_comparison
 from marl_sched.config import Config, validate_config
 from marl_sched.envs.batched import Episode, draw_seeds, load_part
 from marl_sched.evaluation.compare import job_overlap, part_episodes
 from marl_sched.evaluation.entrants import load_player
 from marl_sched.evaluation.learned import run_learned
-from marl_sched.evaluation.suite_run import CellRun, play_cell
+from marl_sched.evaluation.suite_report import markdown
+from marl_sched.evaluation.suite_run import CellRun, overview, play_cell
 from marl_sched.evaluation.windows import evidence_of, with_draws
 from tests.cli.program import write_trace
 from tests.envs.games import config
@@ -124,13 +127,21 @@ def test_failures_differ_from_draw_to_draw_and_from_window_to_window(trace: Path
 # Issue 11, 1.11b: intervals of a short trace
 
 
-def test_a_few_windows_of_nearly_the_same_jobs_have_no_interval(trace: Path) -> None:
+def test_a_few_windows_of_nearly_the_same_jobs_have_no_interval(
+    trace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """58 of 60 jobs: windows of nearly the same jobs, of which a seed decides the models. That was
     an interval over 3 episodes, which left out what the next seed gave."""
     report = judged(traced(trace, evaluation={"jobs_per_episode": 58}))
     assert report["episodes"] == 40 and report["interval"]["disjoint_windows"] < 1.1
     assert shown(report, "srtf")["low"] is None and shown(report, "srtf")["high"] is None
     assert "--jobs-per-episode" in report["interval"]["none_because"]
+    # Whoever reads a report copes, and says so.
+    whole = {"suite": "x", "what": "y", "cells": [report], "overview": overview([report])}
+    page = markdown(json.loads(json.dumps(whole)), "command")
+    assert "no intervals: " in page and "[-] |" in page
+    print_comparison("x", report)
+    assert "[-]" in capsys.readouterr().out
 
 
 def test_intervals_of_several_seeds_hold_what_the_others_find(trace: Path) -> None:

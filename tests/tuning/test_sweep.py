@@ -149,7 +149,8 @@ def test_weights_and_one_network_for_all_of_them(
     assert table.loc["conditioned@jct", "decisions"] == 512
     assert table.loc["jct", "decisions"] == 256
     assert (table["gpu_useful_fraction"] > 0).all() and table["non_dominated"].any()
-    assert (table["avg_jct_s_low"] <= table["avg_jct_s"]).all()
+    # Two episodes say nothing of how much they vary.
+    assert table["avg_jct_s_low"].isna().all() and table["avg_jct_s_high"].isna().all()
     volumes = pd.read_parquet(out / "hypervolume.parquet").set_index("set")["hypervolume"]
     assert (volumes > 0).all() and set(volumes.index) == {"grid", "conditioned", "classic"}
     assert (out / "tradeoff.png").stat().st_size > 20_000
@@ -162,6 +163,8 @@ def test_weights_and_one_network_for_all_of_them(
     # Again: nothing is trained, evaluation alone may change; another search space is refused.
     before = (out / "trials" / "fair" / "metrics.csv").read_bytes()
     assert tune(*command, "--episodes", "3") == 0
+    table = pd.read_parquet(out / "results.parquet")
+    assert (table["avg_jct_s_low"] <= table["avg_jct_s"]).all()
     assert (out / "trials" / "fair" / "metrics.csv").read_bytes() == before
     capsys.readouterr()
     assert tune(*command, "--load", "0.7") == 2
