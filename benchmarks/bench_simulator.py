@@ -16,7 +16,7 @@ minute or two.
 
 With --tenants CPU seconds of 100,000 jobs on 512 nodes of 8 under FCFS, SRTF and DRF: without
 tenants, and with 100 and 10,000 tenants, each of which has a quota. Expect the same seconds with
-100 as with 10,000, and less than twice those without.
+100 as with 10,000. Under SRTF quotas cost several times the seconds without any.
 
 With --planners CPU seconds of the schedulers that solve programs, on 500 jobs, of one GPU type and
 of three (Gavel's in rounds of 360 s, its default); beside them what their authors' simulators took

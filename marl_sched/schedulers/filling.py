@@ -125,7 +125,8 @@ def serve_all(v: ClusterView, key: np.ndarray, target: np.ndarray) -> None:
         changes |= v.level[i] != wanted_level(v, key, i)
         plain &= v.leaving[i] == 0
     if not plain:
-        serve_by_turns(v, key, smallest, target)
+        if changes or smallest < np.inf:  # else all stay, and nobody comes
+            serve_by_turns(v, key, smallest, target)
         return
     heap = np.empty(v.waiting.size, dtype=np.int64)
     size = 0
