@@ -215,7 +215,7 @@ def main() -> None:
             more = play(KINDS[name], number, arguments.data, Path(folder))
         pools[name] = np.concatenate([pools[name], more]) if name in pools else more
         if arguments.cache is not None:
-            np.savez(arguments.cache, **pools)
+            np.savez(arguments.cache, allow_pickle=False, **pools)
     report({name: pools[name] for name in KINDS if name in pools}, arguments.trials)
 
 

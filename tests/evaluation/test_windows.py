@@ -24,12 +24,14 @@ from tests.envs.games import config
 
 def traced(path: Path, **changes: Any) -> Config:
     """The 60 jobs of a small file, as a whole, on a small cluster."""
-    evaluation = {"episodes": 40, "jobs_per_episode": 15, "bound_episodes": 0}
-    nested = {"cluster": "2x4", "workload": {"trace": str(path)}, "evaluation": evaluation}
+    nested: dict[str, Any] = {
+        "cluster": "2x4",
+        "workload": {"trace": str(path)},
+        "evaluation": {"episodes": 40, "jobs_per_episode": 15, "bound_episodes": 0},
+    }
     for section, changed in changes.items():
-        nested[section] = (
-            {**nested.get(section, {}), **changed} if isinstance(changed, dict) else changed
-        )
+        known = nested.get(section, {})
+        nested[section] = {**known, **changed} if isinstance(changed, dict) else changed
     return validate_config(nested)
 
 
