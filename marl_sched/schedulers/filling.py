@@ -20,6 +20,7 @@ from marl_sched.allocation.room import (
     is_refused,
     most_left,
     over_quota,
+    pooled_room,
     raise_level,
     release,
     room_of,
@@ -478,5 +479,5 @@ def may_grow(v: ClusterView, room: Room, i: int, level: int) -> bool:
 def fill_whole(v: ClusterView, table: np.ndarray, target: np.ndarray) -> None:
     """`fill_by_score` of everything there is, from nothing; target (A,) is overwritten."""
     target[:] = 0
-    room = whole_room(v)
+    room = pooled_room(v)
     fill_by_score(v, table, target, room.left, room.kind)

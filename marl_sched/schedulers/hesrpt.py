@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from marl_sched.allocation.room import raise_level, whole_room
+from marl_sched.allocation.room import pooled_room, raise_level
 from marl_sched.jit import kernel, part
 from marl_sched.order import rows_by, rows_in_order
 from marl_sched.schedulers.elastic_index import MIN_REMAINING_S
@@ -78,7 +78,7 @@ def hesrpt(v: ClusterView, params: Floats1, target: Ints1) -> None:
     p = params[0]
     if n == 0:
         return
-    room = whole_room(v)
+    room = pooled_room(v)
     work = work_left(v, p)
     weight = np.ones(n)
     if params[1] > 0.0:
