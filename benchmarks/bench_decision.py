@@ -39,8 +39,8 @@ from marl_sched.export.parity import SCORER_TOLERANCE, corrected
 from marl_sched.models.network import ActionNetwork, NetworkSizes
 from marl_sched.models.policy import LearnedPolicy, Manifest
 from marl_sched.schedulers import Scheduler, get_scheduler
-from marl_sched.schedulers.scorer_file import ScorerRecord
-from marl_sched.schedulers.scorer_inputs import inputs_of, levels_by, scores_of
+from marl_sched.schedulers.learned.scorer_file import ScorerRecord
+from marl_sched.schedulers.learned.scorer_inputs import inputs_of, levels_by, scores_of
 from marl_sched.types import Cluster
 from marl_sched.workload import load_workload
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
+from marl_sched.compiled.jit import part
 from marl_sched.config import Config, load_config
-from marl_sched.envs.batched import episode_jobs, load_part, make_world
 from marl_sched.envs.credit import copy_env
+from marl_sched.envs.episodes import episode_jobs, load_part, make_world
 from marl_sched.envs.play import play
 from marl_sched.evaluation.suites import get_suite
-from marl_sched.jit import part
 from marl_sched.schedulers import Scheduler, get_scheduler
 from marl_sched.schedulers.dispatch import decide
 from marl_sched.sim import columns as c

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from marl_sched.config import Config, load_config
-from marl_sched.schedulers.family import SIZE
+from marl_sched.schedulers.learned.family import SIZE
 from marl_sched.training.es import STATE, perturbations
 from marl_sched.training.records import RunFolder
 from marl_sched.training.sequences import draw, log_ratios, play

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from marl_sched.config import Config
-from marl_sched.envs.batched import load_part
+from marl_sched.envs.episodes import load_part
 from marl_sched.evaluation.compare import Arena, part_episodes
 from marl_sched.evaluation.statistics import Evidence, ratio_interval
 from marl_sched.schedulers import get_scheduler

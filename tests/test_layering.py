@@ -16,10 +16,8 @@ _BASE = {
     "errors", "files", "locks", "quantities", "safe_yaml", "terms", "types", "config", "artefact",
     "checkpoints",
 }  # fmt: skip
-_KERNELS = {"jit", "linking", "records"}
-_COUNTED = {"allocation", "order", "logarithm"}
+_KERNELS = {"compiled", "allocation"}
 _RULES = {"perf", "workload", "sim", "schedulers"}
-_COUNTED = {"allocation", "order", "logarithm"}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -34,26 +32,20 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"errors", "files", "quantities", "safe_yaml", "terms"},
     "presets": {"errors"},
     "signals": set(),
-    "records": set(),
     "folders": {"errors"},
-    "caching": set(),
-    "linking": {"records", "caching"},
-    "jit": {"linking", "folders"},
-    "order": _KERNELS | {"types"},
-    "logarithm": _KERNELS,
+    "compiled": {"errors", "folders", "types"},
     "perf": _BASE,
     "workload": _BASE | {"perf"},
-    "allocation": _KERNELS | {"errors", "types"},
-    "warm": {"linking"},
-    "sim": _BASE | _KERNELS | {"allocation", "order", "perf", "workload"},
-    "schedulers": _BASE | _KERNELS | _COUNTED | {"perf"},
-    "envs": _BASE | _RULES | _KERNELS | _COUNTED,
-    "reproduce": _BASE | _RULES | _KERNELS | {"order", "evaluation"},
+    "allocation": {"compiled", "errors", "types"},
+    "sim": _BASE | _KERNELS | {"perf", "workload"},
+    "schedulers": _BASE | _KERNELS | {"perf"},
+    "envs": _BASE | _RULES | _KERNELS,
+    "reproduce": _BASE | _RULES | _KERNELS | {"evaluation"},
     "models": _BASE | _KERNELS,
     "evaluation": _BASE | _RULES | {"allocation", "envs", "models"},
     "training": _BASE | _RULES | {"envs", "models", "evaluation", "signals"},
     "export": _BASE | _RULES | {"envs", "models", "evaluation"},
-    "tuning": _BASE | _RULES | {"envs", "models", "evaluation", "training"},
+    "tuning": _BASE | _RULES | _KERNELS | {"envs", "models", "evaluation", "training"},
     "clusters": {"errors", "files", "folders", "workload", "training"},
     "live": _BASE | {"allocation", "perf", "schedulers", "models"},
 }

@@ -7,7 +7,7 @@ import pytest
 
 from marl_sched.config import EnvConfig, RewardWeights, load_config
 from marl_sched.envs.credit import cost_floor
-from marl_sched.envs.game import reward_weights
+from marl_sched.envs.state import reward_weights
 from marl_sched.errors import UserError
 from marl_sched.evaluation.simulate import simulate
 from marl_sched.schedulers import get_scheduler

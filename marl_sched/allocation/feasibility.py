@@ -21,8 +21,8 @@ import numpy as np
 
 from marl_sched.allocation import quota
 from marl_sched.allocation.room import raise_level, whole_room
+from marl_sched.compiled.jit import kernel
 from marl_sched.errors import UserError
-from marl_sched.jit import kernel
 from marl_sched.types import ClusterView, NodeView
 
 SLACK = 1e-6

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.compiled.jit import kernel
 
 FULL = 1 << 60
 """More than any quota."""

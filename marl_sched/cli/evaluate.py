@@ -117,7 +117,7 @@ def say_which_index_is_missing(players: Sequence[Player]) -> None:
 def compare_schedulers(names: list[str], part: str, given: o.Given) -> dict[str, Any]:
     """The report of `evaluate --json` for the schedulers that are called so."""
     from marl_sched.cli import tables
-    from marl_sched.envs.batched import load_part
+    from marl_sched.envs.episodes import load_part
     from marl_sched.evaluation.entrants import load_player
     from marl_sched.evaluation.suite_run import CellRun, play_cell
 

@@ -21,7 +21,7 @@ def evaluate_suite(
     """Play every cell, print a table each and one over all; --out keeps records and reports."""
     from marl_sched.cli import tables
     from marl_sched.cli.evaluate import say_which_index_is_missing
-    from marl_sched.envs.batched import load_part
+    from marl_sched.envs.episodes import load_part
     from marl_sched.evaluation.entrants import load_player
     from marl_sched.evaluation.suite_report import markdown
     from marl_sched.evaluation.suite_run import CellRun, overview, play_cell

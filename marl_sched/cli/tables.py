@@ -191,7 +191,7 @@ def _caption(report: dict[str, Any]) -> str:
 def print_schedulers() -> None:
     """The registry of classic schedulers, and the trained one that ships."""
     from marl_sched.schedulers import REGISTRY, get_scheduler
-    from marl_sched.schedulers.scorer_file import PRETRAINED
+    from marl_sched.schedulers.learned.scorer_file import PRETRAINED
 
     for scheduler in (*REGISTRY.values(), get_scheduler(PRETRAINED)):
         words = [scheduler.kind]
@@ -213,7 +213,7 @@ def report_skipped(skipped: dict[str, int]) -> None:
 
 def compile_kernels(functions: Sequence[Any]) -> None:
     """Compile what is not yet compiled on this machine, and say so."""
-    from marl_sched.warm import missing, warm
+    from marl_sched.compiled.warm import missing, warm
 
     parts = missing(functions)
     if not parts:

@@ -131,7 +131,7 @@ def _train(
 ) -> None:
     """Train and judge, telling what goes on."""
     from marl_sched.cli import tables, train_display
-    from marl_sched.envs.batched import load_part
+    from marl_sched.envs.episodes import load_part
     from marl_sched.training.run import check, check_places
     from marl_sched.training.run import train as run
 
@@ -184,10 +184,10 @@ def _joined(address: str | None, settings: Config) -> Iterator[None]:
 def _warm_up(settings: Config, say: Callable[[str], None]) -> None:
     """Compile (or load) every kernel that the runners use, and fail on bad input here."""
     if settings.training.has_scorer:
+        from marl_sched.compiled.warm import missing, warm
         from marl_sched.envs.play import PLAYED
-        from marl_sched.schedulers.elastic_index import elastic_index
-        from marl_sched.schedulers.scorer import scorer
-        from marl_sched.warm import missing, warm
+        from marl_sched.schedulers.learned.scorer import scorer
+        from marl_sched.schedulers.rules.elastic_index import elastic_index
 
         def tell(done: int, every: int) -> None:
             say(f"compiling the simulator, {done} of {every} parts (once on a machine)")
@@ -229,7 +229,7 @@ def _judge(settings: Config, out: Path) -> None:
     from marl_sched.evaluation.metrics import shorter_than
     from marl_sched.evaluation.suites import INDICES
     from marl_sched.files import write_text
-    from marl_sched.schedulers.scorer_file import PRETRAINED, is_scorer
+    from marl_sched.schedulers.learned.scorer_file import PRETRAINED, is_scorer
     from marl_sched.training.records import RunFolder
 
     names = [str(out), *settings.evaluation.schedulers, *INDICES, PRETRAINED]

@@ -120,7 +120,7 @@ def _judge(run: Run, outcomes: list[Outcome], wanted: Mapping[str, float]) -> No
     """Everybody on held-out episodes: the files of the results, and the table."""
     from marl_sched.cli import tables
     from marl_sched.cli.tune_display import print_results
-    from marl_sched.envs.batched import load_part
+    from marl_sched.envs.episodes import load_part
     from marl_sched.errors import UserError
     from marl_sched.tuning.results import write_results, write_summary
 
@@ -157,7 +157,7 @@ def _names_a_world(config: Path | None, set_: list[str] | None, given: dict[str,
 def _ready(sweep: Sweep, settings: Config, wanted: Mapping[str, float], page: str) -> Sweep:
     """The sweep as it is run; all that can be wrong with it is found here, with nothing written."""
     from marl_sched.cli import tables
-    from marl_sched.envs.batched import load_part
+    from marl_sched.envs.episodes import load_part
     from marl_sched.tuning.check import check_packages, check_trials, restricted
     from marl_sched.tuning.results import terms_of
 
@@ -218,7 +218,7 @@ def _warm_up(settings: Config) -> None:
 
     check(settings)
     if settings.training.algo == "es":
-        from marl_sched.schedulers.family import SIZE
+        from marl_sched.schedulers.learned.family import SIZE
         from marl_sched.training.sequences import draw, play
 
         (one,) = draw(settings, "train", np.random.default_rng(settings.seed), 1)

@@ -56,9 +56,9 @@ def tune_baseline(
 
     from marl_sched.cli import tables
     from marl_sched.errors import UserError
-    from marl_sched.evaluation.baselines import Court, as_yaml, known_params, tune
     from marl_sched.files import write_text
     from marl_sched.schedulers import get_scheduler
+    from marl_sched.tuning.rule_search import Court, as_yaml, known_params, tune
 
     if data is not None and trace is not None:
         raise UserError("--data tunes on the suite `training`: leave out --trace, or --data")
@@ -107,7 +107,7 @@ def _suite_cells(data: Path, given: o.Given) -> list[Any]:
 
 def _own_cells(given: o.Given) -> list[Any]:
     from marl_sched.cli import tables
-    from marl_sched.envs.batched import load_part
+    from marl_sched.envs.episodes import load_part
     from marl_sched.evaluation.suite_run import CellRun
 
     cell = CellRun("validation", "validation", given.resolve())

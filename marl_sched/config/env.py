@@ -95,7 +95,7 @@ class EnvConfig(Section):
     max_edits: Count = 4
     """Edits in one round before it commits by itself."""
     jobs_per_episode: Count | None = None
-    """None: enough jobs to fill the cluster several times, see `envs.batched.episode_jobs`."""
+    """None: enough jobs to fill the cluster several times, see `envs.episodes.episode_jobs`."""
     train_load: tuple[Positive, Positive] | None = (0.5, 1.2)
     """Each training episode draws its offered load here (domain randomisation); None trains
     at the workload's own load, which is always among those drawn."""

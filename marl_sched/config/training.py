@@ -82,7 +82,7 @@ class ESSettings(Section):
     tune_index: bool = True
     """Train the index's own parameters along with the network."""
     without: tuple[str, ...] = ()
-    """Features of `schedulers.scorer` that the network must not use; for ablations."""
+    """Features of `schedulers.learned.scorer` that the network must not use; for ablations."""
 
 
 class TrainingConfig(Section):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from marl_sched.config import Config, WorkloadConfig
-from marl_sched.envs import rules
-from marl_sched.envs.agents import AgentDesk
+from marl_sched.config import Config
+from marl_sched.envs import rounds
 from marl_sched.envs.conditions import draw_conditions, draw_weights
-from marl_sched.envs.game import (
+from marl_sched.envs.episodes import Episode, episode_jobs, load_part, make_world
+from marl_sched.envs.learned_agents import AgentDesk
+from marl_sched.envs.state import (
     CLUSTER_FEATURES,
     GLOBAL_FEATURES,
     JOB_FEATURES,
@@ -25,132 +24,12 @@ from marl_sched.envs.game import (
     reward_weights,
     with_curve_of,
 )
-from marl_sched.envs.game import PER_ENV as GAME_PER_ENV
-from marl_sched.errors import UserError, do_you_mean, quoted
+from marl_sched.envs.state import PER_ENV as GAME_PER_ENV
+from marl_sched.errors import UserError
 from marl_sched.sim import columns as c
-from marl_sched.sim.build import world_of
 from marl_sched.sim.world import PER_ENV, World
-from marl_sched.types import Cluster
-from marl_sched.workload import Workload, load_workload
-from marl_sched.workload.trace import load_draws
-
-PARTS = ("train", "validation", "test")
-WHOLE = "whole"
-"""The workload undivided, of a cluster that training saw nothing of."""
 
 Observation = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Episode:
-    """Jobs [first, end) of a part of the workload, and the conditions that they meet."""
-
-    first: int
-    end: int
-    stretch: float = 1.0
-    """Factor of the gaps between arrivals."""
-    restart_scale: float = 1.0
-    """Factor of the world's restart costs."""
-    estimate_power: float = 1.0
-    """Exponent of the factors by which the world's size estimates are off."""
-
-
-Quotas = tuple[tuple[str, float], ...]
-"""`sim.tenant_quota`, as what a cache can compare."""
-
-
-@lru_cache(maxsize=4)
-def _load_whole(settings: WorkloadConfig, cluster: str, seed: int, quotas: Quotas) -> Workload:
-    return load_workload(settings, Cluster.parse(cluster), seed, dict(quotas))
-
-
-@lru_cache(maxsize=64)
-def _load_parts(
-    settings: WorkloadConfig, cluster: str, seed: int, quotas: Quotas
-) -> tuple[Workload, Workload, Workload]:
-    workload = _load_whole(settings, cluster, seed, quotas)
-    return _split(workload, settings, Cluster.parse(cluster))
-
-
-@lru_cache(maxsize=8)
-def _load_drawn(
-    settings: WorkloadConfig, cluster: str, seed: int, quotas: Quotas, part: str, draws: int
-) -> Workload:
-    machines = Cluster.parse(cluster)
-    drawn = load_draws(settings, machines, draw_seeds(seed, draws), dict(quotas))
-    if part != WHOLE:
-        drawn = [_split(one, settings, machines)[PARTS.index(part)] for one in drawn]
-    return Workload.join(drawn)
-
-
-def _split(
-    workload: Workload, settings: WorkloadConfig, machines: Cluster
-) -> tuple[Workload, Workload, Workload]:
-    """The parts of a workload, each at the configured load."""
-    parts = workload.split(settings.split)
-    for part, name in zip(parts, PARTS, strict=True):
-        if len(part) == 0:
-            raise UserError(
-                f"{workload.name}: no job falls into the {name} part of {len(workload)} jobs; "
-                "use a longer trace or another --set workload.split=[..]"
-            )
-    if settings.load is not None:
-        # Each part carries the load that was asked for, not the trace's share of it.
-        train, validation, test = (
-            part.with_load(settings.load, machines.num_gpus) for part in parts
-        )
-        return train, validation, test
-    return parts
-
-
-def load_part(config: Config, part: str) -> Workload:
-    """A chronological part of the configured workload, `train`, `validation` or `test`, or all
-    of it, `whole`; where `evaluation.draws` asks for several draws, they follow each other.
-
-    Training has the seed's own draw alone.
-
-    Raises:
-        UserError: for another part, or a workload that cannot be loaded.
-    """
-    if part not in (*PARTS, WHOLE):
-        known = ", ".join((*PARTS, WHOLE))
-        hint = do_you_mean(str(part), (*PARTS, WHOLE))
-        raise UserError(f"part {quoted(part)} of the workload is none of {known}{hint}")
-    quotas = tuple(sorted(config.sim.tenant_quota.items()))
-    wanted = config.workload, config.cluster, config.seed, quotas
-    draws = config.evaluation.draws or 1
-    if part != PARTS[0] and draws > 1:
-        return _load_drawn(*wanted, part, draws)
-    return _load_whole(*wanted) if part == WHOLE else _load_parts(*wanted)[PARTS.index(part)]
-
-
-def draw_seeds(seed: int, draws: int) -> tuple[int, ...]:
-    """The seeds of an evaluation's draws: its own, and others that no nearby seed has too."""
-    further = [np.random.SeedSequence([seed, k]).generate_state(1)[0] for k in range(1, draws)]
-    return (seed, *(int(one) for one in further))
-
-
-MIN_EPISODE_JOBS, MAX_EPISODE_JOBS = 256, 1024
-FILLS = 2.0
-"""An episode asks for this many times the cluster's GPUs: it starts and ends with an empty
-cluster, and jobs have to compete in between."""
-
-
-def episode_jobs(config: Config, part: Workload) -> int:
-    """Jobs in one episode of `part`: as configured, else enough to fill the cluster."""
-    jobs = config.env.jobs_per_episode
-    if jobs is None:
-        gpus = Cluster.parse(config.cluster).num_gpus
-        wanted = int(FILLS * gpus / (part.num_gpus * part.demand[:, 0]).mean())
-        jobs = min(max(wanted, MIN_EPISODE_JOBS), MAX_EPISODE_JOBS)
-    return min(jobs, len(part))
-
-
-def spread_episodes(part: Workload, episodes: int, jobs: int) -> list[Episode]:
-    """`episodes` windows of `jobs` jobs, evenly spread over `part`, at its own arrival times."""
-    jobs = min(jobs, len(part))
-    starts = np.unique(np.linspace(0, len(part) - jobs, episodes).astype(int))
-    return [Episode(int(first), int(first) + jobs) for first in starts]
 
 
 def observation_space(config: Config) -> gym.spaces.Dict:
@@ -178,12 +57,6 @@ def action_space(config: Config) -> gym.spaces.Discrete:
 def spec_spaces(config: Config) -> tuple[gym.spaces.Dict, gym.spaces.Discrete]:
     """Observation and action space of the scheduler."""
     return observation_space(config), action_space(config)
-
-
-def make_world(config: Config, part: Workload, num_envs: int, window: int) -> World:
-    """A world over `part` with the configured cluster, estimates and rules."""
-    cluster, noise = Cluster.parse(config.cluster), config.workload.estimate_noise
-    return world_of(part, cluster, config.sim, noise, config.seed, num_envs=num_envs, window=window)
 
 
 class BatchedSchedulingEnv:
@@ -231,12 +104,12 @@ class BatchedSchedulingEnv:
         """Start `episode` in environment `b`; False when it ends without a decision."""
         self._episode[b] = episode
         while True:
-            status = rules.begin(
+            status = rounds.begin(
                 self.world, self.game, b, episode.first, episode.end, episode.stretch,
                 episode.restart_scale, episode.estimate_power,
             )  # fmt: skip
-            if status != rules.NO_ROOM:
-                return bool(status == rules.DECIDES)
+            if status != rounds.NO_ROOM:
+                return bool(status == rounds.DECIDES)
             self._set_game(with_curve_of(self.game, 2 * self.game.curve.shape[1]))
 
     def _set_game(self, game: Game) -> None:
@@ -293,7 +166,7 @@ class BatchedSchedulingEnv:
         dt_s = np.empty(self.num_envs)
         done = np.empty(self.num_envs, dtype=np.bool_)
         actions = np.ascontiguousarray(actions, dtype=np.int64)
-        if rules.step_all(self.world.table, self.game.table, actions, reward, dt_s, done):
+        if rounds.step_all(self.world.table, self.game.table, actions, reward, dt_s, done):
             for b in np.flatnonzero(done).tolist():
                 self._finished.append(self.episode_summary(b))
                 self.agents.close_episode(b)
@@ -334,7 +207,9 @@ class BatchedSchedulingEnv:
 
         The next one does not begin by itself.
         """
-        ended = rules.step_one(self.world.table, self.game.table, b, action, with_reward, self._out)
+        ended = rounds.step_one(
+            self.world.table, self.game.table, b, action, with_reward, self._out
+        )
         return float(self._out[0]), float(self._out[1]), bool(ended)
 
     def episode_summary(self, b: int) -> dict[str, float]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.envs.base import behave, nothing_to_do, write_base
-from marl_sched.envs.game import NUM_TERMS, Game
-from marl_sched.jit import kernel, part
+from marl_sched.compiled.jit import kernel, part
+from marl_sched.envs.base_schedule import nothing_to_do, write_base
+from marl_sched.envs.behaviours import behave
+from marl_sched.envs.state import NUM_TERMS, Game
 from marl_sched.sim import columns as c
 from marl_sched.sim.apply import apply, settle
 from marl_sched.sim.kernels import EPOCH, FULL, advance

@@ -12,14 +12,14 @@ from ray.rllib.utils.annotations import override
 from ray.tune.registry import register_env
 
 from marl_sched.config import Config, validate_config
-from marl_sched.envs.agents import (
+from marl_sched.envs.batched import BatchedSchedulingEnv
+from marl_sched.envs.learned_agents import (
     Demand,
     agent_action_space,
     agent_observation_space,
     record_demand,
     reward_since,
 )
-from marl_sched.envs.batched import BatchedSchedulingEnv
 from marl_sched.errors import UserError, do_you_mean, quoted
 from marl_sched.quantities import MOST_SEED, is_whole
 
@@ -45,7 +45,7 @@ class SchedulingEnv(MultiAgentEnv):
 
     An episode ends when its jobs have finished. The scheduler's reward is the percentage by
     which it beats the base schedule on the same arrivals, in the weighted terms of
-    `env.reward`; an agent's reward is its job's own progress (see `envs.agents`).
+    `env.reward`; an agent's reward is its job's own progress (see `envs.learned_agents`).
 
     Args:
         config: {"config": `Config` or its nested dictionary, "seed": int, "part": one of

@@ -9,11 +9,11 @@ import numpy as np
 
 from marl_sched.allocation.feasibility import exceeds, placeable
 from marl_sched.allocation.room import is_plain
-from marl_sched.envs.game import Game
-from marl_sched.jit import kernel, part
-from marl_sched.logarithm import log_each
-from marl_sched.order import smallest_first
-from marl_sched.schedulers.elastic_index import MIN_REMAINING_S
+from marl_sched.compiled.jit import kernel, part
+from marl_sched.compiled.logarithm import log_each
+from marl_sched.compiled.order import smallest_first
+from marl_sched.envs.state import Game
+from marl_sched.schedulers.rules.elastic_index import MIN_REMAINING_S
 from marl_sched.sim import columns as c
 from marl_sched.sim.apply import gpus_at
 from marl_sched.sim.kernels import plain_view

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.jit import part
-from marl_sched.order import rows_by
+from marl_sched.compiled.jit import part
+from marl_sched.compiled.order import rows_by
 from marl_sched.schedulers.dispatch import decide, is_order, leaves_running, write_keys
 from marl_sched.sim import columns as c
 from marl_sched.sim.apply import apply, repack

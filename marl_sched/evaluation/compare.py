@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from marl_sched.config import Config
-from marl_sched.envs.batched import Episode, episode_jobs, load_part, spread_episodes
+from marl_sched.envs.episodes import Episode, episode_jobs, load_part, spread_episodes
 from marl_sched.errors import UserError
 from marl_sched.evaluation.limits import Limits
 from marl_sched.evaluation.statistics import (

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from marl_sched.config import Config, validate_config
-from marl_sched.envs.batched import Episode, load_part, make_world
+from marl_sched.envs.episodes import Episode, load_part, make_world
 from marl_sched.errors import UserError
 from marl_sched.evaluation.metrics import JobResults, job_results
 from marl_sched.evaluation.simulate import (
@@ -31,8 +31,13 @@ from marl_sched.evaluation.simulate import (
     silent,
 )
 from marl_sched.schedulers import REGISTRY, Planner, Scheduler, get_scheduler, learned_scorer
-from marl_sched.schedulers.guard import tally_of
-from marl_sched.schedulers.scorer_file import PRETRAINED, is_scorer, load_scorer, weights_digest
+from marl_sched.schedulers.learned.guard import tally_of
+from marl_sched.schedulers.learned.scorer_file import (
+    PRETRAINED,
+    is_scorer,
+    load_scorer,
+    weights_digest,
+)
 from marl_sched.sim.simulation import Simulation
 
 if TYPE_CHECKING:
@@ -269,8 +274,8 @@ def _tell_of(tell: Tell, number: int, count: int, text: str) -> None:
 def _play_policy(
     policy: LearnedPolicy, name: str, game: Config, part: str, episodes: list[Episode]
 ) -> Metrics:
-    from marl_sched.envs.agents import agent_observation_space
     from marl_sched.envs.batched import spec_spaces
+    from marl_sched.envs.learned_agents import agent_observation_space
     from marl_sched.evaluation.learned import run_learned
 
     refuse_repack(name, game.sim)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from marl_sched.config import Config, RewardWeights
-from marl_sched.envs.batched import BatchedSchedulingEnv, Episode
-from marl_sched.envs.game import reward_weights
+from marl_sched.envs.batched import BatchedSchedulingEnv
+from marl_sched.envs.episodes import Episode
+from marl_sched.envs.state import reward_weights
 from marl_sched.evaluation.compare import part_episodes
 from marl_sched.evaluation.metrics import job_results
 from marl_sched.evaluation.statistics import Evidence

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from marl_sched.config import Config
-from marl_sched.envs.batched import Episode, load_part
+from marl_sched.envs.episodes import Episode, load_part
 from marl_sched.evaluation.bounds import FluidJobs, fluid_jobs, lower_bound
 from marl_sched.evaluation.statistics import Evidence, ratio_interval
 from marl_sched.perf.profiles import build_profiles

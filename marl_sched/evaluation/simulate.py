@@ -14,7 +14,7 @@ from marl_sched.envs.play import play
 from marl_sched.errors import UserError
 from marl_sched.evaluation.metrics import JobResults, job_results
 from marl_sched.schedulers import Planner, Scheduler
-from marl_sched.schedulers.guard import tally_of
+from marl_sched.schedulers.learned.guard import tally_of
 from marl_sched.sim import columns as c
 from marl_sched.sim.build import FIRST_SLOTS, world_of
 from marl_sched.sim.kernels import FULL, STUCK, start

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from marl_sched.config import Config
-from marl_sched.envs.batched import Episode, episode_jobs, load_part
+from marl_sched.envs.episodes import Episode, episode_jobs, load_part
 from marl_sched.evaluation.compare import job_overlap
 from marl_sched.evaluation.statistics import LEAST_WINDOWS, Evidence
 

@@ -13,7 +13,7 @@ from marl_sched.evaluation.metrics import fallbacks
 from marl_sched.evaluation.statistics import doubt, percent_text
 from marl_sched.evaluation.suites import INDICES, SUITES, TUNED_INDEX
 from marl_sched.export.portable import portable
-from marl_sched.schedulers.scorer_file import ScorerRecord, load_scorer, weights_digest
+from marl_sched.schedulers.learned.scorer_file import ScorerRecord, load_scorer, weights_digest
 from marl_sched.types import Cluster
 
 CARD = "MODEL_CARD.md"
@@ -111,7 +111,7 @@ def _what(record: ScorerRecord, digest: str) -> list[str]:
         f"({len(record.weights)} weights). SHA-256 of the weights' file: `{digest}`.",
         "",
         f"Features: {', '.join(f'`{name}`' for name in record.features)} "
-        "(`marl_sched/schedulers/scorer.py` defines them).",
+        "(`marl_sched/schedulers/learned/scorer.py` defines them).",
         "",
     ]
 

@@ -16,9 +16,9 @@ from marl_sched.errors import UserError, redacted
 from marl_sched.models.policy import BASE, Arrays, LearnedPolicy, Manifest, load_policy
 from marl_sched.models.state_file import load_state
 from marl_sched.schedulers import Scheduler, scorer_of_record
-from marl_sched.schedulers.guard import Guard
-from marl_sched.schedulers.scorer import GLOBAL_FEATURES
-from marl_sched.schedulers.scorer_file import (
+from marl_sched.schedulers.learned.guard import Guard
+from marl_sched.schedulers.learned.scorer import GLOBAL_FEATURES
+from marl_sched.schedulers.learned.scorer_file import (
     ScorerRecord,
     is_scorer,
     load_scorer,

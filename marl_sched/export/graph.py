@@ -13,7 +13,7 @@ import numpy as np
 
 from marl_sched.models.network import ILLEGAL_LOGIT
 from marl_sched.models.policy import LearnedPolicy
-from marl_sched.schedulers.scorer import (
+from marl_sched.schedulers.learned.scorer import (
     BIAS,
     GLOBAL_FEATURES,
     HIDDEN,
@@ -21,7 +21,7 @@ from marl_sched.schedulers.scorer import (
     LAST,
     LEVEL_FEATURES,
 )
-from marl_sched.schedulers.scorer_file import ScorerRecord
+from marl_sched.schedulers.learned.scorer_file import ScorerRecord
 
 OPSET = 18
 IR_VERSION = 9
@@ -104,7 +104,7 @@ def scorer_graph(record: ScorerRecord) -> Any:
     """The network of a scorer: what it adds to the index's score of each level of a decision.
 
     Inputs `globals` (G,), `jobs` (J, F), `levels` (R, E) float32 and `owner` (R,) int64, the job
-    of each level; output `residual` (R,) float32; see `schedulers.scorer`.
+    of each level; output `residual` (R,) float32; see `schedulers.learned.scorer`.
     """
     g = GraphBuilder("scorer")
     net = np.array(record.weights)

@@ -9,12 +9,18 @@ from typing import Any
 import numpy as np
 
 from marl_sched.config import Config, load_config
-from marl_sched.envs.batched import BatchedSchedulingEnv, load_part
+from marl_sched.envs.batched import BatchedSchedulingEnv
+from marl_sched.envs.episodes import load_part
 from marl_sched.errors import UserError
 from marl_sched.evaluation.simulate import begin
 from marl_sched.models.policy import LearnedPolicy
 from marl_sched.schedulers import Scheduler
-from marl_sched.schedulers.scorer_inputs import ScorerInputs, inputs_of, levels_by, scores_of
+from marl_sched.schedulers.learned.scorer_inputs import (
+    ScorerInputs,
+    inputs_of,
+    levels_by,
+    scores_of,
+)
 from marl_sched.types import Cluster, ClusterView
 
 CLUSTERS = (("4x4", 8), ("8x8", 32), ("32x8", 100))

@@ -13,7 +13,7 @@ from marl_sched.export.onnx_file import manifest_path
 from marl_sched.export.portable import portable
 from marl_sched.export.write import export_onnx
 from marl_sched.files import write_text
-from marl_sched.schedulers.scorer_file import ScorerRecord, save_scorer
+from marl_sched.schedulers.learned.scorer_file import ScorerRecord, save_scorer
 
 WEIGHTS, ONNX = "weights.safetensors", "scorer.onnx"
 

@@ -10,7 +10,7 @@ from marl_sched.export.checkpoint import Checkpoint
 from marl_sched.export.graph import network_graph, scorer_graph
 from marl_sched.export.onnx_file import write_onnx
 from marl_sched.export.parity import network_parity, scorer_parity
-from marl_sched.schedulers.scorer_file import ScorerRecord
+from marl_sched.schedulers.learned.scorer_file import ScorerRecord
 
 
 def export_onnx(found: Checkpoint, out: Path, observations: int, seed: int) -> dict[str, Any]:

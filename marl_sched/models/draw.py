@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.compiled.jit import kernel
 
 
 def draw_categorical(logits: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from marl_sched.jit import kernel
+from marl_sched.compiled.jit import kernel
 from marl_sched.models.network import ILLEGAL_LOGIT, ActionNetwork, DuelingNetwork
 
 ILLEGAL = np.float32(ILLEGAL_LOGIT)

@@ -132,7 +132,7 @@ def _load(path: Path) -> Catalogue:
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"catalogue {path}: not a catalogue ({type(error).__name__}: "
-            f"{in_words(error)}); write it with python -m marl_sched.perf.fit"
+            f"{in_words(error)}); write it with python -m marl_sched.perf.fitting.fit"
         ) from None
     return Catalogue(models)
 

@@ -1,6 +1,6 @@
 """How much two jobs that share one GPU slow each other down, as measured.
 
-The table is `interference.yaml`, written by `python -m marl_sched.perf.interference_fit`.
+The table is `interference.yaml`, written by `python -m marl_sched.perf.fitting.interference_fit`.
 """
 
 from __future__ import annotations
@@ -69,5 +69,5 @@ def _load(path: Path) -> dict[str, Any]:
         raise UserError(
             f"interference table {path}: not one ({type(error).__name__}: "
             f"{in_words(error)}); write it with "
-            "python -m marl_sched.perf.interference_fit"
+            "python -m marl_sched.perf.fitting.interference_fit"
         ) from None

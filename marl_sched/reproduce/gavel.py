@@ -20,8 +20,8 @@ from marl_sched.config import SimConfig
 from marl_sched.errors import UserError
 from marl_sched.perf.profiles import ProfileTable
 from marl_sched.reproduce.gavel_steps import OVERTIME, Steps
-from marl_sched.schedulers.gavel import FIXED_ORDER, PROGRAMS, Demand
-from marl_sched.schedulers.rounds import Rounds
+from marl_sched.schedulers.mechanisms.rounds import Rounds
+from marl_sched.schedulers.rules.gavel import FIXED_ORDER, PROGRAMS, Demand
 from marl_sched.sim import columns as c
 from marl_sched.sim.build import build_world
 from marl_sched.sim.simulation import Simulation

@@ -32,7 +32,7 @@ import numpy as np
 from marl_sched.reproduce.gavel import BARELY, SOONER_S, Experiment
 from marl_sched.reproduce.gavel_scripts import Scripts
 from marl_sched.reproduce.gavel_steps import Steps
-from marl_sched.schedulers.rounds import Rounds
+from marl_sched.schedulers.mechanisms.rounds import Rounds
 from marl_sched.workload.gavel import GavelTrace
 
 DECIDED_AT = 0.5

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from marl_sched.errors import UserError
-from marl_sched.schedulers.hesrpt import closed_form
+from marl_sched.schedulers.rules.hesrpt import closed_form
 from marl_sched.workload.reading import read_table
 from marl_sched.workload.table import Table
 

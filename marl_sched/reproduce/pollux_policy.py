@@ -6,9 +6,9 @@ model, and not how long its own will take. From that it fits the job's goodput, 
 size at every round and at every end of an epoch, and tells the search how fast the job would be
 elsewhere. Source: Qiao et al., "Pollux", OSDI 2021, and its artifact.
 
-Ours differ from the artifact's in the search itself (`schedulers/pollux.py`) and in
+Ours differ from the artifact's in the search itself (`reproduce/pollux_search.py`) and in
 
-* times measured on as many GPUs correct the fit (`schedulers/goodput.py`);
+* times measured on as many GPUs correct the fit (`reproduce/goodput.py`);
 * a job may be given `GROWTH` times the GPUs that it has measured, not twice as many;
 * what a restart leaves, (age - restarts x 30 s) / (age + 30 s), has the job's age at the end of the
   round that the decision is for, not at its beginning, and leaves out jobs that hold nothing: they
@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from marl_sched.reproduce.goodput import NUM_BATCH, NUM_PARAMS, NUM_SEEN, Agents, best_batch
+from marl_sched.reproduce.goodput_fit import fit_step_time
 from marl_sched.reproduce.pollux_rules import Places, ReplayedJob, ring
-from marl_sched.schedulers.goodput import NUM_BATCH, NUM_PARAMS, NUM_SEEN, Agents, best_batch
-from marl_sched.schedulers.goodput_fit import fit_step_time
-from marl_sched.schedulers.pollux import Question, plan
+from marl_sched.reproduce.pollux_search import Question, plan
 
 FIXED_BATCH = {"ncf": 32768}
 """Models whose batch size is given, and that take one GPU only, in the artifact."""

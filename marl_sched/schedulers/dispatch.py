@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from marl_sched.allocation.room import free_room
-from marl_sched.jit import kernel, part
-from marl_sched.linking import PartTable
-from marl_sched.records import record
-from marl_sched.schedulers.elastic_order import NUM_INDEX_PARAMS, share_by_rank
-from marl_sched.schedulers.fcfs import fcfs
-from marl_sched.schedulers.fcfs_backfill import fcfs_backfill
-from marl_sched.schedulers.filling import serve_all, serve_queue, serve_waiting
+from marl_sched.compiled.jit import kernel, part
+from marl_sched.compiled.linking import PartTable
+from marl_sched.compiled.records import record
+from marl_sched.schedulers.mechanisms.filling import serve_all, serve_queue, serve_waiting
+from marl_sched.schedulers.rules.elastic_order import NUM_INDEX_PARAMS, share_by_rank
+from marl_sched.schedulers.rules.fcfs import fcfs
+from marl_sched.schedulers.rules.fcfs_backfill import fcfs_backfill
 from marl_sched.types import ClusterView, Floats1, Ints1
 
 # By reference here too: a live cluster calls rules without a simulator.

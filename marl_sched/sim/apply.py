@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from marl_sched.allocation import quota
-from marl_sched.jit import kernel, part
-from marl_sched.order import rows_by, rows_in_order
+from marl_sched.compiled.jit import kernel, part
+from marl_sched.compiled.order import rows_by, rows_in_order
 from marl_sched.sim import columns as c
 from marl_sched.sim.devices import choose_devices, devices_suffice, give_devices
 from marl_sched.sim.holdings import drop_entries, give_back, take

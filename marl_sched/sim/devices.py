@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.compiled.jit import kernel
 
 MILLI = 1000
 """Thousandths of a whole GPU."""

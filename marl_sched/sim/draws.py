@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.compiled.jit import kernel
 
 JOB_FAILURES, NODE_FAILURES, PLACEMENT = 1, 2, 3
 """What a stream of draws is for."""

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.compiled.jit import kernel
 from marl_sched.sim.devices import MILLI, NO_DEVICE, Demand, is_share
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.compiled.jit import kernel
 from marl_sched.sim import columns as c
 from marl_sched.sim.devices import MILLI, NO_DEVICE, choose_devices, tightest_device
 from marl_sched.sim.nodes import add_jobs, set_whole

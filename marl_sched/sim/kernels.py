@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.jit import kernel, part
+from marl_sched.compiled.jit import kernel, part
 from marl_sched.sim import columns as c
 from marl_sched.sim.lifecycle import arrival_of, arrive, end_job, fail
 from marl_sched.sim.nodes import open_all

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from marl_sched.allocation import quota
-from marl_sched.jit import kernel
+from marl_sched.compiled.jit import kernel
 from marl_sched.sim import columns as c
 from marl_sched.sim.draws import JOB_FAILURES, exponential_s
 from marl_sched.sim.holdings import drop_entries, give_back

@@ -11,8 +11,8 @@ import math
 
 import numpy as np
 
-from marl_sched.jit import kernel
-from marl_sched.records import copy_into
+from marl_sched.compiled.jit import kernel
+from marl_sched.compiled.records import copy_into
 from marl_sched.sim import columns as c
 from marl_sched.sim.devices import MILLI
 from marl_sched.sim.world import World

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.jit import kernel, part
+from marl_sched.compiled.jit import kernel, part
 from marl_sched.sim import columns as c
 from marl_sched.sim.draws import NODE_FAILURES, exponential_s
 from marl_sched.sim.lifecycle import log, stop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.jit import kernel
+from marl_sched.compiled.jit import kernel
 from marl_sched.sim.devices import Demand, fits, take
 from marl_sched.sim.fragmentation import Mix, ScoreCache, touch
 from marl_sched.sim.scoring import choose

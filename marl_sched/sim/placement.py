@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.jit import kernel, part
+from marl_sched.compiled.jit import kernel, part
 from marl_sched.sim import columns as c
 from marl_sched.sim import scoring
 from marl_sched.sim.devices import MILLI, Demand, first_device

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl_sched.jit import kernel, part
+from marl_sched.compiled.jit import kernel, part
 from marl_sched.sim import columns as c
 from marl_sched.sim.devices import MILLI
 from marl_sched.sim.holdings import span_of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from marl_sched.records import at_address, build_table, fields_of, record
+from marl_sched.compiled.records import at_address, build_table, fields_of, record
 from marl_sched.sim import columns as c
 from marl_sched.types import ClusterView
 

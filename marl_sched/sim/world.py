@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from marl_sched.records import record
+from marl_sched.compiled.records import record
 from marl_sched.sim import columns as c
 from marl_sched.sim.views import sealed
 from marl_sched.types import (

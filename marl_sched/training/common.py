@@ -14,7 +14,7 @@ from ray.rllib.utils.annotations import override
 
 from marl_sched.config import Config
 from marl_sched.models.network import NetworkSizes
-from marl_sched.training.placement import learner_gpus, learner_resources
+from marl_sched.training.learner_placement import learner_gpus, learner_resources
 from marl_sched.training.rollout import AGENT, SCHEDULER
 from marl_sched.training.runner import DEFAULT_ENV_CLASS, BatchedEnvRunner
 

@@ -34,7 +34,7 @@ from marl_sched.models.dqn import DQNModule
 from marl_sched.training import common
 from marl_sched.training.common import FusedAdamLearner, to_device
 from marl_sched.training.continuing import ContinuingAlgorithm
-from marl_sched.training.placement import SpreadRunners, check_learners
+from marl_sched.training.learner_placement import SpreadRunners, check_learners
 from marl_sched.training.replay import ReplayBatch
 from marl_sched.training.rollout import SCHEDULER
 from marl_sched.training.runner import DEFAULT_ENV_CLASS

@@ -5,9 +5,10 @@
 e_i are n perturbations, u the ranks, in [-1/2, 1/2], of the fitness -log(J / J_base) of both
 networks theta +- sigma e_i; J is the cost that `env.reward` weighs, by default the mean JCT, and
 the logs are averaged over sequences that all networks share. With `env.train_weights` theta is a
-family of scorers, one for each weighting (`schedulers.family`), and each sequence draws its own
-weights: the networks are theta(w) +- sigma e_i, ranked on each sequence alone as costs of different
-weightings are no measure of each other, and the gradient goes on to theta by the chain rule.
+family of scorers, one for each weighting (`schedulers.learned.family`), and each sequence draws its
+own weights: the networks are theta(w) +- sigma e_i, ranked on each sequence alone as costs of
+different weightings are no measure of each other, and the gradient goes on to theta by the chain
+rule.
 Source: Salimans et al., "Evolution Strategies as a Scalable Alternative to
 Reinforcement Learning", 2017; the base schedule as control variate is ours.
 
@@ -26,9 +27,9 @@ import numpy as np
 from marl_sched.config import Config
 from marl_sched.errors import UserError
 from marl_sched.files import writing
-from marl_sched.schedulers.family import SIZE, shares, theta_at
-from marl_sched.schedulers.guard import Ranges, known
-from marl_sched.schedulers.scorer import (
+from marl_sched.schedulers.learned.family import SIZE, shares, theta_at
+from marl_sched.schedulers.learned.guard import Ranges, known
+from marl_sched.schedulers.learned.scorer import (
     BIAS,
     FEATURES,
     HIDDEN,
@@ -36,7 +37,7 @@ from marl_sched.schedulers.scorer import (
     NUM_WEIGHTS,
     initial_weights,
 )
-from marl_sched.schedulers.scorer_file import ScorerRecord, load_scorer, save_scorer
+from marl_sched.schedulers.learned.scorer_file import ScorerRecord, load_scorer, save_scorer
 from marl_sched.sim import columns as c
 from marl_sched.training.diverged import Diverged, check_arrays
 from marl_sched.training.records import Row, versions

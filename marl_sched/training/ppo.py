@@ -31,14 +31,14 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.minibatch_utils import MiniBatchCyclicIterator
 
 from marl_sched.config import Config
-from marl_sched.envs.agents import Declarations, agent_action_space, agent_observation_space
+from marl_sched.envs.learned_agents import Declarations, agent_action_space, agent_observation_space
 from marl_sched.models.agent import AgentSizes
 from marl_sched.models.ppo import AgentModule, MaskedPPOModule, PPOModule
 from marl_sched.training import common
 from marl_sched.training.common import FusedAdamLearner, to_device
 from marl_sched.training.continuing import ContinuingAlgorithm
 from marl_sched.training.gae import advantages, discounts
-from marl_sched.training.placement import SpreadRunners, check_learners
+from marl_sched.training.learner_placement import SpreadRunners, check_learners
 from marl_sched.training.rollout import (
     AGENT,
     SCHEDULER,

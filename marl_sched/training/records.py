@@ -32,7 +32,7 @@ from marl_sched.config import Config, flat, load_config, parse_config, save_conf
 from marl_sched.errors import UserError
 from marl_sched.files import check_folder, move_folder, write_text, writing
 from marl_sched.locks import alone, check_free
-from marl_sched.schedulers.scorer_file import is_scorer, load_scorer
+from marl_sched.schedulers.learned.scorer_file import is_scorer, load_scorer
 from marl_sched.training.storage import Storage
 
 Row = dict[str, Any]

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from marl_sched.config import Config
-from marl_sched.envs.agents import Demand
-from marl_sched.envs.batched import Episode
+from marl_sched.envs.episodes import Episode
+from marl_sched.envs.learned_agents import Demand
 from marl_sched.errors import UserError
 from marl_sched.evaluation.learned import Score
 from marl_sched.models.policy import LearnedPolicy, Manifest, load_policy, save_policy

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from marl_sched.envs.agents import Declarations
+from marl_sched.envs.learned_agents import Declarations
 
 SCHEDULER = "scheduler"
 """Module id of the central scheduler."""

@@ -20,7 +20,7 @@ from marl_sched.evaluation.simulate import refuse_repack
 from marl_sched.files import naming_full_disk
 from marl_sched.training.clock import Budget, Clock
 from marl_sched.training.diverged import Diverged, check_row
-from marl_sched.training.placement import check_learners, num_cpus, tell_shortage
+from marl_sched.training.learner_placement import check_learners, num_cpus, tell_shortage
 from marl_sched.training.records import Row, RunFolder, git_commit, now, versions
 from marl_sched.training.runner import DEFAULT_ENV_CLASS
 from marl_sched.training.session import losing_ray_is_told, ray_session
@@ -158,8 +158,8 @@ def check(config: Config, env_class: str = DEFAULT_ENV_CLASS) -> None:
         sequences.check(config)
         es.free_weights(config.training.es.without)
     if config.training.algo != "es":
-        from marl_sched.training.clusters import check_clusters
         from marl_sched.training.common import spaces_of
+        from marl_sched.training.other_clusters import check_clusters
 
         check_learners(config)
         spaces_of(config, env_class)

@@ -30,8 +30,8 @@ from ray.rllib.utils.metrics import (
 )
 
 from marl_sched.config import Config
-from marl_sched.envs.agents import Declarations
-from marl_sched.training.clusters import on_runners_cluster
+from marl_sched.envs.learned_agents import Declarations
+from marl_sched.training.other_clusters import on_runners_cluster
 from marl_sched.training.rollout import (
     AGENT,
     SCHEDULER,

@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 
 from marl_sched.config import Config, RewardWeights
-from marl_sched.envs.batched import episode_jobs, load_part, make_world
 from marl_sched.envs.conditions import draw_conditions, draw_weights
 from marl_sched.envs.credit import cost_floor
-from marl_sched.envs.game import reward_weights
+from marl_sched.envs.episodes import episode_jobs, load_part, make_world
+from marl_sched.envs.state import reward_weights
 from marl_sched.errors import UserError
 from marl_sched.evaluation.simulate import play_episode
 from marl_sched.evaluation.suites import get_suite
 from marl_sched.schedulers import Scheduler, get_scheduler, make_scorer
-from marl_sched.schedulers.family import shifted, theta_at
-from marl_sched.schedulers.guard import Ranges, merged, tally_of
-from marl_sched.schedulers.scorer import NUM_INDEX_PARAMS
-from marl_sched.training.clusters import check_clusters
+from marl_sched.schedulers.learned.family import shifted, theta_at
+from marl_sched.schedulers.learned.guard import Ranges, merged, tally_of
+from marl_sched.schedulers.learned.scorer import NUM_INDEX_PARAMS
+from marl_sched.training.other_clusters import check_clusters
 from marl_sched.types import Cluster
 
 SYNTHETIC = "synthetic"
@@ -73,7 +73,7 @@ def base_scheduler(config: Config) -> Scheduler:
 
 
 def scorer_of(base: Scheduler, theta: np.ndarray) -> Scheduler:
-    """The scorer of `theta`, (SIZE,) float64, see `schedulers.family`; the base with zeros."""
+    """The scorer of `theta`, (SIZE,) float64, see `learned.family`; the base with zeros."""
     return make_scorer(shifted(base.params, theta), theta[NUM_INDEX_PARAMS:].tolist())
 
 

@@ -16,7 +16,7 @@ from marl_sched.evaluation.learned import Score, base_costs, validate, validate_
 from marl_sched.files import write_text
 from marl_sched.locks import scratch_folder
 from marl_sched.models.policy import BASE, load_policy
-from marl_sched.schedulers.scorer_file import is_scorer, load_scorer
+from marl_sched.schedulers.learned.scorer_file import is_scorer, load_scorer
 from marl_sched.training.clock import Budget, Clock
 from marl_sched.training.es import EvolutionStrategies
 from marl_sched.training.records import Row

@@ -20,7 +20,7 @@ from ray.tune.search import Searcher
 
 from marl_sched.config import Config
 from marl_sched.errors import UserError, WriteError
-from marl_sched.training.placement import num_cpus, trial_bundles
+from marl_sched.training.learner_placement import num_cpus, trial_bundles
 from marl_sched.tuning.outcome import Outcome, read_outcome
 from marl_sched.tuning.plan import SCHEDULER, Plan, Proposal
 from marl_sched.tuning.run import Run, Say, trial_config

@@ -16,8 +16,8 @@ from marl_sched.evaluation.learned import with_weights
 from marl_sched.evaluation.statistics import Evidence, mean_interval
 from marl_sched.evaluation.windows import evidence_of, with_draws
 from marl_sched.schedulers import get_scheduler
-from marl_sched.schedulers.family import parse_weights
-from marl_sched.schedulers.scorer_file import is_scorer, load_record
+from marl_sched.schedulers.learned.family import parse_weights
+from marl_sched.schedulers.learned.scorer_file import is_scorer, load_record
 from marl_sched.terms import NAMES, TERMS
 from marl_sched.training.records import RunFolder
 from marl_sched.tuning.outcome import Outcome

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from marl_sched.errors import UserError
-from marl_sched.evaluation.tradeoff import Axis, costs_of, hypervolume, non_dominated
 from marl_sched.terms import TERMS
+from marl_sched.tuning.tradeoff import Axis, costs_of, hypervolume, non_dominated
 
 AXES = {
     term.name: Axis(term.metric, term.label, term.scale, term.higher_is_better) for term in TERMS

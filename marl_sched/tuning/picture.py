@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from marl_sched.evaluation.tradeoff import STYLE, Axis
 from marl_sched.files import write_text
+from marl_sched.tuning.tradeoff import STYLE, Axis
 
 SYMBOLS = {"o": "circle", "D": "diamond", "s": "square"}
 
@@ -25,7 +25,7 @@ def draw_html(
     """Write one panel beside the other, every point with its name and all its metrics.
 
     Args:
-        table, named: as of `evaluation.tradeoff.draw`.
+        table, named: as of `tuning.tradeoff.draw`.
         describe: what is shown at a point.
     """
     from plotly.graph_objects import Figure, Scatter

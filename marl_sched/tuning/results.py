@@ -14,7 +14,6 @@ import yaml
 
 from marl_sched.config import Config
 from marl_sched.evaluation.compare import part_episodes
-from marl_sched.evaluation.tradeoff import draw
 from marl_sched.evaluation.windows import with_draws
 from marl_sched.files import replacing, write_text
 from marl_sched.tuning.judge import (
@@ -33,6 +32,7 @@ from marl_sched.tuning.pareto import AXES, hypervolumes, mark_front, preferred
 from marl_sched.tuning.picture import draw_html
 from marl_sched.tuning.plan import REWARD
 from marl_sched.tuning.run import Run
+from marl_sched.tuning.tradeoff import draw
 from marl_sched.tuning.trial import NETWORK_SCORE, PARAM, RUN_SCORE
 from marl_sched.workload.trace import Workload
 

@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from marl_sched.config import Config
-from marl_sched.envs.batched import Episode
+from marl_sched.envs.episodes import Episode
 from marl_sched.evaluation.entrants import Metrics, Player, policy_player, rule_player
 from marl_sched.evaluation.simulate import Tell, silent
 from marl_sched.models.policy import load_policy
 from marl_sched.schedulers import Scheduler, scorer_of_record
-from marl_sched.schedulers.scorer_file import ScorerRecord, at_weights, is_scorer, load_record
+from marl_sched.schedulers.learned.scorer_file import (
+    ScorerRecord,
+    at_weights,
+    is_scorer,
+    load_record,
+)
 from marl_sched.training.records import RunFolder
 
 

@@ -12,21 +12,21 @@ from typing import Any
 import yaml
 
 from marl_sched.config import Config, validate_config
-from marl_sched.envs.batched import Episode
+from marl_sched.envs.episodes import Episode
 from marl_sched.errors import WriteError
-from marl_sched.evaluation.baselines import Court, as_yaml, tune
 from marl_sched.evaluation.compare import part_episodes
 from marl_sched.evaluation.entrants import Player
 from marl_sched.evaluation.limits import limits_of
 from marl_sched.evaluation.suite_run import CellRun
 from marl_sched.files import write_text
 from marl_sched.schedulers import get_scheduler
-from marl_sched.schedulers.scorer_file import is_scorer
+from marl_sched.schedulers.learned.scorer_file import is_scorer
 from marl_sched.training.diverged import check_row
 from marl_sched.training.records import RunFolder
 from marl_sched.training.run import train
 from marl_sched.tuning.outcome import Outcome
 from marl_sched.tuning.plan import rung_key
+from marl_sched.tuning.rule_search import Court, as_yaml, tune
 from marl_sched.tuning.trained import load_kept, load_network
 
 Report = Callable[[Mapping[str, Any]], None]

@@ -19,7 +19,7 @@ from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from marl_sched.errors import UserError
-from marl_sched.training.placement import learner_gpus, most_gpus
+from marl_sched.training.learner_placement import learner_gpus, most_gpus
 from marl_sched.training.run import train
 from tests.training.fake_env import PATH
 from tests.training.test_train import settings

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from marl_sched.jit import cache_folder
+from marl_sched.compiled.jit import cache_folder
 from tests.clusters.isolated import ROOT, ray_environment, run_isolated
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from marl_sched.clusters.targets import Launch, render
-from marl_sched.jit import cache_folder
+from marl_sched.compiled.jit import cache_folder
 from tests.clusters.isolated import ROOT, own_host, ray_environment
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

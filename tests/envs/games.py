@@ -9,7 +9,7 @@ import numpy as np
 
 from marl_sched.config import Config, validate_config
 from marl_sched.envs.batched import BatchedSchedulingEnv
-from marl_sched.envs.game import Game
+from marl_sched.envs.state import Game
 from marl_sched.sim import columns as c
 from marl_sched.sim.world import World
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from marl_sched.envs import SchedulingEnv
-from marl_sched.envs.agents import agent_action_space, agent_observation_space
-from marl_sched.envs.batched import BatchedSchedulingEnv, Episode
-from marl_sched.envs.game import AGENT_FEATURES
+from marl_sched.envs.batched import BatchedSchedulingEnv
+from marl_sched.envs.episodes import Episode
+from marl_sched.envs.learned_agents import agent_action_space, agent_observation_space
 from marl_sched.envs.multi_agent import SCHEDULER
+from marl_sched.envs.state import AGENT_FEATURES
 from marl_sched.sim import columns as c
 from tests.envs.games import active_jobs, config, masked_action, proposed, traced
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from marl_sched.config import Config
-from marl_sched.envs.batched import BatchedSchedulingEnv, Episode
+from marl_sched.envs.batched import BatchedSchedulingEnv
 from marl_sched.envs.conditions import draw_conditions
+from marl_sched.envs.episodes import Episode
 from marl_sched.sim import columns as c
 from tests.envs.games import config, masked_action
 

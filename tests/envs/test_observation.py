@@ -9,16 +9,10 @@ import numpy as np
 import pytest
 
 from marl_sched.config import Config
-from marl_sched.envs.batched import (
-    MIN_EPISODE_JOBS,
-    BatchedSchedulingEnv,
-    action_space,
-    episode_jobs,
-    load_part,
-    observation_space,
-)
-from marl_sched.envs.game import CLUSTER_FEATURES, GLOBAL_FEATURES, JOB_FEATURES
+from marl_sched.envs.batched import BatchedSchedulingEnv, action_space, observation_space
+from marl_sched.envs.episodes import MIN_EPISODE_JOBS, episode_jobs, load_part
 from marl_sched.envs.observe import take_stock, write_observation
+from marl_sched.envs.state import CLUSTER_FEATURES, GLOBAL_FEATURES, JOB_FEATURES
 from marl_sched.errors import UserError
 from marl_sched.schedulers import get_scheduler
 from marl_sched.sim import columns as c

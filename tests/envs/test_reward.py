@@ -10,9 +10,11 @@ import pytest
 from ray.rllib.utils.typing import MultiAgentDict
 
 from marl_sched.config import Config, RewardWeights
-from marl_sched.envs import SchedulingEnv, game
-from marl_sched.envs.batched import BatchedSchedulingEnv, make_world
-from marl_sched.envs.game import reward_weights
+from marl_sched.envs import SchedulingEnv
+from marl_sched.envs import state as game
+from marl_sched.envs.batched import BatchedSchedulingEnv
+from marl_sched.envs.episodes import make_world
+from marl_sched.envs.state import reward_weights
 from marl_sched.evaluation.simulate import play_episode
 from marl_sched.schedulers import get_scheduler
 from marl_sched.sim import columns as c

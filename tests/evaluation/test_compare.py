@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from marl_sched.config import Config
-from marl_sched.envs.batched import BatchedSchedulingEnv, Episode, load_part
+from marl_sched.envs.batched import BatchedSchedulingEnv
+from marl_sched.envs.episodes import Episode, load_part
 from marl_sched.evaluation import entrants as entrants_module
 from marl_sched.evaluation import learned as learned_module
 from marl_sched.evaluation.compare import compare, job_overlap, part_episodes

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from marl_sched.config import Config, validate_config
-from marl_sched.envs.batched import Episode, load_part
+from marl_sched.envs.episodes import Episode, load_part
 from marl_sched.errors import UserError
 from marl_sched.evaluation import entrants
 from marl_sched.evaluation import simulate as simulate_module
@@ -27,7 +27,7 @@ from marl_sched.evaluation.entrants import (
 from marl_sched.evaluation.simulate import simulate
 from marl_sched.evaluation.suite_run import CellRun, play_cell
 from marl_sched.schedulers import REGISTRY, get_scheduler
-from marl_sched.schedulers.scorer_file import PRETRAINED
+from marl_sched.schedulers.learned.scorer_file import PRETRAINED
 from marl_sched.training.run import check
 from marl_sched.types import Allocation, Cluster, ClusterView, NodeView
 from tests.envs.games import config
@@ -288,7 +288,8 @@ def test_identity_changes_with_what_is_played(monkeypatch: pytest.MonkeyPatch) -
     before = policy_player(policy, "p", settings).identity
     assert before == policy_player(policy, "p", settings).identity
     monkeypatch.setattr(
-        "marl_sched.schedulers.tuned_params", lambda name: {"p": 0.1, "h": 0.1, "g": 1.0, "b": 1.0}
+        "marl_sched.schedulers.registry.tuned_params",
+        lambda name: {"p": 0.1, "h": 0.1, "g": 1.0, "b": 1.0},
     )
     assert policy_player(policy, "p", settings).identity != before
     other = judged(env={"base": "elastic_index:tuned", "max_edits": 1})

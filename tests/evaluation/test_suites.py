@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from marl_sched.config import load_config
-from marl_sched.envs.batched import load_part
+from marl_sched.envs.episodes import load_part
 from marl_sched.errors import UserError
 from marl_sched.evaluation.entrants import Player, rule_player
 from marl_sched.evaluation.suite_report import markdown

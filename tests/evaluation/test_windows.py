@@ -11,7 +11,7 @@ import pytest
 
 from marl_sched.cli.tables import print_comparison
 from marl_sched.config import Config, validate_config
-from marl_sched.envs.batched import Episode, draw_seeds, load_part
+from marl_sched.envs.episodes import Episode, draw_seeds, load_part
 from marl_sched.evaluation.compare import job_overlap, part_episodes
 from marl_sched.evaluation.entrants import load_player
 from marl_sched.evaluation.learned import run_learned

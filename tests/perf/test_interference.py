@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from marl_sched.errors import UserError
-from marl_sched.perf import interference_fit
 from marl_sched.perf.catalogue import Catalogue
+from marl_sched.perf.fitting import interference_fit
+from marl_sched.perf.fitting.interference_fit import CORRESPONDENCE, STAND_IN, fit, to_yaml
+from marl_sched.perf.fitting.measurements import gavel_pairs
 from marl_sched.perf.interference import SHIPPED, measured, table
-from marl_sched.perf.interference_fit import CORRESPONDENCE, STAND_IN, fit, to_yaml
-from marl_sched.perf.measurements import gavel_pairs
 
 MODELS = Catalogue.load().models
 

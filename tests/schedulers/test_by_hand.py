@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from marl_sched.schedulers.elastic_index import surprise
+from marl_sched.schedulers.rules.elastic_index import surprise
 from tests.schedulers.views import JobRow, gpus, make_view
 
 ELASTIC: dict[str, Any] = {"sizes": (1, 2, 4), "rates": (1.0, 1.8, 3.0)}

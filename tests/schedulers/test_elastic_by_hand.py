@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marl_sched.schedulers.elastic_index import MIN_REMAINING_S
+from marl_sched.schedulers.rules.elastic_index import MIN_REMAINING_S
 from marl_sched.types import ClusterView
 from tests.schedulers.views import JobRow, gpus, make_view, random_view
 

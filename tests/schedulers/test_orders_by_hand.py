@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import lognorm
 
-from marl_sched.schedulers.gittins import NUM_QUEUES, gittins_table
+from marl_sched.schedulers.rules.gittins import NUM_QUEUES, gittins_table
 from tests.schedulers.views import JobRow, gpus, make_view
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from marl_sched.config import SimConfig
 from marl_sched.perf.profiles import ProfileTable
 from marl_sched.schedulers import REGISTRY, get_scheduler
-from marl_sched.schedulers.elastic_index import log_rank_weights
-from marl_sched.schedulers.filling import fill_by_score
+from marl_sched.schedulers.mechanisms.filling import fill_by_score
+from marl_sched.schedulers.rules.elastic_index import log_rank_weights
 from marl_sched.types import Cluster, ClusterView
 from tests.schedulers.views import JobRow, gpus, make_view, permuted, random_view
 from tests.sim.worlds import Setup, classic, make_workload, one_profile, play_compiled

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from marl_sched.compiled.jit import part
 from marl_sched.errors import UserError
-from marl_sched.jit import part
 from marl_sched.schedulers import REGISTRY, Scheduler, get_scheduler, make_scorer
 from marl_sched.schedulers.dispatch import EVERYBODY, ORDERS, SIZES
-from marl_sched.schedulers.filling import serve_all, serve_waiting
+from marl_sched.schedulers.learned.scorer import initial_weights
+from marl_sched.schedulers.mechanisms.filling import serve_all, serve_waiting
 from marl_sched.schedulers.params import NOT_NEGATIVE, Param
-from marl_sched.schedulers.scorer import initial_weights
 from marl_sched.types import ClusterView, Floats1
 from tests.schedulers.views import random_view
 

@@ -15,7 +15,7 @@ import pytest
 from marl_sched.allocation.feasibility import Infeasible
 from marl_sched.evaluation.simulate import run
 from marl_sched.schedulers import REGISTRY, Scheduler
-from marl_sched.schedulers.gavel import GavelPlanner
+from marl_sched.schedulers.rules.gavel import GavelPlanner
 from marl_sched.sim.simulation import Simulation
 from marl_sched.types import Allocation, ClusterView, NodeView
 from tests.sim.compiled import (

@@ -16,15 +16,15 @@ from marl_sched.evaluation.compare import part_episodes
 from marl_sched.evaluation.entrants import load_player
 from marl_sched.evaluation.suites import get_suite
 from marl_sched.schedulers import get_scheduler
-from marl_sched.schedulers.family import SIZE, theta_at
-from marl_sched.schedulers.scorer import (
+from marl_sched.schedulers.learned.family import SIZE, theta_at
+from marl_sched.schedulers.learned.scorer import (
     FEATURES,
     GLOBAL_FEATURES,
     HIDDEN,
     NUM_INDEX_PARAMS,
     NUM_WEIGHTS,
 )
-from marl_sched.schedulers.scorer_file import load_record, load_scorer
+from marl_sched.schedulers.learned.scorer_file import load_record, load_scorer
 from marl_sched.training import sequences
 from marl_sched.training.es import (
     Ascent,

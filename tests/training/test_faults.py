@@ -18,7 +18,7 @@ from marl_sched.config import Config, load_config
 from marl_sched.errors import UserError, WriteError
 from marl_sched.files import disk_is_full, naming_full_disk
 from marl_sched.models.policy import load_policy
-from marl_sched.schedulers.scorer_file import load_scorer
+from marl_sched.schedulers.learned.scorer_file import load_scorer
 from marl_sched.training import rllib
 from marl_sched.training.diverged import Diverged
 from marl_sched.training.records import RunFolder

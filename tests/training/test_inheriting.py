@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from marl_sched.config import Config, load_config, validate_config
-from marl_sched.schedulers.scorer_file import load_record, save_scorer
+from marl_sched.schedulers.learned.scorer_file import load_record, save_scorer
 from marl_sched.training.es import EvolutionStrategies
 from marl_sched.training.records import RunFolder
 from marl_sched.training.rllib import RLlibTrainer

@@ -8,7 +8,7 @@ from ray.rllib.utils.minibatch_utils import ShardEpisodesIterator
 
 from marl_sched.config import load_config
 from marl_sched.errors import UserError
-from marl_sched.training import placement
+from marl_sched.training import learner_placement as placement
 from marl_sched.training.dqn import dqn_config
 from marl_sched.training.ppo import ppo_config
 from marl_sched.training.rllib import build_algorithm

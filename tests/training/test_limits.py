@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from marl_sched.schedulers.family import SIZE
+from marl_sched.schedulers.learned.family import SIZE
 from marl_sched.training import es as evolution
 from marl_sched.training import runner, sampling
 from marl_sched.training.es import EvolutionStrategies

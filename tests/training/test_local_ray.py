@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from marl_sched.jit import cache_folder
+from marl_sched.compiled.jit import cache_folder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 

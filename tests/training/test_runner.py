@@ -12,7 +12,7 @@ import torch
 from marl_sched.config import load_config
 from marl_sched.envs import SchedulingEnv
 from marl_sched.envs.batched import BatchedSchedulingEnv, spec_spaces
-from marl_sched.training.clusters import on_runners_cluster
+from marl_sched.training.other_clusters import on_runners_cluster
 from marl_sched.training.rllib import build_algorithm
 from marl_sched.training.rollout import SCHEDULER
 from marl_sched.training.runner import worker_seed

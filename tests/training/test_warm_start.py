@@ -17,7 +17,7 @@ from marl_sched.evaluation.entrants import load_player
 from marl_sched.evaluation.learned import Score, base_costs, run_learned, validate
 from marl_sched.export.checkpoint import load_checkpoint
 from marl_sched.models.policy import LearnedPolicy, load_policy
-from marl_sched.schedulers.scorer_file import is_scorer, load_scorer
+from marl_sched.schedulers.learned.scorer_file import is_scorer, load_scorer
 from marl_sched.training import warm_start
 from marl_sched.training.records import RunFolder
 from marl_sched.training.run import train

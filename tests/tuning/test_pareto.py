@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from marl_sched.errors import UserError
-from marl_sched.evaluation.tradeoff import hypervolume
 from marl_sched.tuning.judge import parse_preference
 from marl_sched.tuning.pareto import hypervolumes, mark_front, preferred, relative_costs
+from marl_sched.tuning.tradeoff import hypervolume
 
 TERMS = ("completion_time", "utilisation", "deadline")
 

@@ -11,7 +11,7 @@ import pytest
 
 from marl_sched.cli import tables
 from marl_sched.config import load_config, save_config
-from marl_sched.envs.batched import load_part
+from marl_sched.envs.episodes import load_part
 from marl_sched.schedulers import get_scheduler
 from marl_sched.tuning import judge, results
 from marl_sched.tuning.outcome import Outcome

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from marl_sched.evaluation.tradeoff import Axis, costs_of, draw, non_dominated
+from marl_sched.tuning.tradeoff import Axis, costs_of, draw, non_dominated
 
 X, Y = Axis("x", "x"), Axis("y", "y", 100.0, higher_is_better=True)
 

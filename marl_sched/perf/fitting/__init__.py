@@ -1,0 +1,1 @@
+"""Fitting the catalogue and the interference table to published measurements."""

@@ -1,0 +1,1 @@
+"""Classic schedulers, one file each."""
