@@ -116,7 +116,7 @@ class QuotaRoom:
         """First row that is above its tenant's quota if all hold `gpus` (A,); -1 without."""
         room = self.anew()
         rows = np.flatnonzero(gpus) if self.bounded else ()
-        return next((int(row) for row in rows if not room.take(row, gpus[row])), -1)
+        return next((int(row) for row in rows if not room.take(int(row), gpus[row])), -1)
 
 
 def open_capacity(nodes: NodeView) -> np.ndarray:
@@ -205,7 +205,7 @@ class _Check:
         legal = np.arange(sizes.shape[1]) <= view.limit_level[:, None]
         for row in np.flatnonzero(~((sizes == gpus[:, None]) & legal).any(axis=1)):
             allowed = ", ".join(str(size) for size in sizes[row, legal[row]])
-            self.refuse(f"is given {gpus[row]} GPUs; it may have {allowed}", row)
+            self.refuse(f"is given {gpus[row]} GPUs; it may have {allowed}", int(row))
 
     def places(self) -> None:
         """Nobody is put on a node that takes no jobs, on two GPU types, or on a forbidden one."""
@@ -218,7 +218,7 @@ class _Check:
             kinds[:, kind] = given[:, nodes.gpu_type == kind].any(axis=1)
         for row in np.flatnonzero(kinds.sum(axis=1) > 1):
             where = " and ".join(str(node) for node in np.flatnonzero(given[row]))
-            self.refuse(f"is put on nodes {where}, of several GPU types; a gang has one", row)
+            self.refuse(f"is put on nodes {where}, of several GPU types; a gang has one", int(row))
         for row, kind in np.argwhere((kinds > 0) & ~nodes.allowed):
             node = np.flatnonzero(given[row] & (nodes.gpu_type == kind))[0]
             self.refuse(f"is put on node {node}, of GPU type number {kind}; it may not use it", row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.schedulers.test_scorer import BASE, record
+from tests.schedulers.learned.test_scorer import BASE, record
 
 from marl_sched.models.policy import LearnedPolicy
 from marl_sched.schedulers import make_scorer

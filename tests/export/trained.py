@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.schedulers.test_scorer import record
+from tests.schedulers.learned.test_scorer import record
 
 from marl_sched.config import Config, load_config
 from marl_sched.envs.batched import spec_spaces

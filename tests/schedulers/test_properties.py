@@ -121,6 +121,8 @@ def test_orders_follow_their_figure(seed: int) -> None:
         profile=np.arange(n), level=np.zeros(n, np.int64), request_level=np.ones(n, np.int64),
         limit_level=np.ones(n, np.int64), waiting=np.arange(n), running=np.zeros(0, np.int64),
         deadline_s=np.where(np.arange(n) % 3 > 0, view.now_s + view.est_total_s, np.inf),
+        free_by_type=np.array([[1.0, 1e6, 1e6, 1e6]]), type_order=np.zeros((n, 2, 1), np.int64),
+        types=np.ones(n, np.int64), gpu_type=np.zeros(n, np.int64),
     )  # fmt: skip
     window = view.deadline_s - view.arrival_s
     queue = np.digitize(view.attained_gpu_s, [3250.0, 7200.0])

@@ -58,7 +58,8 @@ def able(features: Features, scheduler: Scheduler) -> bool:
 
 def suited(features: Features, scheduler: Scheduler) -> Features:
     """The same setup; for Gavel's policies in rounds that are longer than restarts take."""
-    if scheduler.compiled or not issubclass(scheduler.planner, GavelPlanner):
+    planner = scheduler.planner
+    if not isinstance(planner, type) or not issubclass(planner, GavelPlanner):
         return features
     return replace(with_rules(without(features, "overhead"), decide_on_rounds=True), round_s=1000.0)
 

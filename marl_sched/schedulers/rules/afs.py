@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from marl_sched.allocation.room import most_left, pooled_room, raise_level
+from marl_sched.allocation.room import most_left, raise_level, whole_room
 from marl_sched.compiled.jit import kernel, part
 from marl_sched.compiled.order import rows_by
 from marl_sched.schedulers.rules.elastic_index import MIN_REMAINING_S
@@ -73,7 +73,7 @@ def afs(v: ClusterView, params: Floats1, target: Ints1) -> None:
     the GPUs given so far; gains are per GPU, because steps go from one allowed size to the next.
     """
     n = v.job.size
-    room = pooled_room(v)
+    room = whole_room(v)
     length = np.empty(n)
     for i in range(n):
         length[i] = max(v.est_remaining_s[i], MIN_REMAINING_S) / v.rates[v.profile[i], 1]

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from marl_sched.allocation.room import pooled_room, raise_level
+from marl_sched.allocation.room import raise_level, whole_room
 from marl_sched.compiled.jit import kernel, part
 from marl_sched.compiled.order import rows_by, rows_in_order
 from marl_sched.schedulers.mechanisms.filling import fill_by_score
@@ -78,7 +78,7 @@ def hesrpt(v: ClusterView, params: Floats1, target: Ints1) -> None:
     p = params[0]
     if n == 0:
         return
-    room = pooled_room(v)
+    room = whole_room(v)
     work = work_left(v, p)
     weight = np.ones(n)
     if params[1] > 0.0:

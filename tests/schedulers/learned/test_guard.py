@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.schedulers.test_scorer import record
+from tests.schedulers.learned.test_scorer import record
 
 from marl_sched.config import load_config
 from marl_sched.errors import UserError
