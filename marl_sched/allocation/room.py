@@ -4,14 +4,13 @@ A rule opens a room, asks it for GPUs job by job, and is told whether they are t
 
     room = free_room(v)           who runs keeps what it holds
     room = whole_room(v)          nobody holds anything yet
-    room = pooled_room(v)         the same, types added up: for rules that resize everybody
     take(v, room, i, level)       job i at a level, on the first of its types with room
     raise_level(v, room, i, a, b) job i from level a to b, on the type that it is on if it can
 
-A gang lives on one GPU type, so that GPUs of two types are added up for rules alone that deal all
-sizes out anew (see `pooled_room`). A job's types are tried in the order in which placement tries
-them, the fastest first. What a room cannot know is which nodes have the GPUs: where a start finds
-none, the simulator notes that in `v.refused_at`, and the job is passed over until GPUs come back.
+A gang lives on one GPU type, so that GPUs of two types are never added up. A job's types are tried
+in the order in which placement tries them, the fastest first. What a room cannot know is which
+nodes have the GPUs: where a start finds none, the simulator notes that in `v.refused_at`, and the
+job is passed over until GPUs come back.
 
 One room at a time is open on a view: tenants are counted in its `tenant_tally`.
 """
@@ -98,24 +97,6 @@ def whole_room(v: ClusterView) -> Room:
         for i in v.running:
             release(v, room.left, i, v.sizes[v.profile[i], v.level[i]], v.gpu_type[i])
     return room
-
-
-@kernel
-def pooled_room(v: ClusterView) -> Room:
-    """`whole_room` as one sum over the GPU types, for rules that deal all jobs' sizes out anew.
-
-    Such a rule resizes jobs all the time, and whoever is resized is placed anew, on the fastest
-    type with room: which type a job is on now says little. Sizes that then find no node are noted
-    as refused, and the rule is asked again without them.
-    """
-    whole = whole_room(v)
-    if whole.left.shape[0] == 1:
-        return whole
-    left = np.zeros((1, 4))
-    for t in range(whole.left.shape[0]):
-        for r in range(4):
-            left[0, r] += whole.left[t, r]
-    return Room(left, whole.kind)
 
 
 @kernel

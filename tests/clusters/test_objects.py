@@ -292,7 +292,8 @@ def test_names_are_those_of_the_rfcs(text: str) -> None:
 
 @given(st.integers(-(10**6), 10**6), st.sampled_from(["", "m", "k", "Ki", "M", "Gi", "e3", "E-2"]))
 def test_quantities_are_exact(number: int, suffix: str) -> None:
-    factors: dict[str, Fraction | int] = {"": 1, "m": Fraction(1, 1000), "k": 1000, "Ki": 1024, "M": 10**6, "Gi": 2**30,
+    factors: dict[str, Fraction | int]
+    factors = {"": 1, "m": Fraction(1, 1000), "k": 1000, "Ki": 1024, "M": 10**6, "Gi": 2**30,
                "e3": 1000, "E-2": Fraction(1, 100)}  # fmt: skip
     assert syntax.quantity(f"{number}{suffix}") == number * factors[suffix]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.schedulers.learned.test_scorer import BASE, record
 
 from marl_sched.models.policy import LearnedPolicy
 from marl_sched.schedulers import make_scorer
@@ -12,6 +11,7 @@ from marl_sched.schedulers.learned.scorer import HIDDEN, LAST, NUM_WEIGHTS
 from marl_sched.schedulers.learned.scorer_inputs import inputs_of, levels_by, scores_of
 from tests.export.trained import policy_of
 from tests.models.test_policy import arrays, make_policy
+from tests.schedulers.learned.test_scorer import BASE, record
 from tests.schedulers.views import JobRow, make_view, random_view
 
 pytest.importorskip("onnx", reason="needs the extra `onnx`")

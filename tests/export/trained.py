@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.schedulers.learned.test_scorer import record
-
 from marl_sched.config import Config, load_config
 from marl_sched.envs.batched import spec_spaces
 from marl_sched.models.network import ActionNetwork, DuelingNetwork, NetworkSizes
 from marl_sched.models.policy import LearnedPolicy, Manifest, save_policy
 from marl_sched.schedulers.learned.scorer_file import save_scorer
+from tests.schedulers.learned.test_scorer import record
 
 
 def policy_of(algo: str, config: Config | None = None, *, is_base: bool = False) -> LearnedPolicy:

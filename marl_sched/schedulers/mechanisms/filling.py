@@ -20,7 +20,6 @@ from marl_sched.allocation.room import (
     is_refused,
     most_left,
     over_quota,
-    pooled_room,
     raise_level,
     release,
     room_of,
@@ -29,13 +28,7 @@ from marl_sched.allocation.room import (
     whole_room,
 )
 from marl_sched.compiled.jit import kernel, part
-from marl_sched.compiled.order import (
-    comes_before,
-    heapify,
-    rows_by,
-    sift_down,
-    sort_nearly_sorted,
-)
+from marl_sched.compiled.order import comes_before, heapify, sift_down, sort_nearly_sorted
 from marl_sched.types import ClusterView, Floats1, Floats2, Ints1
 
 HALVINGS = 12
@@ -483,40 +476,7 @@ def may_grow(v: ClusterView, room: Room, i: int, level: int) -> bool:
 
 @kernel
 def fill_whole(v: ClusterView, table: np.ndarray, target: np.ndarray) -> None:
-    """`fill_by_score` of everything there is, from nothing; target (A,) is overwritten.
-
-    On several GPU types first of their sum: whoever is resized is placed anew, on the fastest type
-    with room, so that the type that it is on now must not bind it. Then each gang finds its type,
-    and what is left of the types is handed out on each.
-    """
+    """`fill_by_score` of everything there is, from nothing; target (A,) is overwritten."""
     target[:] = 0
-    if v.free_by_type.shape[0] > 1:
-        pooled = pooled_room(v)
-        fill_by_score(v, table, target, pooled.left, pooled.kind)
-        room = room_after_types(v, target)
-    else:
-        room = whole_room(v)
-    fill_by_score(v, table, target, room.left, room.kind)
-
-
-@kernel
-def room_after_types(v: ClusterView, target: np.ndarray) -> Room:
-    """Lower target (A,) to what finds room on one type each; what is left then.
-
-    As the simulator carries levels out: who keeps its level stays where it is, the others come by
-    size, larger gangs first.
-    """
-    n = target.size
     room = whole_room(v)
-    size = np.empty(n)
-    for i in range(n):
-        size[i] = -v.sizes[v.profile[i], target[i]]
-        if target[i] > 0 and target[i] == v.level[i]:
-            if not raise_level(v, room, i, 0, target[i]):
-                target[i] = 0
-    for i in rows_by(size, v.job):
-        if target[i] == v.level[i]:
-            continue
-        while target[i] > 0 and not take(v, room, i, target[i]):
-            target[i] -= 1
-    return room
+    fill_by_score(v, table, target, room.left, room.kind)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.schedulers.learned.test_scorer import record
 
 from marl_sched.config import load_config
 from marl_sched.errors import UserError
@@ -20,6 +19,7 @@ from marl_sched.schedulers.learned.scorer import GLOBAL_FEATURES, LAST, initial_
 from marl_sched.schedulers.learned.scorer_file import load_scorer, save_scorer
 from marl_sched.types import Cluster, ClusterView
 from marl_sched.workload import load_workload
+from tests.schedulers.learned.test_scorer import record
 from tests.schedulers.views import random_view
 
 INDEX = REGISTRY["elastic_index"]
