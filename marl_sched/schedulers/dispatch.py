@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from marl_sched.allocation.room import free_room
+from marl_sched.allocation.room import free_room, most_left
 from marl_sched.jit import kernel, part
 from marl_sched.linking import PartTable
 from marl_sched.records import record
@@ -32,6 +32,9 @@ EVERYBODY = 5
 """All jobs are served in the order of the keys: a running job may have to go."""
 RANKED = 6
 """The keys rank the jobs of an elastic index, see `elastic_order`."""
+
+ANYBODY = -1
+"""Any job may have been given another level, see `decide`."""
 
 _WAYS = 8
 
@@ -74,7 +77,7 @@ def write_keys(number: int, v: ClusterView, params: np.ndarray, key: np.ndarray)
 
 
 @part
-def decide(number: int, v: ClusterView, params: Floats1, target: Ints1) -> None:
+def decide(number: int, v: ClusterView, params: Floats1, target: Ints1) -> int:
     """Write the target level of every active job by scheduler `number`.
 
     Args:
@@ -82,21 +85,26 @@ def decide(number: int, v: ClusterView, params: Floats1, target: Ints1) -> None:
         params: float64, the scheduler's parameters in the order of its registry entry. The last
             entries of a scorer's are scratch: its tally, see `guard.tally_of`.
         target: (A,) int64, comes in as the levels held, overwritten.
+
+    Returns:
+        How many of the first jobs that wait may have been given a level, where nobody else has
+        been given another than it came in with; `ANYBODY` where that is not known.
     """
     serving = number % _WAYS
     if serving == LEVELS:
         _write_levels(number // _WAYS, v, params, target)
-        return
+        return ANYBODY
     if serving == QUEUE or serving == STRICT_QUEUE:
-        serve_queue(v, serving == STRICT_QUEUE, target, free_room(v))
-        return
+        return serve_queue(v, serving == STRICT_QUEUE, target, free_room(v))
+    if leaves_running(number) and most_left(free_room(v)) <= 0.0:
+        return 0
     key = np.empty(v.job.size)
     if serving == RANKED:
         write_keys(number, v, params[NUM_INDEX_PARAMS:], key)
         share_by_rank(v, key, params, target)
-        return
+        return ANYBODY
     write_keys(number, v, params, key)
     if serving == EVERYBODY:
-        serve_all(v, key, target)
-    else:
-        serve_waiting(v, key, serving == STRICT_WAITING, target)
+        return ANYBODY if serve_all(v, key, target) else 0
+    serve_waiting(v, key, serving == STRICT_WAITING, target)
+    return ANYBODY
