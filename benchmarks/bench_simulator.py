@@ -19,8 +19,8 @@ With --tenants CPU seconds of 100,000 jobs on 512 nodes of 8 under FCFS, SRTF an
 tenants, and with 100 and 10,000 tenants, each of which has a quota. Expect the same seconds with
 100 as with 10,000, and less than twice those without.
 
-With --active CPU seconds of so many jobs that arrive within one minute, so that nearly all of them
-are active until they end, on one GPU and on 512 nodes of 8; and from each size to the next the
+With --active CPU seconds of so many jobs that arrive at once, so that all of them are active until
+they end, on one GPU and on 512 nodes of 8; and from each size to the next the
 exponent e of seconds ~ jobs^e. Expect EXPECTED.
 
 With --planners CPU seconds of the schedulers that solve programs, on 500 jobs, of one GPU type and
@@ -180,10 +180,10 @@ def bench_active(
 
 
 def burst(num_jobs: int, cluster: Cluster) -> Workload:
-    """Jobs, half of them elastic, that all arrive within a minute."""
+    """Jobs, half of them elastic, that all arrive at once."""
     settings = ["workload.elastic_fraction=0.5", f"workload.synthetic.num_jobs={num_jobs}"]
     workload = load_workload(load_config(None, settings).workload, cluster, seed=0)
-    return replace(workload, arrival_s=np.linspace(0.0, 60.0, num_jobs))
+    return replace(workload, arrival_s=np.zeros(num_jobs))
 
 
 MIXED = "36x4:V100+36x4:P100+36x4:K80"

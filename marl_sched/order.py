@@ -7,7 +7,7 @@ import numpy as np
 from marl_sched.jit import kernel, part
 from marl_sched.types import Floats1, Ints1
 
-MOST_LOOKS = 512
+MOST_LOOKS = 256
 """Keys that are looked at to guess how the others lie."""
 
 

@@ -32,6 +32,8 @@ EVERYBODY = 5
 """All jobs are served in the order of the keys: a running job may have to go."""
 RANKED = 6
 """The keys rank the jobs of an elastic index, see `elastic_order`."""
+STARTS = 7
+"""The rule names a level for each job, and leaves those that run theirs until they end."""
 
 ANYBODY = -1
 """Any job may have been given another level, see `decide`."""
@@ -54,7 +56,7 @@ def number_of(rule: Any, serving: int) -> int:
     Raises:
         TypeError: for a rule with other arguments than that way wants.
     """
-    table = SIZES if serving == LEVELS else ORDERS
+    table = SIZES if serving in (LEVELS, STARTS) else ORDERS
     return _WAYS * table.add(rule) + serving
 
 
@@ -91,13 +93,14 @@ def decide(number: int, v: ClusterView, params: Floats1, target: Ints1) -> int:
         been given another than it came in with; `ANYBODY` where that is not known.
     """
     serving = number % _WAYS
-    if serving == LEVELS:
-        _write_levels(number // _WAYS, v, params, target)
-        return ANYBODY
     if serving == QUEUE or serving == STRICT_QUEUE:
         return serve_queue(v, serving == STRICT_QUEUE, target, free_room(v))
-    if leaves_running(number) and most_left(free_room(v)) <= 0.0:
+    starts_only = leaves_running(number) or serving == STARTS
+    if starts_only and most_left(free_room(v)) <= 0.0:
         return 0
+    if serving == LEVELS or serving == STARTS:
+        _write_levels(number // _WAYS, v, params, target)
+        return ANYBODY
     key = np.empty(v.job.size)
     if serving == RANKED:
         write_keys(number, v, params[NUM_INDEX_PARAMS:], key)

@@ -67,9 +67,10 @@ def surprise(v: ClusterView, i: int) -> float:
 def remaining_s(v: ClusterView, trust: float) -> np.ndarray:
     """(A,) float64, estimated seconds left, corrected by `trust` of each job's surprise."""
     left_s = v.est_remaining_s.copy()
-    for i in range(left_s.size):
-        if trust > 0.0:
+    if trust > 0.0:
+        for i in range(left_s.size):
             left_s[i] *= np.exp(-trust * surprise(v, i))
+    for i in range(left_s.size):
         left_s[i] = max(left_s[i], MIN_REMAINING_S)
     return left_s
 
@@ -82,9 +83,13 @@ def single_gpu_work(v: ClusterView, left_s: np.ndarray, work: np.ndarray) -> Non
         left_s: (A,) float64, on the request.
     """
     profile, sizes, rates = v.profile, v.sizes, v.rates
+    if work.size < sizes.shape[0]:
+        for i in range(work.size):
+            work[i] = left_s[i] / (rates[profile[i], 1] / sizes[profile[i], 1])
+        return
+    speed = rates[:, 1] / sizes[:, 1]
     for i in range(work.size):
-        speed = rates[profile[i], 1] / sizes[profile[i], 1]
-        work[i] = left_s[i] / speed
+        work[i] = left_s[i] / speed[profile[i]]
 
 
 @kernel
@@ -284,9 +289,9 @@ def share_among_first(
         target: (A,) int64, the levels held; overwritten.
     """
     bound, count = bound_of_first(v.waiting, work, guess), 0
-    rows = np.empty(work.size, dtype=np.int64)
+    rows, level = np.empty(work.size, dtype=np.int64), v.level
     for i in range(work.size):
-        if work[i] <= bound or v.level[i] > 0:
+        if work[i] <= bound or level[i] > 0:
             rows[count] = i
             count += 1
     rows = rows[:count]

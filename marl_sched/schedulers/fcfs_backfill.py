@@ -105,18 +105,26 @@ def fcfs_backfill(v: ClusterView, params: Floats1, target: Ints1) -> None:
     if head < 0:
         return
     shadow_s, extra, reserved = reservation(v, head, target, room)
+    # Read once, not for each of the very many jobs that may wait.
+    profile, request, limit, sizes, rates, total_s, demand, now_s = (
+        v.profile, v.request_level, v.limit_level, v.sizes, v.rates, v.est_total_s, v.demand,
+        v.now_s,
+    )  # fmt: skip
+    most, one_type = most_left(room), room.left.shape[0] == 1
     for i in v.waiting:
-        if most_left(room) <= 0.0:
+        if most <= 0.0:
             return
-        if target[i] > 0 or i == head:
+        level = min(request[i], limit[i])
+        gpus = sizes[profile[i], level] * demand[i, 0]
+        if gpus > most + 1e-9 or target[i] > 0 or i == head:
             continue
-        level = asked_level(v, i)
-        if gpus_of(v, i, level) > most_left(room) + 1e-9:
+        in_time = now_s + total_s[i] / rates[profile[i], level] <= shadow_s
+        if one_type and not in_time and gpus > extra:
             continue
-        in_time = v.now_s + v.est_total_s[i] / v.rates[v.profile[i], level] <= shadow_s
         kind = type_behind(v, i, level, room, reserved, np.inf if in_time else extra)
         if kind >= 0:
             target[i] = level
             charge(v, room, i, v.sizes[v.profile[i], level], kind)
+            most = most_left(room)
             if not in_time and kind == reserved:
                 extra -= gpus_of(v, i, level)

@@ -40,7 +40,7 @@ from marl_sched.types import ClusterView, Floats1, Floats2, Ints1
 LEAST_REQUEST = 0.001
 """GPUs: no share is smaller."""
 
-FEW_WAIT = 1000
+FEW_WAIT = 250
 """Jobs that wait, up to which all of them are looked at in earnest."""
 
 HALVINGS = 12
@@ -146,9 +146,9 @@ def heap_of(v: ClusterView, key: Floats1, bound: float, above: bool, last: int, 
         bound: of those with a key of at most so much, or of the others (`above`).
         last: and of those who come before this row; -1 for all.
     """
-    size = 0
+    size, level = 0, v.level
     for i in range(key.size):
-        if (key[i] <= bound) != above and key[i] < np.inf and v.level[i] == 0:
+        if (key[i] <= bound) != above and key[i] < np.inf and level[i] == 0:
             if last < 0 or comes_before(key, v.job, i, last):
                 heap[size] = i
                 size += 1
@@ -175,12 +175,16 @@ def serve_all(v: ClusterView, key: np.ndarray, target: np.ndarray) -> bool:
     # GPUs left for those who come after each running job.
     after = np.empty(running.size)
     left, changes, plain = v.capacity[0], False, is_plain(v)
+    held, level, request, limit, leaving = (
+        v.gpus, v.level, v.request_level, v.limit_level, v.leaving,
+    )  # fmt: skip
     for at in range(running.size):
         i = running[at]
-        left -= v.gpus[i]
+        left -= held[i]
         after[at] = left
-        changes |= v.level[i] != wanted_level(v, key, i)
-        plain &= v.leaving[i] == 0
+        usual = min(request[i], limit[i]) == level[i] and -np.inf < key[i] < np.inf
+        changes |= not usual and level[i] != wanted_level(v, key, i)
+        plain &= leaving[i] == 0
     if not plain:
         serve_by_turns(v, key, least_request(v, key), target)
         return True
@@ -192,15 +196,16 @@ def serve_all(v: ClusterView, key: np.ndarray, target: np.ndarray) -> bool:
     while at < running.size and after[at] >= smallest - 1e-9:
         at += 1
     last = running[at] if at < running.size else -1  # after it nobody who waits finds room
-    heap, bound = np.empty(v.waiting.size, dtype=np.int64), usual_bound(v, key, left)
+    heap, bound = np.empty(v.waiting.size, dtype=np.int64), np.inf
     if not changes:
-        size = heap_of(v, key, np.inf if last >= 0 else bound, False, last, heap)
-        if size == 0 and (last >= 0 or bound == np.inf):
+        if last < 0:
+            bound = usual_bound(v, key, left)
+        size = heap_of(v, key, bound if last < 0 else key[last], False, last, heap)
+        if size == 0 and bound == np.inf:
             return False
-        changes = displace(
-            v, key, bound if last < 0 else np.inf, heap, size, smallest, after, target
-        )
+        changes = displace(v, key, bound, heap, size, smallest, after, target)
     if changes:
+        bound = usual_bound(v, key, left)
         serve_in_turn(v, key, bound, heap, least_request(v, key), target)
     return True
 
