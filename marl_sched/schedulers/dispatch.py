@@ -15,7 +15,7 @@ from marl_sched.records import record
 from marl_sched.schedulers.elastic_order import NUM_INDEX_PARAMS, share_by_rank
 from marl_sched.schedulers.fcfs import fcfs
 from marl_sched.schedulers.fcfs_backfill import fcfs_backfill
-from marl_sched.schedulers.filling import serve_all, serve_queue, serve_waiting
+from marl_sched.schedulers.filling import FEW_WAIT, serve_all, serve_queue, serve_waiting
 from marl_sched.types import ClusterView, Floats1, Ints1
 
 # By reference here too: a live cluster calls rules without a simulator.
@@ -96,7 +96,7 @@ def decide(number: int, v: ClusterView, params: Floats1, target: Ints1) -> int:
     if serving == QUEUE or serving == STRICT_QUEUE:
         return serve_queue(v, serving == STRICT_QUEUE, target, free_room(v))
     starts_only = leaves_running(number) or serving == STARTS
-    if starts_only and most_left(free_room(v)) <= 0.0:
+    if starts_only and v.waiting.size > FEW_WAIT and most_left(free_room(v)) <= 0.0:
         return 0
     if serving == LEVELS or serving == STARTS:
         _write_levels(number // _WAYS, v, params, target)

@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from marl_sched.allocation.room import whole_room
 from marl_sched.jit import kernel, part
 from marl_sched.logarithm import log_each
 from marl_sched.order import bound_of_first, rows_by_key
-from marl_sched.schedulers.filling import FEW_WAIT, fill_rows, fill_whole
+from marl_sched.schedulers.filling import FEW_WAIT, fill_whole, fill_whole_of
 from marl_sched.types import ClusterView, Floats1, Ints1
 
 MIN_REMAINING_S = 1.0
@@ -306,9 +305,7 @@ def share_among_first(
     table = np.empty((count, v.sizes.shape[1]))
     jobs = (row_of, v.level[rows], v.restart_s[rows])
     write_worth_of(jobs, v.num_levels, left_s[rows], params, weight, gains, row_of, table)
-    target[rows] = 0
-    room = whole_room(v)
-    lowest = fill_rows(v, rows, table, target, room.left, room.kind)
+    lowest = fill_whole_of(v, rows, table, target)
     # The first level brings a speed of 1, so that its gain is 0 but for rounding.
     return lowest > log_weight(float(least), params[0]) + 1e-9
 

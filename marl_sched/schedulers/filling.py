@@ -186,7 +186,10 @@ def serve_all(v: ClusterView, key: np.ndarray, target: np.ndarray) -> bool:
         changes |= not usual and level[i] != wanted_level(v, key, i)
         plain &= leaving[i] == 0
     if not plain:
-        serve_by_turns(v, key, least_request(v, key), target)
+        least = least_request(v, key)
+        if not changes and least == np.inf:
+            return False  # all stay, and nobody comes
+        serve_by_turns(v, key, least, target)
         return True
     # Where nothing at all is left, nobody's request need be looked at to know that.
     smallest = LEAST_REQUEST
@@ -608,5 +611,12 @@ def may_grow(v: ClusterView, room: Room, i: int, level: int) -> bool:
 def fill_whole(v: ClusterView, table: np.ndarray, target: np.ndarray) -> None:
     """`fill_by_score` of everything there is, from nothing; target (A,) is overwritten."""
     target[:] = 0
+    fill_whole_of(v, np.arange(target.size), table, target)
+
+
+@kernel
+def fill_whole_of(v: ClusterView, rows: np.ndarray, table: np.ndarray, target: np.ndarray) -> float:
+    """`fill_rows` of everything there is, from nothing; the other jobs hold nothing."""
+    target[rows] = 0
     room = whole_room(v)
-    fill_by_score(v, table, target, room.left, room.kind)
+    return fill_rows(v, rows, table, target, room.left, room.kind)

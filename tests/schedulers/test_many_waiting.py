@@ -106,7 +106,8 @@ def test_who_may_have_changed_is_told(seed: int, name: str) -> None:
 @pytest.mark.parametrize("name", ["fcfs", "on_demand", "sjf", "qssf", "srtf", "las"])
 def test_on_a_full_cluster_nobody_has_changed(name: str) -> None:
     # The running job is the shortest and the newest to service: it stays, and none can join it.
-    view = make_view(1, JobRow(held=1, total_s=5.0, run_since_s=0.0), *[JobRow(arrival_s=1.0)] * 9)
+    others = [JobRow(arrival_s=1.0)] * (FEW_WAIT + 1)
+    view = make_view(1, JobRow(held=1, total_s=5.0, run_since_s=0.0), *others)
     rule, target = get_scheduler(name), view.level.copy()
     assert decide(rule.number, view, rule.param_array, target) == 0
     # Whoever stands behind the head of a strict queue is not looked at.
