@@ -4,6 +4,7 @@
     python benchmarks/bench_simulator.py --philly ../shared/data/philly/philly.csv
     python benchmarks/bench_simulator.py --million
     python benchmarks/bench_simulator.py --tenants
+    python benchmarks/bench_simulator.py --active 1000 10000
     python benchmarks/bench_simulator.py --planners
 
 Prints jobs per CPU second on rigid synthetic jobs (64 nodes of 8 GPUs, offered load 0.9) for
@@ -18,6 +19,12 @@ With --tenants CPU seconds of 100,000 jobs on 512 nodes of 8 under FCFS, SRTF an
 tenants, and with 100 and 10,000 tenants, each of which has a quota. Expect the same seconds with
 100 as with 10,000. Under SRTF quotas cost several times the seconds without any.
 
+With --active CPU seconds of so many jobs that arrive at once, so that all of them are active until
+they end, on one GPU and on 512 nodes of 8; and from each size to the next the
+exponent e of seconds ~ jobs^e. At 10,000 jobs expect
+0.1 s for FCFS, 0.2 to 4 s for the others on one GPU and 1 to 12 s on the large cluster, and e from
+1.0 (FCFS) to 1.4 (the index) and 1.9 (LAS) on one GPU. The large cluster is not full with 1,000.
+
 With --planners CPU seconds of the schedulers that solve programs, on 500 jobs, of one GPU type and
 of three (Gavel's in rounds of 360 s, its default); beside them what their authors' simulators took
 as whole processes. Expect 0.1 to 0.3 s for Gavel's and 0.4 to 5 s for Sia.
@@ -31,6 +38,7 @@ import json
 import resource
 import time
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numba
@@ -151,6 +159,35 @@ def bench_tenants(num_jobs: int = 100_000) -> dict[str, dict[str, float]]:
     return report
 
 
+BURST = ("fcfs", "fcfs_backfill", "srtf", "las", "elastic_index")
+
+
+def bench_active(
+    sizes: list[int], names: list[str], clusters: list[str]
+) -> dict[str, dict[str, float]]:
+    """CPU seconds by cluster, scheduler and number of jobs, which are active all at once."""
+    report: dict[str, dict[str, float]] = {}
+    for text in clusters:
+        cluster = Cluster.parse(text)
+        for name in names:
+            taken = report[f"{text} {name}"] = {}
+            simulate(burst(50, cluster), cluster, get_scheduler(name))
+            for size in sizes:
+                taken[f"{size:,}"] = seconds_of(burst(size, cluster), cluster, name, 1)
+            for small, large in pairwise(sizes):
+                ratio = taken[f"{large:,}"] / taken[f"{small:,}"]
+                exponent = float(np.log(ratio) / np.log(large / small))
+                taken[f"exponent to {large:,}"] = exponent
+    return report
+
+
+def burst(num_jobs: int, cluster: Cluster) -> Workload:
+    """Jobs, half of them elastic, that all arrive at once."""
+    settings = ["workload.elastic_fraction=0.5", f"workload.synthetic.num_jobs={num_jobs}"]
+    workload = load_workload(load_config(None, settings).workload, cluster, seed=0)
+    return replace(workload, arrival_s=np.zeros(num_jobs))
+
+
 MIXED = "36x4:V100+36x4:P100+36x4:K80"
 PLANNERS: dict[str, tuple[str, float | None]] = {
     "max_min_fairness": (MIXED, 6.7),
@@ -184,15 +221,20 @@ def bench_planners(num_jobs: int = 500) -> dict[str, dict[str, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 10_000, 100_000])
-    parser.add_argument("--schedulers", nargs="+", default=["fcfs", "sjf", "srtf", "las"])
+    parser.add_argument("--schedulers", nargs="+")
     parser.add_argument("--all", action="store_true", help="every compiled scheduler")
     parser.add_argument("--philly", metavar="FILE")
     parser.add_argument("--million", action="store_true")
     parser.add_argument("--tenants", action="store_true")
+    parser.add_argument("--active", type=int, nargs="+", metavar="JOBS")
+    parser.add_argument("--clusters", nargs="+", default=["1x1", "512x8"], help="of --active")
     parser.add_argument("--planners", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    names = [n for n, rule in REGISTRY.items() if rule.compiled] if args.all else args.schedulers
+    usual = BURST if args.active else ("fcfs", "sjf", "srtf", "las")
+    names = args.schedulers or list(usual)
+    if args.all:
+        names = [name for name, rule in REGISTRY.items() if rule.compiled]
     report: dict[str, Any] = {}
     if args.million:  # alone, so that the peak is its own
         report["million_jobs"] = bench_million()
@@ -200,6 +242,8 @@ def main() -> None:
         report["philly_312x8_cpu_s"] = bench_philly(args.philly)
     elif args.tenants:
         report["tenants_512x8_cpu_s"] = bench_tenants()
+    elif args.active:
+        report["active_jobs_cpu_s"] = bench_active(args.active, names, args.clusters)
     elif args.planners:
         report["planners_500_jobs_cpu_s"] = bench_planners()
     else:

@@ -56,7 +56,7 @@ def oracle(world: World, jobs: int, rules: list[Scheduler]) -> tuple[float, floa
     """Sum of completion times of the oracle and of the base, rules[0], s; decisions otherwise."""
     base = rules[0]
     start(world, 0, 0, jobs, 1.0)
-    play(world, 0, base.number, base.param_array)
+    play(world, 0, base.number, base.param_array, 1 << 62)
     plain = float(world.cost[0, c.COST_COMPLETION])
     start(world, 1, 0, jobs, 1.0)
     start(world, 0, 0, jobs, 1.0)
@@ -74,7 +74,7 @@ def oracle(world: World, jobs: int, rules: list[Scheduler]) -> tuple[float, floa
             for levels in tried:
                 copy_env(world, 0, 1)
                 take(world, 1, levels)
-                play(world, 1, base.number, base.param_array)
+                play(world, 1, base.number, base.param_array, 1 << 62)
                 costs.append(world.cost[1, c.COST_COMPLETION])
             best = int(np.argmin(costs))
         other += best > 0

@@ -7,6 +7,9 @@ import numpy as np
 from marl_sched.compiled.jit import kernel, part
 from marl_sched.types import Floats1, Ints1
 
+MOST_LOOKS = 256
+"""Keys that are looked at to guess how the others lie."""
+
 
 @kernel
 def sift_down(heap: np.ndarray, n: int, at: int, key: np.ndarray, tie: np.ndarray) -> None:
@@ -114,6 +117,16 @@ def descending_again(order: np.ndarray, known: int, key: np.ndarray) -> None:
     for row in range(kept, n):
         order[row] = row
     sort_nearly_sorted(order[:n], -key, np.arange(n))
+
+
+@kernel
+def bound_of_first(rows: np.ndarray, key: np.ndarray, count: int) -> float:
+    """A key, at most which roughly `count` of the rows (m,) have, m > 0: by a look at some."""
+    looks = min(rows.size, MOST_LOOKS)
+    some = np.empty(looks)
+    for k in range(looks):
+        some[k] = key[rows[k * rows.size // looks]]
+    return float(np.sort(some)[min(count * looks // rows.size + 2, looks - 1)])
 
 
 @kernel

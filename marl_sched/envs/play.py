@@ -6,23 +6,29 @@ import numpy as np
 
 from marl_sched.compiled.jit import part
 from marl_sched.compiled.order import rows_by
-from marl_sched.schedulers.dispatch import decide, is_order, leaves_running, write_keys
+from marl_sched.schedulers.dispatch import ANYBODY, decide, is_order, leaves_running, write_keys
 from marl_sched.sim import columns as c
-from marl_sched.sim.apply import apply, repack
+from marl_sched.sim.apply import apply, apply_first, carry_out, repack
 from marl_sched.sim.kernels import EPOCH, advance, make_view, plain_view, start
 from marl_sched.sim.placement import place
 from marl_sched.sim.world import World
 from marl_sched.types import Floats1
 
+PAUSED = 3
+"""What `play` returns beside the states of `kernels.advance`: call it again to go on."""
+
 
 @part
-def play(w: World, b: int, number: int, params: Floats1) -> int:
+def play(w: World, b: int, number: int, params: Floats1, epochs: int) -> int:
     """Run scheduler `number` until every job of environment `b` has ended.
 
+    Args:
+        epochs: so many decisions at most, so that Python can say how far it is, and be stopped.
+
     Returns:
-        `kernels.FINISHED`, `kernels.STUCK`, or `kernels.FULL`: give it room and call again.
+        `kernels.FINISHED`, `kernels.STUCK`, `PAUSED`, or `kernels.FULL`: give it room first.
     """
-    while True:
+    for _ in range(epochs):
         status = advance(w, b)
         if status != EPOCH:
             return status
@@ -31,8 +37,12 @@ def play(w: World, b: int, number: int, params: Floats1) -> int:
             continue
         target = w.target[b, : w.env_k[b, c.NUM_ACTIVE]]
         view = plain_view(w, b) if leaves_running(number) else make_view(w, b)
-        decide(number, view, params, target)
-        apply(w, b, target)
+        reach = decide(number, view, params, target)
+        if reach == ANYBODY:
+            apply(w, b, target)
+        else:
+            apply_first(w, b, target, reach)
+    return PAUSED
 
 
 @part
@@ -45,5 +55,5 @@ def repack_by(w: World, b: int, number: int, params: Floats1) -> None:
     repack(w, b, rows_by(key, view.job))
 
 
-PLAYED = (advance, apply, decide, place, start, play, rows_by)
+PLAYED = (advance, carry_out, apply, decide, place, start, play, rows_by)
 """What every run of a compiled scheduler needs, the longest to compile first."""

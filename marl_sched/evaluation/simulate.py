@@ -10,7 +10,7 @@ import numpy as np
 
 from marl_sched.allocation.feasibility import Infeasible, named
 from marl_sched.config import SimConfig, WorkloadConfig
-from marl_sched.envs.play import play
+from marl_sched.envs.play import PAUSED, play
 from marl_sched.errors import UserError
 from marl_sched.evaluation.metrics import JobResults, job_results
 from marl_sched.schedulers import Planner, Scheduler
@@ -30,6 +30,11 @@ Tell = Callable[[str], None]
 """Told now and then how far a long run is."""
 
 TELL_EVERY_S = 0.2
+
+FIRST_EPOCHS = 256
+"""Decisions of a compiled scheduler before it is first seen how long they take."""
+
+MOST_EPOCHS = 1 << 16
 
 
 def silent(text: str) -> None:
@@ -52,7 +57,7 @@ def simulate(
         estimate_noise: sigma of the log-normal error of the sizes that the scheduler sees.
         seed: of that error, and of failures.
         log_events: keep every event; `JobResults.events` then has them.
-        tell: how many jobs have ended, where the scheduler is one in Python.
+        tell: how many jobs have ended.
 
     Raises:
         UserError: when the scheduler leaves jobs waiting on an idle cluster for ever, or cannot
@@ -91,9 +96,7 @@ def run(
     """Run a simulation that has just begun to its end."""
     params = scheduler.param_array
     if scheduler.compiled:
-        while (status := play(simulation.world, 0, scheduler.number, params)) == FULL:
-            simulation.make_room()
-        if status == STUCK:
+        if play_on(simulation, scheduler, params, len(workload), tell) == STUCK:
             raise UserError(f"scheduler {scheduler.name!r}: {stuck_message(simulation.world)}")
     else:
         simulation.who = f"scheduler {scheduler.name!r}"
@@ -108,6 +111,37 @@ def run(
     return results
 
 
+def play_on(
+    simulation: Simulation, scheduler: Scheduler, params: np.ndarray, num_jobs: int, tell: Tell
+) -> int:
+    """Let a compiled scheduler decide until all jobs ended; the state that it ends in.
+
+    It runs in pieces of about `TELL_EVERY_S`, between which this process can say how far it is, and
+    be stopped.
+    """
+    epochs, told_s = FIRST_EPOCHS, time.monotonic()
+    while True:
+        begun_s = time.monotonic()
+        status = play(simulation.world, 0, scheduler.number, params, epochs)
+        if status == FULL:
+            simulation.make_room()
+        elif status != PAUSED:
+            return int(status)
+        now_s = time.monotonic()
+        if now_s - begun_s > TELL_EVERY_S:
+            epochs = max(epochs // 2, 1)
+        elif status == PAUSED and now_s - begun_s < 0.5 * TELL_EVERY_S:
+            epochs = min(2 * epochs, MOST_EPOCHS)
+        if now_s - told_s >= TELL_EVERY_S:
+            told_s = now_s
+            tell_ended(simulation, num_jobs, tell)
+
+
+def tell_ended(simulation: Simulation, num_jobs: int, tell: Tell) -> None:
+    """Tell how many jobs have ended."""
+    tell(f"{simulation.world.env_k[0, c.NUM_ENDED]:,} of {num_jobs:,} jobs")
+
+
 def drive(simulation: Simulation, planner: Planner, num_jobs: int, tell: Tell = silent) -> None:
     """Let a planner decide, at every epoch of a simulation that has begun, until all jobs ended."""
     told_s = time.monotonic()
@@ -119,8 +153,7 @@ def drive(simulation: Simulation, planner: Planner, num_jobs: int, tell: Tell = 
             raise Infeasible(f"{simulation.who}: {error}") from None
         if time.monotonic() - told_s >= TELL_EVERY_S:
             told_s = time.monotonic()
-            ended = simulation.world.env_k[0, c.NUM_ENDED]
-            tell(f"{ended:,} of {num_jobs:,} jobs")
+            tell_ended(simulation, num_jobs, tell)
 
 
 def check_whole_gpus(name: str, workload: Workload) -> None:
@@ -169,7 +202,10 @@ def play_episode(
     """
     params = scheduler.param_array
     start(world, b, first, end, stretch)
-    if play(world, b, scheduler.number, params) == STUCK:
+    status = PAUSED
+    while status == PAUSED:  # in pieces, so that Ctrl-C is heard
+        status = play(world, b, scheduler.number, params, MOST_EPOCHS)
+    if status == STUCK:
         raise UserError(
             f"scheduler {scheduler.name!r} leaves jobs waiting on an idle cluster: it cannot "
             "serve this workload; choose another one"

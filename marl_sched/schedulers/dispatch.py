@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from marl_sched.allocation.room import free_room
+from marl_sched.allocation.room import free_room, most_left
 from marl_sched.compiled.jit import kernel, part
 from marl_sched.compiled.linking import PartTable
 from marl_sched.compiled.records import record
-from marl_sched.schedulers.mechanisms.filling import serve_all, serve_queue, serve_waiting
+from marl_sched.schedulers.mechanisms.filling import FEW_WAIT, serve_all, serve_queue, serve_waiting
 from marl_sched.schedulers.rules.elastic_order import NUM_INDEX_PARAMS, share_by_rank
 from marl_sched.schedulers.rules.fcfs import fcfs
 from marl_sched.schedulers.rules.fcfs_backfill import fcfs_backfill
@@ -32,6 +32,11 @@ EVERYBODY = 5
 """All jobs are served in the order of the keys: a running job may have to go."""
 RANKED = 6
 """The keys rank the jobs of an elastic index, see `elastic_order`."""
+STARTS = 7
+"""The rule names a level for each job, and leaves those that run theirs until they end."""
+
+ANYBODY = -1
+"""Any job may have been given another level, see `decide`."""
 
 _WAYS = 8
 
@@ -51,7 +56,7 @@ def number_of(rule: Any, serving: int) -> int:
     Raises:
         TypeError: for a rule with other arguments than that way wants.
     """
-    table = SIZES if serving == LEVELS else ORDERS
+    table = SIZES if serving in (LEVELS, STARTS) else ORDERS
     return _WAYS * table.add(rule) + serving
 
 
@@ -74,7 +79,7 @@ def write_keys(number: int, v: ClusterView, params: np.ndarray, key: np.ndarray)
 
 
 @part
-def decide(number: int, v: ClusterView, params: Floats1, target: Ints1) -> None:
+def decide(number: int, v: ClusterView, params: Floats1, target: Ints1) -> int:
     """Write the target level of every active job by scheduler `number`.
 
     Args:
@@ -82,21 +87,27 @@ def decide(number: int, v: ClusterView, params: Floats1, target: Ints1) -> None:
         params: float64, the scheduler's parameters in the order of its registry entry. The last
             entries of a scorer's are scratch: its tally, see `guard.tally_of`.
         target: (A,) int64, comes in as the levels held, overwritten.
+
+    Returns:
+        How many of the first jobs that wait may have been given a level, where nobody else has
+        been given another than it came in with; `ANYBODY` where that is not known.
     """
     serving = number % _WAYS
-    if serving == LEVELS:
-        _write_levels(number // _WAYS, v, params, target)
-        return
     if serving == QUEUE or serving == STRICT_QUEUE:
-        serve_queue(v, serving == STRICT_QUEUE, target, free_room(v))
-        return
+        return serve_queue(v, serving == STRICT_QUEUE, target, free_room(v))
+    starts_only = leaves_running(number) or serving == STARTS
+    if starts_only and v.waiting.size > FEW_WAIT and most_left(free_room(v)) <= 0.0:
+        return 0
+    if serving == LEVELS or serving == STARTS:
+        _write_levels(number // _WAYS, v, params, target)
+        return ANYBODY
     key = np.empty(v.job.size)
     if serving == RANKED:
         write_keys(number, v, params[NUM_INDEX_PARAMS:], key)
         share_by_rank(v, key, params, target)
-        return
+        return ANYBODY
     write_keys(number, v, params, key)
     if serving == EVERYBODY:
-        serve_all(v, key, target)
-    else:
-        serve_waiting(v, key, serving == STRICT_WAITING, target)
+        return ANYBODY if serve_all(v, key, target) else 0
+    serve_waiting(v, key, serving == STRICT_WAITING, target)
+    return ANYBODY

@@ -95,8 +95,6 @@ class Scheduler:
     """What becomes of the rule's answer, see `dispatch`."""
     elastic: bool = False
     """Whether it gives other sizes than the request."""
-    keeps_running: bool = False
-    """Whether a rule that names levels leaves jobs their GPUs until they end."""
     takes: Mapping[str, Param] = field(default_factory=dict)
     """Its parameters, in the order in which the rule reads them."""
     params: dict[str, float] = field(default_factory=dict)
@@ -132,12 +130,12 @@ class Scheduler:
     @property
     def is_order(self) -> bool:
         """Whether it is an order of jobs, which are served whole or not at all."""
-        return self.compiled and self.serving not in (dispatch.LEVELS, dispatch.RANKED)
+        return self.compiled and self.serving not in _NAMES_LEVELS
 
     @property
     def preemptive(self) -> bool:
         """Whether it may take GPUs from a running job."""
-        return not (self.keeps_running or self.serving in _LEAVES_RUNNING)
+        return self.serving not in _LEAVES_RUNNING
 
     @property
     def guarded(self) -> bool:
@@ -225,8 +223,10 @@ class _Compiled:
 
 
 _LEAVES_RUNNING = (
-    dispatch.QUEUE, dispatch.STRICT_QUEUE, dispatch.WAITING, dispatch.STRICT_WAITING
+    dispatch.QUEUE, dispatch.STRICT_QUEUE, dispatch.WAITING, dispatch.STRICT_WAITING,
+    dispatch.STARTS,
 )  # fmt: skip
+_NAMES_LEVELS = (dispatch.LEVELS, dispatch.STARTS, dispatch.RANKED)
 
 _INDEX = {
     "p": Param(0.6, SHARE, Search(0.0, 0.95, "even")),
@@ -292,8 +292,8 @@ _SCHEDULERS = (
         )
         for one in _ORDERS
     ),
-    Scheduler("fcfs_backfill", fcfs_backfill, keeps_running=True),
-    Scheduler("conservative_backfill", conservative_backfill, keeps_running=True),
+    Scheduler("fcfs_backfill", fcfs_backfill, dispatch.STARTS),
+    Scheduler("conservative_backfill", conservative_backfill, dispatch.STARTS),
     Scheduler("sjf", sjf, dispatch.WAITING),
     Scheduler("qssf", qssf, dispatch.STRICT_WAITING),
     Scheduler(
@@ -304,7 +304,7 @@ _SCHEDULERS = (
     ),
     Scheduler("edf", edf, dispatch.EVERYBODY),
     Scheduler("rate_monotonic", rate_monotonic, dispatch.EVERYBODY),
-    Scheduler("drf", drf, keeps_running=True),
+    Scheduler("drf", drf, dispatch.STARTS),
     Scheduler("equal", equal, elastic=True),
     Scheduler("on_demand", on_demand, dispatch.QUEUE),
     Scheduler("priority", priority, dispatch.EVERYBODY),

@@ -103,6 +103,22 @@ def cut(w: World, b: int, target: np.ndarray, tenant: int, excess: float) -> flo
     return freed
 
 
+@kernel
+def find_first_changes(w: World, b: int, target: np.ndarray, reach: int) -> int:
+    """`find_changes` where only the first `reach` jobs that wait may have been given a level."""
+    level, head = w.slot_k[b, c.LEVEL], w.env_k[b, c.WAITING_HEAD]
+    count, more = 0, 0.0
+    for at in range(head, head + reach):
+        i = w.waiting[b, at]
+        if target[i] != level[i]:
+            w.changes[b, count] = i
+            count += 1
+            more += gpus_at(w, b, i, target[i])
+    if w.tenant_quota.size > 0 or w.env_f[b, c.HELD_GPUS] + more - w.total[0] > 1e-9:
+        return find_changes(w, b, target)
+    return count
+
+
 @part
 def apply(w: World, b: int, target: Ints1) -> None:
     """Bring every active job to its target level, as far as the nodes allow.
@@ -114,7 +130,21 @@ def apply(w: World, b: int, target: Ints1) -> None:
     Args:
         target: (A,) int64 level of each active job; may be `World.target` itself.
     """
-    count = find_changes(w, b, target)
+    carry_out(w, b, target, find_changes(w, b, target))
+
+
+@part
+def apply_first(w: World, b: int, target: Ints1, reach: int) -> None:
+    """`apply` of legal levels, where only the first `reach` jobs that wait may have got one.
+
+    Costs nothing for the other active jobs, of which there may be very many.
+    """
+    carry_out(w, b, target, find_first_changes(w, b, target, reach))
+
+
+@part
+def carry_out(w: World, b: int, target: Ints1, count: int) -> None:
+    """Bring the `count` rows in `World.changes` to their targets, which are legal."""
     changes = w.changes[b]
     level = w.slot_k[b, c.LEVEL]
     raised, lowered = 0, 0

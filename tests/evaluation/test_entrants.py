@@ -232,6 +232,21 @@ def test_progress_of_a_planner_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.fullmatch(rf"\d\d of {len(jobs)} jobs", told[-1])
 
 
+def test_progress_of_a_compiled_scheduler_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It runs in pieces: each time it comes back, Python hears of it, and would of Ctrl-C.
+    monkeypatch.setattr(simulate_module, "TELL_EVERY_S", 0.0)
+    monkeypatch.setattr(simulate_module, "FIRST_EPOCHS", 1)
+    jobs = load_part(judged(), "test")
+    told: list[str] = []
+    whole = simulate(jobs, Cluster.parse("3x4"), get_scheduler("elastic_index"), tell=told.append)
+    ended = [int(text.split(" ")[0]) for text in told]
+    assert ended == sorted(ended) and len(set(ended)) > len(jobs) // 2
+    assert told[-1].endswith(f" of {len(jobs)} jobs") and ended[-1] < len(jobs)
+    monkeypatch.undo()
+    at_once = simulate(jobs, Cluster.parse("3x4"), get_scheduler("elastic_index"))
+    np.testing.assert_array_equal(at_once.finish_s, whole.finish_s)
+
+
 # What cannot be played
 
 

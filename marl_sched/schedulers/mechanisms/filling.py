@@ -28,8 +28,20 @@ from marl_sched.allocation.room import (
     whole_room,
 )
 from marl_sched.compiled.jit import kernel, part
-from marl_sched.compiled.order import comes_before, heapify, sift_down, sort_nearly_sorted
+from marl_sched.compiled.order import (
+    bound_of_first,
+    comes_before,
+    heapify,
+    sift_down,
+    sort_nearly_sorted,
+)
 from marl_sched.types import ClusterView, Floats1, Floats2, Ints1
+
+LEAST_REQUEST = 0.001
+"""GPUs: no share is smaller."""
+
+FEW_WAIT = 250
+"""Jobs that wait, up to which all of them are looked at in earnest."""
 
 HALVINGS = 12
 """After so many the few levels that are still open are taken in order."""
@@ -42,7 +54,7 @@ def asked_level(v: ClusterView, i: int) -> int:
 
 
 @kernel
-def serve_queue(v: ClusterView, strict: bool, target: np.ndarray, room: Room) -> None:
+def serve_queue(v: ClusterView, strict: bool, target: np.ndarray, room: Room) -> int:
     """Give waiting jobs their whole request in order of arrival; who runs keeps what it holds.
 
     Args:
@@ -50,15 +62,20 @@ def serve_queue(v: ClusterView, strict: bool, target: np.ndarray, room: Room) ->
             tenant's quota holds back stops its own tenant's jobs alone.
         target: (A,) int64, the levels held; raised in place.
         room: what is free; lowered in place.
+
+    Returns:
+        How many of the first jobs that wait have been looked at.
     """
-    for i in v.waiting:
+    for at in range(v.waiting.size):
         if most_left(room) <= 0.0:
-            return
+            return at
+        i = v.waiting[at]
         level = asked_level(v, i)
         if take(v, room, i, level):
             target[i] = level
         elif strict and stops_the_queue(v, i, level):
-            return
+            return at
+    return int(v.waiting.size)
 
 
 @kernel
@@ -97,7 +114,50 @@ def wanted_level(v: ClusterView, key: np.ndarray, i: int) -> int:
 
 
 @kernel
-def serve_all(v: ClusterView, key: np.ndarray, target: np.ndarray) -> None:
+def least_request(v: ClusterView, key: np.ndarray) -> float:
+    """GPUs that no job which waits and is not left out asks less than; +inf without any.
+
+    The least request itself, where that is more than one GPU: with less about, all room matters.
+    """
+    least = np.inf
+    for i in v.waiting:
+        if key[i] < np.inf:
+            least = min(least, v.sizes[v.profile[i], asked_level(v, i)] * v.demand[i, 0])
+            if least <= 1.0:
+                return LEAST_REQUEST
+    return least
+
+
+@kernel
+def usual_bound(v: ClusterView, key: np.ndarray, room: float) -> float:
+    """A key up to which enough jobs wait to fill `room` GPUs, as a rule; +inf for few jobs."""
+    if v.waiting.size <= FEW_WAIT:
+        return np.inf
+    return bound_of_first(v.waiting, key, 64 + 2 * int(room))
+
+
+@part
+def heap_of(v: ClusterView, key: Floats1, bound: float, above: bool, last: int, heap: Ints1) -> int:
+    """Make `heap` (W,) a heap of jobs that wait and are not left out; their number.
+
+    When very many wait, one pass over the keys finds the few whose turn may come.
+
+    Args:
+        bound: of those with a key of at most so much, or of the others (`above`).
+        last: and of those who come before this row; -1 for all.
+    """
+    size, level = 0, v.level
+    for i in range(key.size):
+        if (key[i] <= bound) != above and key[i] < np.inf and level[i] == 0:
+            if last < 0 or comes_before(key, v.job, i, last):
+                heap[size] = i
+                size += 1
+    heapify(heap, size, key, v.job)
+    return size
+
+
+@kernel
+def serve_all(v: ClusterView, key: np.ndarray, target: np.ndarray) -> bool:
     """Give all jobs, running or waiting, their whole request, smallest key first.
 
     Most of the time nobody who runs has to go. Those are therefore kept sorted from one call to
@@ -106,55 +166,77 @@ def serve_all(v: ClusterView, key: np.ndarray, target: np.ndarray) -> None:
     Args:
         key: (A,) float64; -inf keeps exactly what the job holds, +inf leaves it out.
         target: (A,) int64, the levels held; overwritten.
+
+    Returns:
+        Whether anybody's level may be another now.
     """
     running = v.running
     sort_nearly_sorted(running, key, v.job)
-    smallest = np.inf
-    for i in v.waiting:
-        if key[i] < np.inf:
-            smallest = min(smallest, v.sizes[v.profile[i], asked_level(v, i)] * v.demand[i, 0])
-    # GPUs left for those who come after each running job; after `last` for nobody who waits.
+    # GPUs left for those who come after each running job.
     after = np.empty(running.size)
-    left, last, changes, plain = v.capacity[0], -1, False, is_plain(v)
+    left, changes, plain = v.capacity[0], False, is_plain(v)
+    held, level, request, limit, leaving = (
+        v.gpus, v.level, v.request_level, v.limit_level, v.leaving,
+    )  # fmt: skip
     for at in range(running.size):
         i = running[at]
-        left -= v.gpus[i]
+        left -= held[i]
         after[at] = left
-        if last < 0 and left < smallest - 1e-9:
-            last = i
-        changes |= v.level[i] != wanted_level(v, key, i)
-        plain &= v.leaving[i] == 0
+        usual = min(request[i], limit[i]) == level[i] and -np.inf < key[i] < np.inf
+        changes |= not usual and level[i] != wanted_level(v, key, i)
+        plain &= leaving[i] == 0
     if not plain:
-        if changes or smallest < np.inf:  # else all stay, and nobody comes
-            serve_by_turns(v, key, smallest, target)
-        return
-    heap = np.empty(v.waiting.size, dtype=np.int64)
-    size = 0
-    for i in v.waiting:
-        if key[i] < np.inf and (last < 0 or comes_before(key, v.job, i, last)):
-            heap[size] = i
-            size += 1
-    if changes or displace(v, key, heap, size, after, target):
-        serve_in_turn(v, key, heap, smallest, target)
+        least = least_request(v, key)
+        if not changes and least == np.inf:
+            return False  # all stay, and nobody comes
+        serve_by_turns(v, key, least, target)
+        return True
+    # Where nothing at all is left, nobody's request need be looked at to know that.
+    smallest = LEAST_REQUEST
+    if left >= LEAST_REQUEST - 1e-9:
+        smallest = least_request(v, key)
+    at = 0
+    while at < running.size and after[at] >= smallest - 1e-9:
+        at += 1
+    last = running[at] if at < running.size else -1  # after it nobody who waits finds room
+    heap, bound = np.empty(v.waiting.size, dtype=np.int64), np.inf
+    if not changes:
+        if last < 0:
+            bound = usual_bound(v, key, left)
+        size = heap_of(v, key, bound if last < 0 else key[last], False, last, heap)
+        if size == 0 and bound == np.inf:
+            return False
+        changes = displace(v, key, bound, heap, size, smallest, after, target)
+    if changes:
+        bound = usual_bound(v, key, left)
+        serve_in_turn(v, key, bound, heap, least_request(v, key), target)
+    return True
 
 
 @kernel
 def displace(
     v: ClusterView,
     key: np.ndarray,
+    bound: float,
     heap: np.ndarray,
     size: int,
+    smallest: float,
     after: np.ndarray,
     target: np.ndarray,
 ) -> bool:
-    """Serve those who wait in `heap[:size]` from what is free; True if one displaces who runs.
+    """Serve those who wait from what is free; True if one displaces who runs.
 
     Args:
+        heap: `heap[:size]` has those with a key of at most `bound`, all others come after them.
+        smallest: GPUs of the least request.
         after: (R,) float64, GPUs left after each running job's turn, as long as all stay.
     """
     room, given = room_of(v, v.free, True), 0.0
-    heapify(heap, size, key, v.job)
-    while size > 0:
+    while True:
+        if size == 0 and bound < np.inf:
+            size, bound = heap_of(v, key, bound, True, -1, heap), np.inf
+        if size == 0:
+            return False
         i = heap[0]
         size -= 1
         heap[0] = heap[size]
@@ -175,23 +257,36 @@ def displace(
         left = after[low - 1] if low > 0 else v.capacity[0]
         if gpus <= left - given + 1e-9 and not is_refused(v, i):
             return True
-    return False
+        if left - given < smallest - 1e-9:
+            return False  # and less is left for those behind
 
 
 @kernel
 def serve_in_turn(
-    v: ClusterView, key: np.ndarray, heap: np.ndarray, smallest: float, target: np.ndarray
+    v: ClusterView,
+    key: np.ndarray,
+    bound: float,
+    heap: np.ndarray,
+    smallest: float,
+    target: np.ndarray,
 ) -> None:
     """Serve everybody anew: those who run, sorted, and those who wait, by turns.
 
     Args:
+        bound: a key up to which enough jobs wait, as a rule.
         heap: (W,) int64, scratch.
         smallest: GPUs of the least request of those who wait.
     """
-    size = list_waiting(v, key, heap, target)
+    for i in range(key.size):
+        if v.level[i] == 0:
+            target[i] = 0
+    size = heap_of(v, key, bound, False, -1, heap)
     room = whole_room(v)
     at = 0
-    while at < v.running.size or size > 0:
+    while True:
+        if size == 0 and bound < np.inf and most_left(room) >= smallest - 1e-9:
+            if at == v.running.size or key[v.running[at]] > bound:
+                size, bound = heap_of(v, key, bound, True, -1, heap), np.inf
         waits = size > 0 and most_left(room) >= smallest - 1e-9
         if waits and at < v.running.size:
             waits = comes_before(key, v.job, heap[0], v.running[at])
@@ -344,19 +439,26 @@ def highest(v: ClusterView, i: int) -> int:
 
 @kernel
 def list_steps(
-    v: ClusterView, table: np.ndarray, target: np.ndarray, worth: np.ndarray, gpus: np.ndarray
+    v: ClusterView,
+    rows: np.ndarray,
+    table: np.ndarray,
+    target: np.ndarray,
+    worth: np.ndarray,
+    gpus: np.ndarray,
 ) -> int:
     """List the levels that jobs could still get, each with its GPUs; their number.
 
     Args:
-        worth: (A * L,) float64, overwritten: the least score up to the level, which is when
+        rows, table, target: as in `fill_rows`.
+        worth: (m * L,) float64, overwritten: the least score up to the level, which is when
             `fill_by_score` would come to it.
-        gpus: (A * L,) int64, overwritten, in 1/1000: integers are added several at once.
+        gpus: (m * L,) int64, overwritten, in 1/1000: integers are added several at once.
     """
     count = 0
     sizes = v.sizes
-    for i in range(target.size):
-        size, score, milli = sizes[v.profile[i]], table[i], int(1000.0 * v.demand[i, 0] + 0.5)
+    for at in range(rows.size):
+        i, score = rows[at], table[at]
+        size, milli = sizes[v.profile[i]], int(1000.0 * v.demand[i, 0] + 0.5)
         least = np.inf
         for level in range(target[i], highest(v, i)):
             least = min(least, score[level])
@@ -392,26 +494,35 @@ def fitting_score(worth: np.ndarray, gpus: np.ndarray, room: float) -> float:
 
 @kernel
 def take_at_once(
-    v: ClusterView, table: np.ndarray, target: np.ndarray, left: np.ndarray, score: float
-) -> None:
+    v: ClusterView,
+    rows: np.ndarray,
+    table: np.ndarray,
+    target: np.ndarray,
+    left: np.ndarray,
+    score: float,
+) -> bool:
     """Give out every level that comes at `score` or above, if all of them fit together."""
-    raised, gpus = target.copy(), np.empty(target.size)
+    raised, gpus = np.empty(rows.size, dtype=np.int64), np.empty(rows.size)
     profile, sizes, demand = v.profile, v.sizes, v.demand
-    for i in range(target.size):
-        worth, level, limit = table[i], target[i], highest(v, i)
+    for at in range(rows.size):
+        i, worth = rows[at], table[at]
+        level, limit = target[i], highest(v, i)
         while level < limit and worth[level] >= score and worth[level] > -np.inf:
             level += 1
-        gpus[i] = sizes[profile[i], level] - sizes[profile[i], target[i]]
-        raised[i] = level
+        gpus[at] = sizes[profile[i], level] - sizes[profile[i], target[i]]
+        raised[at] = level
     rest = left.copy()
     for r in range(4):
         asked = 0.0
-        for i in range(target.size):
-            asked += gpus[i] * demand[i, r]
+        for at in range(rows.size):
+            asked += gpus[at] * demand[rows[at], r]
         rest[r] -= asked
-    if rest.min() >= -1e-9:
-        target[:] = raised
-        left[:] = rest
+    if rest.min() < -1e-9:
+        return False
+    for at in range(rows.size):
+        target[rows[at]] = raised[at]
+    left[:] = rest
+    return True
 
 
 @part
@@ -420,49 +531,71 @@ def fill_by_score(
 ) -> None:
     """Raise jobs one level at a time, highest score first, until nothing fits.
 
-    Whoever comes before the first that finds no room is not sorted, but found by a score: where
-    one type of GPU and no quota makes the room one sum.
-
     Args:
         table: (A, L) float64, table[i, l] the score of going from level l to l + 1;
             -inf stops the job there.
         target: (A,) int64 levels to start from, raised in place.
         left, kind: fields of the room not yet given away, which is lowered in place.
     """
-    n = v.job.size
-    room = Room(left, kind)
+    fill_rows(v, np.arange(v.job.size), table, target, left, kind)
+
+
+@part
+def fill_rows(
+    v: ClusterView, rows: Ints1, table: Floats2, target: Ints1, left: Floats2, kind: Ints1
+) -> float:
+    """`fill_by_score` of some jobs alone.
+
+    Whoever comes before the first that finds no room is not sorted, but found by a score: where
+    one type of GPU and no quota makes the room one sum.
+
+    Args:
+        rows: (m,) int64, the jobs.
+        table: (m, L) float64, their scores.
+        target, left, kind: as in `fill_by_score`.
+
+    Returns:
+        A score above which all that was given or refused lies; -inf where GPUs are left over. A
+        further job, all of whose scores are lower, would have got nothing and changed nothing.
+    """
+    room, lowest = Room(left, kind), np.inf
     if is_plain(v):
         worth, gpus = np.empty(table.size), np.empty(table.size, dtype=np.int64)
-        steps = list_steps(v, table, target, worth, gpus)
+        steps = list_steps(v, rows, table, target, worth, gpus)
         if steps > 0:
             score = fitting_score(worth[:steps], gpus[:steps], left[0, 0])
-            take_at_once(v, table, target, left[0], score)
+            if take_at_once(v, rows, table, target, left[0], score):
+                lowest = score
     if most_left(room) <= 1e-9:
-        return
-    heap = np.empty(n, dtype=np.int64)
-    key = np.empty(n)
+        return lowest
+    heap, job = np.empty(rows.size, dtype=np.int64), v.job[rows]
+    key = np.empty(rows.size)
     waiting = 0
-    for i in range(n):
+    for at in range(rows.size):
+        i = rows[at]
         level = target[i]
-        if level >= highest(v, i) or table[i, level] == -np.inf:
+        if level >= highest(v, i) or table[at, level] == -np.inf:
             continue
         if may_grow(v, room, i, level):
-            key[i] = -table[i, level]
-            heap[waiting] = i
+            key[at] = -table[at, level]
+            heap[waiting] = at
             waiting += 1
-    heapify(heap, waiting, key, v.job)
+    heapify(heap, waiting, key, job)
     while waiting > 0 and most_left(room) > 1e-9:
-        i = heap[0]
+        at = heap[0]
+        i = rows[at]
         level = target[i]
-        key[i] = np.inf
+        lowest = min(lowest, -key[at])
+        key[at] = np.inf
         if raise_level(v, room, i, level, level + 1):
             target[i] = level + 1
             if level + 1 < v.limit_level[i]:
-                key[i] = -table[i, level + 1]
-        if key[i] == np.inf:
+                key[at] = -table[at, level + 1]
+        if key[at] == np.inf:
             waiting -= 1
             heap[0] = heap[waiting]
-        sift_down(heap, waiting, 0, key, v.job)
+        sift_down(heap, waiting, 0, key, job)
+    return lowest if most_left(room) <= 1e-9 else -np.inf
 
 
 @kernel
@@ -478,5 +611,12 @@ def may_grow(v: ClusterView, room: Room, i: int, level: int) -> bool:
 def fill_whole(v: ClusterView, table: np.ndarray, target: np.ndarray) -> None:
     """`fill_by_score` of everything there is, from nothing; target (A,) is overwritten."""
     target[:] = 0
+    fill_whole_of(v, np.arange(target.size), table, target)
+
+
+@kernel
+def fill_whole_of(v: ClusterView, rows: np.ndarray, table: np.ndarray, target: np.ndarray) -> float:
+    """`fill_rows` of everything there is, from nothing; the other jobs hold nothing."""
+    target[rows] = 0
     room = whole_room(v)
-    fill_by_score(v, table, target, room.left, room.kind)
+    return fill_rows(v, rows, table, target, room.left, room.kind)

@@ -4,8 +4,8 @@ import numpy as np
 
 from marl_sched.compiled.jit import kernel, part
 from marl_sched.compiled.logarithm import log_each
-from marl_sched.compiled.order import rows_by_key
-from marl_sched.schedulers.mechanisms.filling import fill_whole
+from marl_sched.compiled.order import bound_of_first, rows_by_key
+from marl_sched.schedulers.mechanisms.filling import FEW_WAIT, fill_whole, fill_whole_of
 from marl_sched.types import ClusterView, Floats1, Ints1
 
 MIN_REMAINING_S = 1.0
@@ -24,16 +24,21 @@ def log_rank_weights(work: np.ndarray, p: float) -> np.ndarray:
     Jobs by work descending have ranks k = 1..n; a_k = (k^c - (k-1)^c)^(1-p), c = 1/(1-p), the
     derivative of the optimal sum of completion times in the job's size.
     """
-    c = 1.0 / (1.0 - p)
     out = np.empty(work.size)
     order = rows_by_key(-work)
     for rank in range(work.size):
-        k = rank + 1.0
-        # (k^c - (k-1)^c) without cancellation or overflow at large ranks.
-        out[order[rank]] = (1.0 - p) * (
-            c * np.log(k) + np.log(-np.expm1(c * np.log1p(-1.0 / k))) if k > 1.0 else 0.0
-        )
+        out[order[rank]] = log_weight(rank + 1.0, p)
     return out
+
+
+@kernel
+def log_weight(k: float, p: float) -> float:
+    """log a_k of `log_rank_weights`; it grows with the rank k, where p > 0."""
+    c = 1.0 / (1.0 - p)
+    # (k^c - (k-1)^c) without cancellation or overflow at large ranks.
+    return (1.0 - p) * (
+        c * np.log(k) + np.log(-np.expm1(c * np.log1p(-1.0 / k))) if k > 1.0 else 0.0
+    )
 
 
 @kernel
@@ -61,9 +66,10 @@ def surprise(v: ClusterView, i: int) -> float:
 def remaining_s(v: ClusterView, trust: float) -> np.ndarray:
     """(A,) float64, estimated seconds left, corrected by `trust` of each job's surprise."""
     left_s = v.est_remaining_s.copy()
-    for i in range(left_s.size):
-        if trust > 0.0:
+    if trust > 0.0:
+        for i in range(left_s.size):
             left_s[i] *= np.exp(-trust * surprise(v, i))
+    for i in range(left_s.size):
         left_s[i] = max(left_s[i], MIN_REMAINING_S)
     return left_s
 
@@ -76,9 +82,13 @@ def single_gpu_work(v: ClusterView, left_s: np.ndarray, work: np.ndarray) -> Non
         left_s: (A,) float64, on the request.
     """
     profile, sizes, rates = v.profile, v.sizes, v.rates
+    if work.size < sizes.shape[0]:
+        for i in range(work.size):
+            work[i] = left_s[i] / (rates[profile[i], 1] / sizes[profile[i], 1])
+        return
+    speed = rates[:, 1] / sizes[:, 1]
     for i in range(work.size):
-        speed = rates[profile[i], 1] / sizes[profile[i], 1]
-        work[i] = left_s[i] / speed
+        work[i] = left_s[i] / speed[profile[i]]
 
 
 @kernel
@@ -108,7 +118,23 @@ def write_worth(
     row_of: np.ndarray,
     table: np.ndarray,
 ) -> None:
-    """Fill table (A, L) with the worth of raising job i from level l to l + 1, as a log.
+    """`write_worth_of` all active jobs."""
+    given = (v.profile, v.level, v.restart_s)
+    write_worth_of(given, v.num_levels, left_s, params, weight, gains, row_of, table)
+
+
+@kernel
+def write_worth_of(
+    jobs: tuple[np.ndarray, np.ndarray, np.ndarray],
+    num_levels: np.ndarray,
+    left_s: np.ndarray,
+    params: np.ndarray,
+    weight: np.ndarray,
+    gains: np.ndarray,
+    row_of: np.ndarray,
+    table: np.ndarray,
+) -> None:
+    """Fill table (m, L) with the worth of raising job i from level l to l + 1, as a log.
 
     score(i, k -> k+1) = log ds_i(k) + log a_i
         + 1[k < k_cur] log(1 + h + g d / rem) - 1[k >= k_cur > 0] b log(1 + d / rem)
@@ -118,24 +144,25 @@ def write_worth(
     changing it less, the less there is left to gain from it.
 
     Args:
-        left_s: (A,) float64, rem.
+        jobs: (m,) profile, level held and restart cost of each.
+        num_levels: (P,) int64.
+        left_s: (m,) float64, rem.
         params: (p, h, g, b, ..).
-        weight: (A,) float64, log a_i.
+        weight: (m,) float64, log a_i.
         gains: (., L) float64, log ds of each level.
-        row_of: (A,) int64, the row of `gains` that is job i's.
+        row_of: (m,) int64, the row of `gains` that is job i's.
         table: overwritten up to each job's highest level.
     """
-    n = v.job.size
+    profile, level, restart_s = jobs
+    n = profile.size
     h, g, b = params[1], params[2], params[3]
     keep, move = np.empty(n), np.empty(n)
-    restart_s = v.restart_s
     for i in range(n):
         friction = restart_s[i] / left_s[i]
         keep[i] = 1.0 + h + g * friction
         move[i] = 1.0 + friction
     log_each(keep)
     log_each(move)
-    profile, level, num_levels = v.profile, v.level, v.num_levels
     for i in range(n):
         held, gain, row = level[i], gains[row_of[i]], table[i]
         kept = weight[i] + keep[i]
@@ -205,6 +232,84 @@ def share_by_index(
     fill_whole(v, table, target)
 
 
+@kernel
+def write_weights_of(
+    rows: np.ndarray, v: ClusterView, work: np.ndarray, bound: float, p: float, out: np.ndarray
+) -> int:
+    """Write `log_rank_weights` of `rows` alone; the rank of the least job that is left out.
+
+    Args:
+        rows: (m,) int64, those who run, and those who wait with a work of at most `bound`.
+        work: (A,) float64.
+        out: (m,) float64, overwritten.
+    """
+    order = rows_by_key(-work[rows])
+    large = 0  # who runs and has more work than that
+    while large < rows.size and work[rows[order[large]]] > bound:
+        large += 1
+    ahead = np.zeros(large + 1, dtype=np.int64)  # of those left out, who comes before each
+    if large > 0:
+        for i in range(work.size):
+            if v.level[i] == 0 and work[i] > bound:
+                low, high = 0, large
+                while low < high:
+                    middle = (low + high) >> 1
+                    row = rows[order[middle]]
+                    if work[row] > work[i] or (work[row] == work[i] and row < i):
+                        low = middle + 1
+                    else:
+                        high = middle
+                ahead[low] += 1
+    before = 0
+    for at in range(rows.size):
+        before = before + ahead[at] if at < large else work.size - rows.size
+        out[order[at]] = log_weight(at + before + 1.0, p)
+    return int(work.size - rows.size + large)
+
+
+@kernel
+def share_among_first(
+    v: ClusterView,
+    params: np.ndarray,
+    left_s: np.ndarray,
+    work: np.ndarray,
+    guess: int,
+    target: np.ndarray,
+) -> bool:
+    """`share_by_index` among those who run and the first of those who wait; False where others
+    might have got something.
+
+    Whoever waits is worth its weight, which falls with its work: once all GPUs went to jobs that
+    are worth more, nobody behind need be ranked or scored.
+
+    Args:
+        left_s, work: (A,) float64, `remaining_s` and `single_gpu_work`.
+        guess: how many of those who wait.
+        target: (A,) int64, the levels held; overwritten.
+    """
+    bound, count = bound_of_first(v.waiting, work, guess), 0
+    rows, level = np.empty(work.size, dtype=np.int64), v.level
+    for i in range(work.size):
+        if work[i] <= bound or level[i] > 0:
+            rows[count] = i
+            count += 1
+    rows = rows[:count]
+    weight, row_of = np.empty(count), v.profile[rows]
+    least = write_weights_of(rows, v, work, bound, params[0], weight)
+    gains, known = np.empty(v.sizes.shape), np.zeros(v.num_levels.size, dtype=np.bool_)
+    for profile in row_of:
+        if not known[profile]:
+            known[profile], levels = True, v.num_levels[profile] + 1
+            sizes, rates = v.sizes[profile, :levels], v.rates[profile, :levels]
+            write_log_gains(sizes, rates, gains[profile])
+    table = np.empty((count, v.sizes.shape[1]))
+    jobs = (row_of, v.level[rows], v.restart_s[rows])
+    write_worth_of(jobs, v.num_levels, left_s[rows], params, weight, gains, row_of, table)
+    lowest = fill_whole_of(v, rows, table, target)
+    # The first level brings a speed of 1, so that its gain is 0 but for rounding.
+    return lowest > log_weight(float(least), params[0]) + 1e-9
+
+
 @part
 def elastic_index(v: ClusterView, params: Floats1, target: Ints1) -> None:
     """Give the next level to the job with the largest worth of speed gained per GPU.
@@ -219,4 +324,10 @@ def elastic_index(v: ClusterView, params: Floats1, target: Ints1) -> None:
     """
     work, left_s = np.empty(v.job.size), remaining_s(v, params[4])
     single_gpu_work(v, left_s, work)
+    if v.waiting.size > FEW_WAIT and params[0] > 0.01:
+        guess = 2.0 * v.free[0] + 0.25 * v.running.size + 64.0
+        while guess < 0.5 * v.waiting.size:
+            if share_among_first(v, params, left_s, work, int(guess), target):
+                return
+            guess *= 8.0
     share_by_index(v, params, left_s, log_rank_weights(work, params[0]), target)

@@ -35,30 +35,31 @@ def reservation(
     v: ClusterView, head: int, target: np.ndarray, room: Room
 ) -> tuple[float, float, int]:
     """When job `head` can start by the estimates, the GPUs left over then, and their type."""
-    n = v.job.size
     level = asked_level(v, head)
-    end = np.full(n, np.inf)
-    for i in range(n):
-        if target[i] > 0:
-            end[i] = v.now_s + v.est_remaining_s[i] / v.rates[v.profile[i], target[i]]
+    rows = np.flatnonzero(target)
+    end = np.empty(rows.size)
+    for at in range(rows.size):
+        i = rows[at]
+        end[at] = v.now_s + v.est_remaining_s[i] / v.rates[v.profile[i], target[i]]
     free = room.left[:, 0].copy()
     # Without a node for it now, it waits for the next GPUs that come back.
-    at, kind = v.now_s, -1 if is_refused(v, head) else first_type(v, head, level, free)
+    at_s, kind = v.now_s, -1 if is_refused(v, head) else first_type(v, head, level, free)
     while kind < 0:
-        first = -1
-        for i in range(n):
-            if end[i] < np.inf and (first < 0 or end[i] < end[first]):
-                first = i
-        if first < 0:
+        soonest = -1
+        for at in range(rows.size):
+            if end[at] < np.inf and (soonest < 0 or end[at] < end[soonest]):
+                soonest = at
+        if soonest < 0:
             return np.inf, 0.0, 0
+        first = rows[soonest]
         if v.level[first] > 0:
             free[v.gpu_type[first]] += back_from(v, first, target[first]) * v.demand[first, 0]
         else:
             started = room.kind[first] if room.kind.size > 0 else 0
             free[started] += gpus_of(v, first, target[first])
-        at, end[first] = end[first], np.inf
+        at_s, end[soonest] = end[soonest], np.inf
         kind = first_type(v, head, level, free)
-    return at, free[kind] - gpus_of(v, head, level), kind
+    return at_s, free[kind] - gpus_of(v, head, level), kind
 
 
 @kernel
@@ -93,24 +94,37 @@ def fcfs_backfill(v: ClusterView, params: Floats1, target: Ints1) -> None:
     """
     room = free_room(v)
     serve_queue(v, True, target, room)
+    if most_left(room) <= 0.0:
+        return
     head = -1
     for i in v.waiting:
         asked = v.sizes[v.profile[i], asked_level(v, i)]
-        if head < 0 and target[i] == 0 and not over_quota(v, i, asked):
+        if target[i] == 0 and not over_quota(v, i, asked):
             head = i
-    if head < 0 or most_left(room) <= 0.0:
+            break
+    if head < 0:
         return
     shadow_s, extra, reserved = reservation(v, head, target, room)
+    # Read once, not for each of the very many jobs that may wait.
+    profile, request, limit, sizes, rates, total_s, demand, now_s = (
+        v.profile, v.request_level, v.limit_level, v.sizes, v.rates, v.est_total_s, v.demand,
+        v.now_s,
+    )  # fmt: skip
+    most, one_type = most_left(room), room.left.shape[0] == 1
     for i in v.waiting:
-        if most_left(room) <= 0.0:
+        if most <= 0.0:
             return
-        if target[i] > 0 or i == head:
+        level = min(request[i], limit[i])
+        gpus = sizes[profile[i], level] * demand[i, 0]
+        if gpus > most + 1e-9 or target[i] > 0 or i == head:
             continue
-        level = asked_level(v, i)
-        in_time = v.now_s + v.est_total_s[i] / v.rates[v.profile[i], level] <= shadow_s
+        in_time = now_s + total_s[i] / rates[profile[i], level] <= shadow_s
+        if one_type and not in_time and gpus > extra:
+            continue
         kind = type_behind(v, i, level, room, reserved, np.inf if in_time else extra)
         if kind >= 0:
             target[i] = level
             charge(v, room, i, v.sizes[v.profile[i], level], kind)
+            most = most_left(room)
             if not in_time and kind == reserved:
                 extra -= gpus_of(v, i, level)
