@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 __all__ = ["main", "run"]
@@ -27,6 +28,9 @@ def run(app: Any, name: str, arguments: list[str] | None = None) -> None:
     from marl_sched.signals import Terminated, end_on_sigterm
 
     end_on_sigterm()
+    tables = sys.modules.get("marl_sched.cli.tables")
+    if tables is not None:  # a command before this one in the same process was quiet, not this one
+        tables.notices.said_s = time.monotonic()
     # Typer brings its own copy of click from 0.26 on; this is UsageError of whichever it uses.
     usage_error: Any = typer.BadParameter.__mro__[1]
     try:

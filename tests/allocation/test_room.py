@@ -47,8 +47,7 @@ def test_priority_displaces_on_a_type_where_that_helps() -> None:
 def test_a_job_runs_on_types_that_it_allows() -> None:
     wants = JobRow(4, types=(1,))
     view = make_view(12, wants, wants, JobRow(4), by_type=(8, 4))
-    for name in ("on_demand", "srtf", "fcfs_backfill", "conservative_backfill", "equal", "afs",
-                 "elastic_index"):  # fmt: skip
+    for name in ("on_demand", "srtf", "fcfs_backfill", "conservative_backfill", "equal", "afs"):
         assert gpus(name, view) == [4, 0, 4], name
 
 

@@ -102,7 +102,8 @@ def node_event(world: ReferenceWorld, node: ReferenceNode) -> None:
         return
     elif event.kind == "up":
         node.is_up = True
-        world.release()
+        if node.is_open:  # not under notice: then its GPUs are for nobody
+            world.release()
         world.node_events.append((world.now, "up", node.index))
     else:
         go(world, node, gracefully=event.kind == "gone")

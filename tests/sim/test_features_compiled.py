@@ -64,4 +64,5 @@ def test_an_environment_of_a_batch_can_be_started_again() -> None:
     world = world_of(features, num_envs=2)
     alone = play_compiled_features(features, decide)
     for b in (1, 0, 1):
-        assert play_compiled_features(features, decide, world, b) == alone
+        # By their text, which has every digit: a time that never came is NaN, which equals nothing.
+        assert repr(play_compiled_features(features, decide, world, b)) == repr(alone)
