@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marl_sched.config import SimConfig, SyntheticConfig
+from marl_sched.config import SimConfig, SyntheticConfig, WorkloadConfig
 from marl_sched.errors import UserError
 from marl_sched.evaluation.events import read_events, replay, replay_metrics, write_events
 from marl_sched.evaluation.simulate import simulate
 from marl_sched.schedulers import get_scheduler
 from marl_sched.sim import columns as c
 from marl_sched.types import Cluster
-from marl_sched.workload import generate
+from marl_sched.workload import load_workload
 from tests.mutants import EXAMPLES, damaged, read_or_refused
 from tests.sim.worlds import make_workload
 
@@ -246,8 +246,9 @@ def test_damaged_logs(tmp_path_factory, seed):
 @pytest.mark.parametrize("sim", [{}, {"node_mtbf_h": 20.0, "job_mtbf_h": 10.0, "max_retries": 3}])
 def test_the_log_gives_the_figures_of_the_run(name, sim, machines):
     rules = SimConfig(checkpoint_interval_s=600.0, charge_first_start=True, **sim)
-    workload = generate(SyntheticConfig(num_jobs=80, load=1.0), 16, seed=3)
     cluster = Cluster.parse(machines)
+    jobs = WorkloadConfig(synthetic=SyntheticConfig(num_jobs=80, load=1.0))
+    workload = load_workload(jobs, cluster, seed=3)
     run = simulate(workload, cluster, get_scheduler(name), rules, seed=1, log_events=True)
     assert run.events is not None
     found = replay(run.events, workload, cluster, rules.checkpoint_interval_s)
