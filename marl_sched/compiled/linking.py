@@ -240,6 +240,9 @@ class PartTable:
         """
         if part in self.parts:
             return self.parts.index(part)
+        if not isinstance(part, Part):  # compilation is off
+            self.parts.append(part)
+            return len(self.parts) - 1
         if self.parts and part.own_types != self.parts[0].own_types:
             raise TypeError(
                 f"{part.symbol} has the signature {part.own_types}, and {self.symbol} calls parts "
@@ -255,6 +258,12 @@ class PartTable:
         Args:
             like: one of the parts, which all take the same three arguments.
         """
+        if not isinstance(like, Part):  # compilation is off
+
+            def call_in_python(number: int, *arguments: Any) -> Any:
+                return self.parts[number](*arguments)
+
+            return call_in_python
         full = like.own_types.return_type(types.int64, *like.own_types.args)
         lower = _call_by_number(self, full)
 
