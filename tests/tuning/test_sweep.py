@@ -196,9 +196,10 @@ def test_scorers_are_swept_as_networks_are(tmp_path: Path) -> None:
     # Equal compute: as many jobs played as by the grid's trials together.
     decisions = table["decisions"].to_dict()
     assert decisions["conditioned@jct"] == 2 * decisions["jct"]
-    # With more than one term in play, not all of them can be the base schedule.
-    trained = table[table["kind"] != "classic"]
-    assert trained["avg_jct_s"].nunique() > 1
+    # So short a training beats the base clearly for no weights; what was trained is not the base.
+    for name in ("jct", "fair"):
+        rows = pd.read_csv(out / "trials" / name / "metrics.csv")
+        assert (rows["validation_percent"].abs() > 0).any()
     best = load_config(out / "best.yaml")
     assert best.training.algo == "es"
     head = (out / "best.yaml").read_text(encoding="utf-8").splitlines()
@@ -253,18 +254,14 @@ PAGES = {
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.usefixtures("ray_local")
 @pytest.mark.parametrize("which", PAGES)
 def test_killed_and_started_again_ends_as_if_undisturbed(tmp_path: Path, which: str) -> None:
-    """The driver joins the session's cluster, as starting another one takes longer."""
-    import ray
-
+    """The driver starts a Ray of its own, which ends with it."""
     name, checkpoint, num_rows = PAGES[which]
     page = tmp_path / "page.py"
     write_text(page, f"from tests.tuning.pages import {which} as SWEEP\n")
     arguments = [str(page), *pages.QUICK, "--iterations", "3"]
     command = [sys.executable, "-m", "marl_sched", "tune", *arguments]
-    command += ["--address", ray.get_runtime_context().gcs_address]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     log_file = tmp_path / "killed.log"
 
@@ -280,7 +277,7 @@ def test_killed_and_started_again_ends_as_if_undisturbed(tmp_path: Path, which: 
     while not list(first.glob(f"checkpoints/{checkpoint}")) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    assert process.wait() == -signal.SIGKILL, log_file.read_text()
     ended = [read_outcome(path) for path in (killed / "trials").iterdir()]
     assert ended.count(None) >= 1
     assert start(killed).wait() == 0, log_file.read_text(encoding="utf-8")[-2000:]
