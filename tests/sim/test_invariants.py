@@ -26,6 +26,9 @@ from tests.sim.worlds import (
 
 SEEDS = st.integers(0, 2**32 - 1)
 
+IDLE_W, BUSY_W = 45.0, 237.0
+"""Of a GPU that is not named: 0.15 and 0.79 of a V100's 300 W."""
+
 
 def check_resources(world: World) -> None:
     """Free resources are what the placements leave, and never negative."""
@@ -142,7 +145,7 @@ def test_costs_by_hand() -> None:
     # The best speed per GPU is 1, so the 160 s of work were worth 160 of 2 * end_s GPU-seconds.
     assert cost[c.COST_UTILISATION] == pytest.approx(2 * end_s - 160)
     assert cost[c.COST_PREEMPTION] == pytest.approx(10 * 1 + 10 * 2)
-    assert cost[c.COST_ENERGY] == pytest.approx(2 * 300 * end_s / 3.6e6)
+    assert cost[c.COST_ENERGY] == pytest.approx(2 * BUSY_W * end_s / 3.6e6)
     # Never more GPUs asked than there are: rho is JCT over duration; 1/30 too long for job 0.
     assert cost[c.COST_FAIRNESS] == pytest.approx(end_s / 100 - 1)
 
@@ -158,7 +161,7 @@ def test_finish_time_fairness_and_deadlines_by_hand() -> None:
     assert world.result[0, c.FINAL_RHO] == pytest.approx([0.5, 4 / 3])
     assert world.cost[0, c.COST_FAIRNESS] == pytest.approx(1 / 3)
     assert world.cost[0, c.COST_DEADLINE] == 1  # job 1 ends on its deadline: not missed
-    idle_free = 1 * 200 * 300 / 3.6e6
+    idle_free = 1 * 200 * BUSY_W / 3.6e6
     assert world.cost[0, c.COST_ENERGY] == pytest.approx(idle_free)
 
 
@@ -166,7 +169,7 @@ def test_an_idle_gpu_draws_idle_power() -> None:
     setup = by_hand("1x3", [0, 1], [(0, 0), (1, 1)], [0], [100])
     world = setup.world()
     play_compiled(world, lambda view: {0: 1})
-    assert world.cost[0, c.COST_ENERGY] == pytest.approx((300 + 2 * 60) * 100 / 3.6e6)
+    assert world.cost[0, c.COST_ENERGY] == pytest.approx((BUSY_W + 2 * IDLE_W) * 100 / 3.6e6)
 
 
 def test_a_scheduler_that_starts_nothing_is_stuck() -> None:
