@@ -13,7 +13,7 @@ import torch
 
 from marl_sched.config import Config
 from marl_sched.envs.episodes import Episode
-from marl_sched.envs.learned_agents import Demand
+from marl_sched.envs.learned_agents import Declarations, Demand
 from marl_sched.errors import UserError
 from marl_sched.evaluation.learned import Score
 from marl_sched.models.policy import LearnedPolicy, Manifest, load_policy, save_policy
@@ -30,7 +30,7 @@ Validate = Callable[..., Score | float]
 percent; lower wins. With learned agents `demand`, how they declare, is given as third."""
 
 
-_RECORDS = (Demand, Episode)
+_RECORDS = (Declarations, Demand, Episode)
 """Data classes in the state of environments."""
 
 
