@@ -40,15 +40,15 @@ def sampled(algorithm: Any) -> list[tuple[int, int, int]]:
 
 @pytest.mark.parametrize("algo", ["ppo", pytest.param("dqn", marks=pytest.mark.slow)])
 def test_training_goes_on_and_the_runner_rejoins(algo: str) -> None:
-    algorithm = build_algorithm(settings(algo, 1, "training.num_env_runners=2"), PATH)
+    trainer = RLlibTrainer(settings(algo, 1, "training.num_env_runners=2"), PATH, score)
+    algorithm = trainer._algorithm
     group = algorithm.env_runner_group
     try:
-        algorithm.train()
+        decisions = [trainer.iterate()["decisions"]]
         assert sorted(worker for worker, *_ in sampled(algorithm)) == [1, 2]
         victim = group._worker_manager.actors()[1]
         killer = threading.Timer(0.05, lambda: ray.kill(victim, no_restart=False))
         killer.start()
-        decisions: list[int] = []
         back: list[tuple[int, int, int]] = []
         # The kill may come after an iteration, where one is over in less than its 0.05 s.
         while len(decisions) < 60 and not (
@@ -56,8 +56,7 @@ def test_training_goes_on_and_the_runner_rejoins(algo: str) -> None:
             and len(back) == 2
             and min(steps for _, steps, _ in back) > 0
         ):
-            results = algorithm.train()
-            decisions.append(results["env_runners"]["num_env_steps_sampled_lifetime"])
+            decisions.append(trainer.iterate()["decisions"])
             back = sampled(algorithm)
         killer.join()
         assert group.num_remote_worker_restarts() == 1
@@ -66,7 +65,7 @@ def test_training_goes_on_and_the_runner_rejoins(algo: str) -> None:
         assert 0 < steps[1] < steps[2]  # a new life that samples, beside the old one
         assert len({number for *_, number in back}) == 1  # with the same weights
     finally:
-        algorithm.stop()
+        trainer.stop()
 
 
 @pytest.mark.parametrize("algo", ["ppo", pytest.param("dqn", marks=pytest.mark.slow)])
