@@ -66,7 +66,8 @@ def local_ray(num_cpus: int, **options: Any) -> Iterator[None]:
 
     It has no dashboard, listens on loopback only, and lets in only who has the user's Ray token
     (Ray's default for a cluster that a program starts). Its files lie in a folder that nobody else
-    may enter.
+    may enter. Other programs cannot join it: Ray would look for it at the machine's outer address.
+    Programs that are to share a Ray start one with `ray start --head` and join it by --address.
 
     Args:
         options: of `ray.init` besides.
