@@ -27,6 +27,9 @@ from marl_sched.quantities import (
 RESOURCES = ("gpu", "cpu", "memory_gb", "network_gbps")
 """The resource axis of every (.., 4) array."""
 
+ANYBODY = -1
+"""Of how far a decision reaches among the jobs that wait: any job may have another level now."""
+
 Floats1: TypeAlias = Annotated[np.ndarray, "float64", 1]
 Floats2: TypeAlias = Annotated[np.ndarray, "float64", 2]
 Floats3: TypeAlias = Annotated[np.ndarray, "float64", 3]

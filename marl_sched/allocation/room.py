@@ -54,7 +54,9 @@ def room_of(v: ClusterView, total: np.ndarray, from_held: bool) -> Room:
         for r in range(4):
             left[t, r] = total[r] if types == 1 else v.free_by_type[t, r]
     quota.count_anew(v.tenant_quota, v.tenant_tally, from_held)
-    return Room(left, np.zeros(0 if is_plain(v) else v.job.size, dtype=np.int64))
+    if is_plain(v):
+        return Room(left, v.job[:0])  # not even an empty array is made
+    return Room(left, np.zeros(v.job.size, dtype=np.int64))
 
 
 @kernel
@@ -186,8 +188,21 @@ def fits(v: ClusterView, room: Room, i: int, level: int) -> bool:
 
 
 @kernel
+def raise_plainly(v: ClusterView, left: np.ndarray, i: int, level: int, above: int) -> bool:
+    """`raise_level` in a plain view: what is left (1, 4) is all that there is to know of a room."""
+    sizes = v.sizes[v.profile[i]]
+    step = sizes[above] - sizes[level]
+    if is_refused(v, i) or not covers(v, left, i, step, 0):
+        return False
+    release(v, left, i, -step, 0)
+    return True
+
+
+@kernel
 def take(v: ClusterView, room: Room, i: int, level: int) -> bool:
     """Give job `i`, which has been given nothing, a level; False where there is no room."""
+    if room.kind.size == 0:
+        return raise_plainly(v, room.left, i, 0, level)
     gpus = v.sizes[v.profile[i], level]
     if is_refused(v, i) or over_quota(v, i, gpus):
         return False
@@ -205,6 +220,8 @@ def raise_level(v: ClusterView, room: Room, i: int, level: int, above: int) -> b
     Up to the level that it holds, a running job is where it is. Beyond, and whoever waits, may
     change to another type that has room for the whole gang.
     """
+    if room.kind.size == 0:
+        return raise_plainly(v, room.left, i, level, above)
     sizes = v.sizes[v.profile[i]]
     step = sizes[above] - sizes[level]
     if room.left.shape[0] == 1:

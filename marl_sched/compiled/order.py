@@ -10,6 +10,15 @@ from marl_sched.types import Floats1, Ints1
 MOST_LOOKS = 256
 """Keys that are looked at to guess how the others lie."""
 
+RUN = 8
+"""Rows that are sorted by insertion, before they are merged with others."""
+
+
+@kernel
+def comes_before(key: np.ndarray, tie: np.ndarray, i: int, j: int) -> bool:
+    """Whether row `i` comes before row `j` by (key, tie)."""
+    return bool(key[i] < key[j] or (key[i] == key[j] and tie[i] < tie[j]))
+
 
 @kernel
 def sift_down(heap: np.ndarray, n: int, at: int, key: np.ndarray, tie: np.ndarray) -> None:
@@ -21,12 +30,10 @@ def sift_down(heap: np.ndarray, n: int, at: int, key: np.ndarray, tie: np.ndarra
             break
         right = child + 1
         if right < n:
-            a, b = heap[right], heap[child]
-            if key[a] < key[b] or (key[a] == key[b] and tie[a] < tie[b]):
+            if comes_before(key, tie, heap[right], heap[child]):
                 child = right
-        a = heap[child]
-        if key[a] < key[item] or (key[a] == key[item] and tie[a] < tie[item]):
-            heap[at] = a
+        if comes_before(key, tie, heap[child], item):
+            heap[at] = heap[child]
             at = child
         else:
             break
@@ -42,17 +49,53 @@ def heapify(heap: np.ndarray, n: int, key: np.ndarray, tie: np.ndarray) -> None:
 
 @part
 def rows_by(key: Floats1, tie: Ints1) -> Ints1:
-    """(n,) int64, the rows by (key, tie), smallest first; no key is NaN, ties are unique."""
+    """(n,) int64, the rows by (key, tie), smallest first; no key is NaN, ties are unique.
+
+    Merge sort, from short runs that insertion has sorted.
+    """
     n = key.size
-    heap, order = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
-    for i in range(n):
-        heap[i] = i
-    heapify(heap, n, key, tie)
-    for rank in range(n):
-        order[rank] = heap[0]
-        heap[0] = heap[n - 1 - rank]
-        sift_down(heap, n - 1 - rank, 0, key, tie)
+    order, merged = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+    for first in range(0, n, RUN):
+        for at in range(first, min(first + RUN, n)):
+            to = at
+            while to > first and comes_before(key, tie, at, order[to - 1]):
+                order[to] = order[to - 1]
+                to -= 1
+            order[to] = at
+    width = RUN
+    while width < n:
+        for first in range(0, n, 2 * width):
+            merge(order, merged, first, min(first + width, n), min(first + 2 * width, n), key, tie)
+        order, merged = merged, order
+        width *= 2
     return order
+
+
+@kernel
+def merge(
+    order: np.ndarray,
+    merged: np.ndarray,
+    first: int,
+    middle: int,
+    end: int,
+    key: np.ndarray,
+    tie: np.ndarray,
+) -> None:
+    """Write the sorted runs [first, middle) and [middle, end) of `order` as one to `merged`."""
+    left, right = first, middle
+    for to in range(first, end):
+        if right == end:
+            takes_left = True
+        elif left == middle:
+            takes_left = False
+        else:
+            takes_left = not comes_before(key, tie, order[right], order[left])
+        if takes_left:
+            merged[to] = order[left]
+            left += 1
+        else:
+            merged[to] = order[right]
+            right += 1
 
 
 @part
@@ -68,12 +111,6 @@ def rows_by_key(key: Floats1) -> Ints1:
     for i in range(key.size):
         row[i] = i
     return rows_by(key, row)
-
-
-@kernel
-def comes_before(key: np.ndarray, tie: np.ndarray, i: int, j: int) -> bool:
-    """Whether row `i` comes before row `j` by (key, tie)."""
-    return bool(key[i] < key[j] or (key[i] == key[j] and tie[i] < tie[j]))
 
 
 @part

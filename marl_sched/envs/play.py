@@ -6,9 +6,9 @@ import numpy as np
 
 from marl_sched.compiled.jit import part
 from marl_sched.compiled.order import rows_by
-from marl_sched.schedulers.dispatch import ANYBODY, decide, is_order, leaves_running, write_keys
+from marl_sched.schedulers.dispatch import decide, is_order, leaves_running, write_keys
 from marl_sched.sim import columns as c
-from marl_sched.sim.apply import apply, apply_first, carry_out, repack
+from marl_sched.sim.apply import apply_first, repack
 from marl_sched.sim.kernels import EPOCH, advance, make_view, plain_view, start
 from marl_sched.sim.placement import place
 from marl_sched.sim.world import World
@@ -37,11 +37,7 @@ def play(w: World, b: int, number: int, params: Floats1, epochs: int) -> int:
             continue
         target = w.target[b, : w.env_k[b, c.NUM_ACTIVE]]
         view = plain_view(w, b) if leaves_running(number) else make_view(w, b)
-        reach = decide(number, view, params, target)
-        if reach == ANYBODY:
-            apply(w, b, target)
-        else:
-            apply_first(w, b, target, reach)
+        apply_first(w, b, target, decide(number, view, params, target))
     return PAUSED
 
 
@@ -55,5 +51,5 @@ def repack_by(w: World, b: int, number: int, params: Floats1) -> None:
     repack(w, b, rows_by(key, view.job))
 
 
-PLAYED = (advance, carry_out, apply, decide, place, start, play, rows_by)
+PLAYED = (advance, apply_first, decide, place, start, play, rows_by)
 """What every run of a compiled scheduler needs, the longest to compile first."""

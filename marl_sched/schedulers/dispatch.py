@@ -16,7 +16,7 @@ from marl_sched.schedulers.mechanisms.filling import FEW_WAIT, serve_all, serve_
 from marl_sched.schedulers.rules.elastic_order import NUM_INDEX_PARAMS, share_by_rank
 from marl_sched.schedulers.rules.fcfs import fcfs
 from marl_sched.schedulers.rules.fcfs_backfill import fcfs_backfill
-from marl_sched.types import ClusterView, Floats1, Ints1
+from marl_sched.types import ANYBODY, ClusterView, Floats1, Ints1
 
 # By reference here too: a live cluster calls rules without a simulator.
 record(ClusterView)
@@ -34,9 +34,6 @@ RANKED = 6
 """The keys rank the jobs of an elastic index, see `elastic_order`."""
 STARTS = 7
 """The rule names a level for each job, and leaves those that run theirs until they end."""
-
-ANYBODY = -1
-"""Any job may have been given another level, see `decide`."""
 
 _WAYS = 8
 

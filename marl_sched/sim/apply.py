@@ -18,7 +18,7 @@ from marl_sched.sim.lifecycle import mark_spanning, restart_s, run_at, suspend, 
 from marl_sched.sim.placement import place
 from marl_sched.sim.progress import enter_phase, predict, refresh_rates, sync
 from marl_sched.sim.world import World
-from marl_sched.types import Floats2, Ints1, Ints2
+from marl_sched.types import ANYBODY, Floats2, Ints1, Ints2
 
 
 @kernel
@@ -119,8 +119,8 @@ def find_first_changes(w: World, b: int, target: np.ndarray, reach: int) -> int:
     return count
 
 
-@part
-def apply(w: World, b: int, target: Ints1) -> None:
+@kernel
+def apply(w: World, b: int, target: np.ndarray) -> None:
     """Bring every active job to its target level, as far as the nodes allow.
 
     Feasible for any input: levels are clipped, the sum is cut to the cluster, and a gang that
@@ -130,7 +130,7 @@ def apply(w: World, b: int, target: Ints1) -> None:
     Args:
         target: (A,) int64 level of each active job; may be `World.target` itself.
     """
-    carry_out(w, b, target, find_changes(w, b, target))
+    apply_first(w, b, target, ANYBODY)
 
 
 @part
@@ -138,13 +138,14 @@ def apply_first(w: World, b: int, target: Ints1, reach: int) -> None:
     """`apply` of legal levels, where only the first `reach` jobs that wait may have got one.
 
     Costs nothing for the other active jobs, of which there may be very many.
+
+    Args:
+        reach: `ANYBODY` for `apply` itself: of any levels, which anybody may have got.
     """
-    carry_out(w, b, target, find_first_changes(w, b, target, reach))
-
-
-@part
-def carry_out(w: World, b: int, target: Ints1, count: int) -> None:
-    """Bring the `count` rows in `World.changes` to their targets, which are legal."""
+    if reach == ANYBODY:
+        count = find_changes(w, b, target)
+    else:
+        count = find_first_changes(w, b, target, reach)
     changes = w.changes[b]
     level = w.slot_k[b, c.LEVEL]
     raised, lowered = 0, 0

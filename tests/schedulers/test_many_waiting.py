@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marl_sched.schedulers import REGISTRY, get_scheduler
-from marl_sched.schedulers.dispatch import ANYBODY, decide
+from marl_sched.schedulers.dispatch import decide
 from marl_sched.schedulers.mechanisms.filling import FEW_WAIT
 from marl_sched.schedulers.rules.elastic_index import (
     log_rank_weights,
@@ -16,7 +16,7 @@ from marl_sched.schedulers.rules.elastic_index import (
     share_by_index,
     single_gpu_work,
 )
-from marl_sched.types import ClusterView
+from marl_sched.types import ANYBODY, ClusterView
 from tests.schedulers.views import JobRow, make_view, random_view
 
 COMPILED = [name for name, rule in REGISTRY.items() if rule.compiled]

@@ -22,7 +22,7 @@ from marl_sched.schedulers.learned.scorer_file import load_scorer
 from marl_sched.training import rllib
 from marl_sched.training.diverged import Diverged
 from marl_sched.training.records import RunFolder
-from marl_sched.training.rllib import RLlibTrainer, build_algorithm
+from marl_sched.training.rllib import RLlibTrainer
 from marl_sched.training.run import train
 from tests.training.fake_env import PATH
 from tests.training.test_train import run, score, settings

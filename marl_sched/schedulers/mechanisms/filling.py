@@ -21,6 +21,7 @@ from marl_sched.allocation.room import (
     most_left,
     over_quota,
     raise_level,
+    raise_plainly,
     release,
     room_of,
     take,
@@ -146,14 +147,27 @@ def heap_of(v: ClusterView, key: Floats1, bound: float, above: bool, last: int, 
         bound: of those with a key of at most so much, or of the others (`above`).
         last: and of those who come before this row; -1 for all.
     """
-    size, level = 0, v.level
-    for i in range(key.size):
-        if (key[i] <= bound) != above and key[i] < np.inf and level[i] == 0:
-            if last < 0 or comes_before(key, v.job, i, last):
+    size, level, waiting = 0, v.level, v.waiting
+    if waiting.size <= FEW_WAIT:
+        for i in waiting:
+            if may_come(v, key, i, bound, above, last):
+                heap[size] = i
+                size += 1
+    else:
+        for i in range(key.size):
+            if level[i] == 0 and may_come(v, key, i, bound, above, last):
                 heap[size] = i
                 size += 1
     heapify(heap, size, key, v.job)
     return size
+
+
+@kernel
+def may_come(v: ClusterView, key: np.ndarray, i: int, bound: float, above: bool, last: int) -> bool:
+    """Whether job `i`, which waits, belongs into `heap_of`."""
+    if (key[i] <= bound) == above or key[i] == np.inf:
+        return False
+    return last < 0 or comes_before(key, v.job, i, last)
 
 
 @kernel
@@ -231,7 +245,7 @@ def displace(
         smallest: GPUs of the least request.
         after: (R,) float64, GPUs left after each running job's turn, as long as all stay.
     """
-    room, given = room_of(v, v.free, True), 0.0
+    left, given = room_of(v, v.free, True).left, 0.0
     while True:
         if size == 0 and bound < np.inf:
             size, bound = heap_of(v, key, bound, True, -1, heap), np.inf
@@ -243,10 +257,11 @@ def displace(
         sift_down(heap, size, 0, key, v.job)
         level = asked_level(v, i)
         gpus = v.sizes[v.profile[i], level] * v.demand[i, 0]
-        target[i] = serve(v, i, level, room)
-        if target[i] > 0:
+        if raise_plainly(v, left, i, 0, level):
+            target[i] = level
             given += gpus
             continue
+        target[i] = 0
         low, high = 0, after.size  # who runs and comes before it
         while low < high:
             middle = (low + high) >> 1
@@ -254,10 +269,10 @@ def displace(
                 low = middle + 1
             else:
                 high = middle
-        left = after[low - 1] if low > 0 else v.capacity[0]
-        if gpus <= left - given + 1e-9 and not is_refused(v, i):
+        ahead = after[low - 1] if low > 0 else v.capacity[0]
+        if gpus <= ahead - given + 1e-9 and not is_refused(v, i):
             return True
-        if left - given < smallest - 1e-9:
+        if ahead - given < smallest - 1e-9:
             return False  # and less is left for those behind
 
 
@@ -277,17 +292,16 @@ def serve_in_turn(
         heap: (W,) int64, scratch.
         smallest: GPUs of the least request of those who wait.
     """
-    for i in range(key.size):
-        if v.level[i] == 0:
-            target[i] = 0
+    for i in v.waiting:
+        target[i] = 0
     size = heap_of(v, key, bound, False, -1, heap)
-    room = whole_room(v)
+    left = whole_room(v).left
     at = 0
     while True:
-        if size == 0 and bound < np.inf and most_left(room) >= smallest - 1e-9:
+        if size == 0 and bound < np.inf and left[0, 0] >= smallest - 1e-9:
             if at == v.running.size or key[v.running[at]] > bound:
                 size, bound = heap_of(v, key, bound, True, -1, heap), np.inf
-        waits = size > 0 and most_left(room) >= smallest - 1e-9
+        waits = size > 0 and left[0, 0] >= smallest - 1e-9
         if waits and at < v.running.size:
             waits = comes_before(key, v.job, heap[0], v.running[at])
         if waits:
@@ -295,11 +309,11 @@ def serve_in_turn(
             size -= 1
             heap[0] = heap[size]
             sift_down(heap, size, 0, key, v.job)
-            target[i] = serve(v, i, asked_level(v, i), room)
+            target[i] = serve_plainly(v, i, asked_level(v, i), left)
         elif at < v.running.size:
             i = v.running[at]
             at += 1
-            target[i] = serve(v, i, wanted_level(v, key, i), room)
+            target[i] = serve_plainly(v, i, wanted_level(v, key, i), left)
         else:
             return
 
@@ -318,9 +332,9 @@ def list_waiting(v: ClusterView, key: np.ndarray, heap: np.ndarray, target: np.n
 
 
 @kernel
-def serve(v: ClusterView, i: int, level: int, room: Room) -> int:
-    """Take the GPUs of job `i` at `level` from a room if they are there; its level then."""
-    return level if take(v, room, i, level) else 0
+def serve_plainly(v: ClusterView, i: int, level: int, left: np.ndarray) -> int:
+    """Take the GPUs of job `i` at `level` from a plain view if they are there; its level then."""
+    return level if raise_plainly(v, left, i, 0, level) else 0
 
 
 @part
@@ -418,6 +432,7 @@ def fill_from_heap(
     """Give `heap[:size]` rows their request, smallest key first, from what a room has left."""
     if most_left(room) < smallest - 1e-9:
         return
+    plain, left = is_plain(v), room.left
     heapify(heap, size, key, v.job)
     while size > 0 and most_left(room) >= smallest - 1e-9:
         i = heap[0]
@@ -425,7 +440,7 @@ def fill_from_heap(
         heap[0] = heap[size]
         sift_down(heap, size, 0, key, v.job)
         level = asked_level(v, i)
-        if take(v, room, i, level):
+        if raise_plainly(v, left, i, 0, level) if plain else take(v, room, i, level):
             target[i] = level
         elif strict and stops_the_queue(v, i, level):
             return
@@ -558,8 +573,8 @@ def fill_rows(
         A score above which all that was given or refused lies; -inf where GPUs are left over. A
         further job, all of whose scores are lower, would have got nothing and changed nothing.
     """
-    room, lowest = Room(left, kind), np.inf
-    if is_plain(v):
+    room, lowest, plain = Room(left, kind), np.inf, is_plain(v)
+    if plain:
         worth, gpus = np.empty(table.size), np.empty(table.size, dtype=np.int64)
         steps = list_steps(v, rows, table, target, worth, gpus)
         if steps > 0:
@@ -587,7 +602,11 @@ def fill_rows(
         level = target[i]
         lowest = min(lowest, -key[at])
         key[at] = np.inf
-        if raise_level(v, room, i, level, level + 1):
+        if plain:
+            raised = raise_plainly(v, left, i, level, level + 1)
+        else:
+            raised = raise_level(v, room, i, level, level + 1)
+        if raised:
             target[i] = level + 1
             if level + 1 < v.limit_level[i]:
                 key[at] = -table[at, level + 1]
