@@ -190,7 +190,7 @@ def test_credentials_are_in_no_message(tmp_path: Path, caplog: pytest.LogCapture
     storage = Storage("s3://KEY:SECRET@b/r?endpoint_override=127.0.0.1:1&scheme=http")
     write(tmp_path, 1)
     storage.mirror(tmp_path)
-    for act in (storage.files, lambda: storage.finish(tmp_path), lambda: storage.fetch(tmp_path)):
+    for act in (lambda: storage.finish(tmp_path), lambda: storage.fetch(tmp_path)):
         with pytest.raises(UserError, match=r"s3://\*\*\*@b/r") as error:
             act()
         assert "SECRET" not in str(error.value) and "KEY" not in str(error.value)

@@ -196,10 +196,11 @@ def test_scorers_are_swept_as_networks_are(tmp_path: Path) -> None:
     # Equal compute: as many jobs played as by the grid's trials together.
     decisions = table["decisions"].to_dict()
     assert decisions["conditioned@jct"] == 2 * decisions["jct"]
-    # So short a training beats the base clearly for no weights; what was trained is not the base.
-    for name in ("jct", "fair"):
-        rows = pd.read_csv(out / "trials" / name / "metrics.csv")
-        assert (rows["validation_percent"].abs() > 0).any()
+    # So short a training beats the base clearly for no weights. What was trained is not the base,
+    # and other weights train something else.
+    metrics = [pd.read_csv(out / "trials" / name / "metrics.csv") for name in ("jct", "fair")]
+    scores = [tuple(rows["validation_percent"]) for rows in metrics]
+    assert any(scores[0]) and any(scores[1]) and scores[0] != scores[1]
     best = load_config(out / "best.yaml")
     assert best.training.algo == "es"
     head = (out / "best.yaml").read_text(encoding="utf-8").splitlines()
@@ -254,6 +255,7 @@ PAGES = {
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures("ray_local")
 @pytest.mark.parametrize("which", PAGES)
 def test_killed_and_started_again_ends_as_if_undisturbed(tmp_path: Path, which: str) -> None:
     """The driver starts a Ray of its own, which ends with it."""
