@@ -40,9 +40,22 @@ def is_plain(v: ClusterView) -> bool:
 
 
 @kernel
+def gpus_in(
+    sizes: np.ndarray, profile: np.ndarray, demand: np.ndarray, i: int, level: int
+) -> float:
+    """GPUs of job `i` at a level; a share counts as the fraction that it is.
+
+    Args:
+        sizes: (P, L) int64, GPUs of each profile's levels.
+        profile, demand: (A,) int64 and (A, 4) float64, of the jobs; of one of their GPUs.
+    """
+    return float(sizes[profile[i], level] * demand[i, 0])
+
+
+@kernel
 def gpus_of(v: ClusterView, i: int, level: int) -> float:
-    """GPUs of job `i` at a level; a share counts as the fraction that it is."""
-    return float(v.sizes[v.profile[i], level] * v.demand[i, 0])
+    """`gpus_in` of a view."""
+    return gpus_in(v.sizes, v.profile, v.demand, i, level)
 
 
 @kernel
@@ -70,10 +83,11 @@ def free_room(v: ClusterView) -> Room:
 @kernel
 def release_above_limits(v: ClusterView, room: Room) -> None:
     """Give back what running jobs hold above what their agents accept."""
+    level, limit = v.level, v.limit_level
     for i in v.running:
-        if v.level[i] > v.limit_level[i]:
+        if level[i] > limit[i]:
             profile = v.profile[i]
-            over = v.sizes[profile, v.level[i]] - v.sizes[profile, v.limit_level[i]]
+            over = v.sizes[profile, level[i]] - v.sizes[profile, limit[i]]
             charge(v, room, i, -over, v.gpu_type[i])
 
 
@@ -190,11 +204,12 @@ def fits(v: ClusterView, room: Room, i: int, level: int) -> bool:
 @kernel
 def raise_plainly(v: ClusterView, left: np.ndarray, i: int, level: int, above: int) -> bool:
     """`raise_level` in a plain view: what is left (1, 4) is all that there is to know of a room."""
-    sizes = v.sizes[v.profile[i]]
-    step = sizes[above] - sizes[level]
+    profile = v.profile[i]
+    step = v.sizes[profile, above] - v.sizes[profile, level]
     if is_refused(v, i) or not covers(v, left, i, step, 0):
         return False
-    release(v, left, i, -step, 0)
+    for r in range(4):
+        left[0, r] -= step * v.demand[i, r]
     return True
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from marl_sched.allocation.feasibility import exceeds, placeable
-from marl_sched.allocation.room import is_plain
+from marl_sched.allocation.room import gpus_in
 from marl_sched.compiled.jit import kernel, part
 from marl_sched.compiled.logarithm import log_each
 from marl_sched.compiled.order import smallest_first
@@ -16,7 +16,7 @@ from marl_sched.envs.state import Game
 from marl_sched.schedulers.rules.elastic_index import MIN_REMAINING_S
 from marl_sched.sim import columns as c
 from marl_sched.sim.apply import gpus_at
-from marl_sched.sim.kernels import plain_view
+from marl_sched.sim.kernels import is_plain_world, plain_view
 from marl_sched.sim.nodes import emptiest_share
 from marl_sched.sim.world import World
 
@@ -40,9 +40,10 @@ def take_stock(w: World, g: Game, b: int) -> None:
     held, limit = w.slot_k[b, c.LEVEL], w.slot_k[b, c.LIMIT_LEVEL]
     proposal, score = g.proposal[b], g.score[b]
     bid_up, bid_down = g.bid_up[b], g.bid_down[b]
+    sizes, profile, demand = w.sizes, w.slot_k[b, c.PROFILE], w.slot_demand[b]
     for i in range(w.env_k[b, c.NUM_ACTIVE]):
         level = proposal[i]
-        given += gpus_at(w, b, i, level)
+        given += gpus_in(sizes, profile, demand, i, level)
         moved += level != held[i]
         bid_up[i] = score[i, level] if level < limit[i] else -np.inf
         bid_down[i] = score[i, level - 1] if level > 0 else np.inf
@@ -139,7 +140,7 @@ def write_mask(w: World, g: Game, b: int) -> None:
         jobs[:, 14] = 0.0
         return
     proposal, bid_up, room = g.proposal[b], g.bid_up[b], g.room[b]
-    plain = is_plain(plain_view(w, b))
+    plain = is_plain_world(w)
     for k in range(shown):
         i = slot[k]
         up, down = False, False
@@ -250,10 +251,11 @@ def write_globals(w: World, g: Game, b: int) -> float:
     log_each(log_work[:n])
     asked, most, tail_asked, shown = 0.0, 0.0, 0.0, 0
     left_s, total, tail, log_sum, log_squares = 0.0, 0.0, 0.0, 0.0, 0.0
+    sizes, profile, demand = w.sizes, w.slot_k[b, c.PROFILE], w.slot_demand[b]
     for i in range(n):
-        request_gpus = gpus_at(w, b, i, request[i])
+        request_gpus = gpus_in(sizes, profile, demand, i, request[i])
         asked += request_gpus
-        most += gpus_at(w, b, i, limit[i])
+        most += gpus_in(sizes, profile, demand, i, limit[i])
         left_s += max(left[i], MIN_REMAINING_S)
         total += work[i]
         log_sum += log_work[i]

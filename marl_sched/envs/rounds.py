@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from marl_sched.allocation.feasibility import exceeds, placeable
-from marl_sched.allocation.room import is_plain
 from marl_sched.compiled.jit import kernel, part
 from marl_sched.compiled.records import at_address
 from marl_sched.envs.base_schedule import nothing_to_do, score_levels, write_base
@@ -29,7 +28,16 @@ from marl_sched.envs.state import COMMIT, LEARNED, Game
 from marl_sched.schedulers.dispatch import decide
 from marl_sched.sim import columns as c
 from marl_sched.sim.apply import apply, gpus_at, settle
-from marl_sched.sim.kernels import EPOCH, FULL, STUCK, advance, make_view, plain_view, start
+from marl_sched.sim.kernels import (
+    EPOCH,
+    FULL,
+    STUCK,
+    advance,
+    is_plain_world,
+    make_view,
+    plain_view,
+    start,
+)
 from marl_sched.sim.world import World
 from marl_sched.types import ClusterView, Flags1, Floats1, Ints1
 
@@ -221,8 +229,10 @@ def edit(w: World, g: Game, b: int, i: int, up: bool) -> None:
     GPUs change hands at the margin, by the index score: who values its last level least gives
     first, who values one more most gets first. Rows edited before in this round stay.
     """
-    view = plain_view(w, b)
-    by_kind = not is_plain(view) and placeable(view, g.proposal[b, : view.job.size])
+    by_kind = not is_plain_world(w)
+    if by_kind:
+        view = plain_view(w, b)
+        by_kind = placeable(view, g.proposal[b, : view.job.size])
     g.pinned[b, i] = True
     move(w, g, b, i, 1 if up else -1)
     g.room[b] -= gpus_at(w, b, i, g.proposal[b, i])

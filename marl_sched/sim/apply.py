@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from marl_sched.allocation import quota
+from marl_sched.allocation.room import gpus_in
 from marl_sched.compiled.jit import kernel, part
 from marl_sched.compiled.order import rows_by, rows_in_order
 from marl_sched.sim import columns as c
@@ -23,8 +24,8 @@ from marl_sched.types import ANYBODY, Floats2, Ints1, Ints2
 
 @kernel
 def gpus_at(w: World, b: int, i: int, level: int) -> float:
-    """GPUs of row `i` at a level; shares count as fractions."""
-    return w.sizes[w.slot_k[b, c.PROFILE, i], level] * w.slot_demand[b, i, 0]
+    """`gpus_in` of a world."""
+    return gpus_in(w.sizes, w.slot_k[b, c.PROFILE], w.slot_demand[b], i, level)
 
 
 @kernel

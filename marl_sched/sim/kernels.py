@@ -234,6 +234,12 @@ def advance(w: World, b: int) -> int:
 
 
 @kernel
+def is_plain_world(w: World) -> bool:
+    """`room.is_plain` of a world's views, of which none has to be made."""
+    return w.spare_by_type.shape[1] == 0 and w.tenant_quota.size == 0
+
+
+@kernel
 def plain_view(w: World, b: int) -> ClusterView:
     """What a scheduler sees that does not look at progress: running jobs' may be out of date."""
     words = w.view_table[b]

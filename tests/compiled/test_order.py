@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from marl_sched.compiled.logarithm import log_each
-from marl_sched.compiled.order import descending_again, smallest_first
+from marl_sched.compiled.order import descending_again, rows_by, smallest_first
 
 
 def test_logarithms_are_numpys() -> None:
@@ -30,6 +30,16 @@ def test_an_order_is_kept_as_rows_come_go_and_change(most: int) -> None:
         known = n
         expected = np.argsort(-key, kind="stable")  # equal keys by row
         assert order[:n].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("distinct", [1, 5, 10**9])
+def test_rows_come_by_key_and_then_by_tie(distinct: int) -> None:
+    rng = np.random.default_rng(distinct)
+    for n in range(70):
+        key = rng.integers(0, distinct, n).astype(float)
+        key[rng.random(n) < 0.1] = rng.choice([np.inf, -np.inf])
+        tie = rng.permutation(n)
+        assert rows_by(key, tie).tolist() == np.lexsort((tie, key)).tolist()
 
 
 def test_the_smallest_come_first() -> None:

@@ -96,14 +96,15 @@ def serve_waiting(v: ClusterView, key: np.ndarray, strict: bool, target: np.ndar
         key: (A,) float64; +inf leaves a job out.
         strict, target: as in `serve_queue`.
     """
-    heap = np.empty(v.waiting.size, dtype=np.int64)
-    size, smallest = 0, np.inf
+    room = free_room(v)
+    if most_left(room) < LEAST_REQUEST - 1e-9:
+        return
+    heap, size = np.empty(v.waiting.size, dtype=np.int64), 0
     for i in v.waiting:
         if key[i] < np.inf:
             heap[size] = i
             size += 1
-            smallest = min(smallest, v.sizes[v.profile[i], asked_level(v, i)] * v.demand[i, 0])
-    fill_from_heap(v, heap, size, smallest, key, strict, target, free_room(v))
+    fill_from_heap(v, heap, size, least_request(v, key), key, strict, target, room)
 
 
 @kernel
@@ -630,12 +631,14 @@ def may_grow(v: ClusterView, room: Room, i: int, level: int) -> bool:
 def fill_whole(v: ClusterView, table: np.ndarray, target: np.ndarray) -> None:
     """`fill_by_score` of everything there is, from nothing; target (A,) is overwritten."""
     target[:] = 0
-    fill_whole_of(v, np.arange(target.size), table, target)
+    room = whole_room(v)
+    fill_rows(v, np.arange(target.size), table, target, room.left, room.kind)
 
 
 @kernel
 def fill_whole_of(v: ClusterView, rows: np.ndarray, table: np.ndarray, target: np.ndarray) -> float:
     """`fill_rows` of everything there is, from nothing; the other jobs hold nothing."""
-    target[rows] = 0
+    for i in rows:
+        target[i] = 0
     room = whole_room(v)
     return fill_rows(v, rows, table, target, room.left, room.kind)
