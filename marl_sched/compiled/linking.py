@@ -286,12 +286,17 @@ def _type_of(hint: Any) -> types.Type:
     return record_type(hint)
 
 
-def _call(symbol: str, signature: Any) -> Any:
-    """Code that calls the part `symbol` by its address, for numba's table of functions."""
+def _calling(signature: Any, function_in: Callable[[Any, ir.Module], ir.Function]) -> Any:
+    """Code that calls a function of numba's convention.
+
+    Args:
+        signature: of the function.
+        function_in: (context, module) -> the function, declared in the module.
+    """
 
     def call(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         convention = context.call_conv
-        function = _trampoline(context, builder.module, symbol, signature)
+        function = function_in(context, builder.module)
         status, value = convention.call_function(
             builder, function, signature.return_type, signature.args, args
         )
@@ -299,25 +304,24 @@ def _call(symbol: str, signature: Any) -> Any:
             convention.return_status_propagate(builder, status)
         return impl_ret_new_ref(context, builder, signature.return_type, value)
 
-    call.signature = signature.args  # type: ignore[attr-defined]
-    call.libs = ()  # type: ignore[attr-defined]
+    return call
+
+
+def _call(symbol: str, signature: Any) -> Any:
+    """Code that calls the part `symbol` by its address, for numba's table of functions."""
+    call = _calling(
+        signature, lambda context, module: _trampoline(context, module, symbol, signature)
+    )
+    call.signature = signature.args
+    call.libs = ()
     return call
 
 
 def _call_by_number(table: PartTable, signature: Any) -> Any:
     """Code that calls a part by its place in a table, the first of the arguments."""
-
-    def call(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        convention = context.call_conv
-        function = _table_trampoline(context, builder.module, table, signature)
-        status, value = convention.call_function(
-            builder, function, signature.return_type, signature.args, args
-        )
-        with cgutils.if_unlikely(builder, status.is_error):
-            convention.return_status_propagate(builder, status)
-        return impl_ret_new_ref(context, builder, signature.return_type, value)
-
-    return call
+    return _calling(
+        signature, lambda context, module: _table_trampoline(context, module, table, signature)
+    )
 
 
 def _trampoline(context: Any, module: ir.Module, symbol: str, signature: Any) -> ir.Function:

@@ -171,7 +171,7 @@ def finds_room(w: World, g: Game, b: int, i: int) -> bool:
 
 @kernel
 def write_jobs(w: World, g: Game, b: int, mean_left_s: float) -> None:
-    """Per-job features in the order of `game.JOB_FEATURES` that hold all round long."""
+    """Per-job features in the order of `state.JOB_FEATURES` that hold all round long."""
     n, shown = w.env_k[b, c.NUM_ACTIVE], g.shown[b]
     now, round_s = w.env_f[b, c.NOW_S], w.round_s
     f, slot_k = w.slot_f[b], w.slot_k[b]
@@ -240,7 +240,7 @@ def write_level(w: World, g: Game, b: int, k: int) -> None:
 
 @kernel
 def write_globals(w: World, g: Game, b: int) -> float:
-    """Global features in the order of `game.GLOBAL_FEATURES`; the mean run time left, s."""
+    """Global features in the order of `state.GLOBAL_FEATURES`; the mean run time left, s."""
     n = w.env_k[b, c.NUM_ACTIVE]
     request, limit = w.slot_k[b, c.REQUEST_LEVEL], w.slot_k[b, c.LIMIT_LEVEL]
     left, work, log_work, slot_of = (
@@ -291,7 +291,7 @@ def write_counts(w: World, g: Game, b: int) -> None:
 
 @kernel
 def write_cluster(w: World, g: Game, b: int) -> None:
-    """Cluster features in the order of `game.CLUSTER_FEATURES`, by the index of the nodes."""
+    """Cluster features in the order of `state.CLUSTER_FEATURES`, by the index of the nodes."""
     nodes = w.capacity.shape[0]
     x = g.cluster[b]
     x[0] = w.spare[b, 0] / w.total[0]

@@ -112,8 +112,8 @@ def _about_intervals(evidence: Evidence) -> dict[str, Any]:
     if not evidence.enough:
         none = (
             f"the episodes are as much evidence as {evidence.disjoint:.1f} without common jobs, "
-            f"and an interval takes {LEAST_WINDOWS}: take more --episodes, shorter ones "
-            "(--jobs-per-episode), or a longer trace"
+            f"and an interval takes {LEAST_WINDOWS}: take more --episodes as far as the jobs go, "
+            "shorter ones (--jobs-per-episode), or a longer trace"
         )
     return {
         "method": METHOD,

@@ -247,6 +247,7 @@ def interval_notes(report: Mapping[str, Any]) -> list[str]:
     if hang:
         notes.append(
             f"rare events decide for {', '.join(hang)}: most of the spread is one window's, and "
-            "such intervals hold the truth less often than 95 %; take more --episodes"
+            "such intervals hold the truth less often than 95 %; take more --episodes, or a "
+            "longer trace"
         )
     return notes

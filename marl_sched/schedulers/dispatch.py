@@ -12,7 +12,7 @@ from marl_sched.allocation.room import free_room, most_left
 from marl_sched.compiled.jit import kernel, part
 from marl_sched.compiled.linking import PartTable
 from marl_sched.compiled.records import record
-from marl_sched.schedulers.mechanisms.filling import FEW_WAIT, serve_all, serve_queue, serve_waiting
+from marl_sched.schedulers.mechanisms.serving import FEW_WAIT, serve_all, serve_queue, serve_waiting
 from marl_sched.schedulers.rules.elastic_order import NUM_INDEX_PARAMS, share_by_rank
 from marl_sched.schedulers.rules.fcfs import fcfs
 from marl_sched.schedulers.rules.fcfs_backfill import fcfs_backfill

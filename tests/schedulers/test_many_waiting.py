@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from marl_sched.schedulers import REGISTRY, get_scheduler
 from marl_sched.schedulers.dispatch import decide
-from marl_sched.schedulers.mechanisms.filling import FEW_WAIT
+from marl_sched.schedulers.mechanisms.serving import FEW_WAIT
 from marl_sched.schedulers.rules.elastic_index import (
     log_rank_weights,
     remaining_s,

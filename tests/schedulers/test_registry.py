@@ -10,7 +10,7 @@ from marl_sched.errors import UserError
 from marl_sched.schedulers import REGISTRY, Scheduler, get_scheduler, make_scorer
 from marl_sched.schedulers.dispatch import EVERYBODY, ORDERS, SIZES
 from marl_sched.schedulers.learned.scorer import initial_weights
-from marl_sched.schedulers.mechanisms.filling import serve_all, serve_waiting
+from marl_sched.schedulers.mechanisms.serving import serve_all, serve_waiting
 from marl_sched.schedulers.params import NOT_NEGATIVE, Param
 from marl_sched.types import ClusterView, Floats1
 from tests.schedulers.views import random_view

@@ -15,7 +15,7 @@ from marl_sched.allocation.room import (
 )
 from marl_sched.compiled.jit import kernel, part
 from marl_sched.compiled.order import rows_by, rows_in_order
-from marl_sched.schedulers.mechanisms.filling import asked_level, back_from
+from marl_sched.schedulers.mechanisms.serving import asked_level, back_from
 from marl_sched.types import ClusterView, Floats1, Ints1
 
 

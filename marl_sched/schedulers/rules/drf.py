@@ -5,7 +5,7 @@ import numpy as np
 from marl_sched.allocation.room import most_left, room_beside_running, take
 from marl_sched.compiled.jit import kernel, part
 from marl_sched.compiled.order import rows_by
-from marl_sched.schedulers.mechanisms.filling import asked_level, serve_waiting
+from marl_sched.schedulers.mechanisms.serving import asked_level, serve_waiting
 from marl_sched.types import ClusterView, Floats1, Ints1
 
 

@@ -5,7 +5,8 @@ import numpy as np
 from marl_sched.compiled.jit import kernel, part
 from marl_sched.compiled.logarithm import log_each
 from marl_sched.compiled.order import bound_of_first, rows_by_key
-from marl_sched.schedulers.mechanisms.filling import FEW_WAIT, fill_whole, fill_whole_of
+from marl_sched.schedulers.mechanisms.filling import fill_whole, fill_whole_of
+from marl_sched.schedulers.mechanisms.serving import FEW_WAIT
 from marl_sched.types import ClusterView, Floats1, Ints1
 
 MIN_REMAINING_S = 1.0

@@ -13,7 +13,7 @@ from marl_sched.allocation.room import (
     over_quota,
 )
 from marl_sched.compiled.jit import kernel, part
-from marl_sched.schedulers.mechanisms.filling import asked_level, back_from, serve_queue
+from marl_sched.schedulers.mechanisms.serving import asked_level, back_from, serve_queue
 from marl_sched.types import ClusterView, Floats1, Ints1
 
 

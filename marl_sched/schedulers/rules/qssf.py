@@ -3,7 +3,7 @@
 import numpy as np
 
 from marl_sched.compiled.jit import part
-from marl_sched.schedulers.mechanisms.filling import asked_level
+from marl_sched.schedulers.mechanisms.serving import asked_level
 from marl_sched.types import ClusterView, Floats1
 
 

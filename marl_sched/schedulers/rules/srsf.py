@@ -1,7 +1,7 @@
 """Shortest remaining service first."""
 
 from marl_sched.compiled.jit import part
-from marl_sched.schedulers.mechanisms.filling import asked_level
+from marl_sched.schedulers.mechanisms.serving import asked_level
 from marl_sched.types import ClusterView, Floats1
 
 

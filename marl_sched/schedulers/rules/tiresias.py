@@ -1,7 +1,7 @@
 """Tiresias: discretised two-dimensional least attained service."""
 
 from marl_sched.compiled.jit import kernel, part
-from marl_sched.schedulers.mechanisms.filling import asked_level
+from marl_sched.schedulers.mechanisms.serving import asked_level
 from marl_sched.types import ClusterView, Floats1
 
 
