@@ -8,9 +8,10 @@ from marl_sched.compiled.jit import part
 from marl_sched.compiled.order import rows_by
 from marl_sched.schedulers.dispatch import decide, is_order, leaves_running, write_keys
 from marl_sched.sim import columns as c
-from marl_sched.sim.apply import apply_first, repack
+from marl_sched.sim.apply import apply_first
 from marl_sched.sim.kernels import EPOCH, advance, make_view, plain_view, start
 from marl_sched.sim.placement import place
+from marl_sched.sim.relocate import repack
 from marl_sched.sim.world import World
 from marl_sched.types import Floats1
 

@@ -10,8 +10,9 @@ from marl_sched.allocation.feasibility import Infeasible, check_gpus, check_plac
 from marl_sched.errors import UserError
 from marl_sched.sim import columns as c
 from marl_sched.sim import kernels
-from marl_sched.sim.apply import apply, apply_placement, repack, row_without_device
+from marl_sched.sim.apply import apply
 from marl_sched.sim.progress import sync_running
+from marl_sched.sim.relocate import apply_placement, repack, row_without_device
 from marl_sched.sim.views import sealed, view_of
 from marl_sched.sim.world import World, grown
 from marl_sched.types import Allocation, ClusterView, NodeView

@@ -12,9 +12,10 @@ from marl_sched.config import Placement, SimConfig
 from marl_sched.perf.profiles import ProfileTable
 from marl_sched.sim import columns as c
 from marl_sched.sim import kernels
-from marl_sched.sim.apply import apply, apply_placement, repack
+from marl_sched.sim.apply import apply
 from marl_sched.sim.build import build_world
 from marl_sched.sim.node_events import KINDS
+from marl_sched.sim.relocate import apply_placement, repack
 from marl_sched.sim.views import sealed
 from marl_sched.sim.world import World
 from marl_sched.types import Cluster

@@ -1,1 +1,1 @@
-"""What several rules share: serving in an order, filling by score, places, fractions of time, rounds."""
+"""What several rules share: serving in an order, filling by score, places, fractions, rounds."""
